@@ -1,0 +1,1 @@
+"""gradcut turns any image classifier into a segmenter, with no segmentation training."""
