@@ -1,0 +1,236 @@
+"""`Classifier`: a model, its labels, how a photograph is prepared for it, and what it detects."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gradcut import images
+from gradcut.errors import GradcutError
+from gradcut.images import Photograph
+
+
+class ClassifierError(GradcutError):
+    """A classifier that does not do what was asked of it."""
+
+
+class Detection(NamedTuple):
+    """A class that the classifier sees: its label, its index, and its probability in [0, 1]."""
+
+    label: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """An image classifier, and all that is needed to ask it about a photograph.
+
+    Args:
+        model: maps ``(b, 3, h, w)`` to logits ``(b, len(labels))``. It is used in evaluation mode and
+            otherwise left exactly as it is.
+        labels: one name an output, no name twice.
+        size: height and width that a photograph is resized to. The whole photograph is squashed into
+            it: a centre crop would leave the border without saliency.
+        mean, std: of RGB in [0, 1], subtracted and divided.
+        multilabel: sigmoid when true, softmax when false.
+        threshold: the least probability of a detection. By default 0.75 for a multi-label classifier, 0 else.
+        top_k: the most detections in one photograph. By default 20 for a multi-label classifier, 1 else.
+        name: what to call it in records.
+    """
+
+    model: nn.Module = field(repr=False)
+    labels: Sequence[str] = field(repr=False)
+    size: tuple[int, int] | int = (224, 224)
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
+    multilabel: bool = False
+    threshold: float | None = None
+    top_k: int | None = None
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise ClassifierError(f"model: expected a torch.nn.Module, got {type(self.model).__name__}")
+        set_ = object.__setattr__  # the documented way to normalise a frozen dataclass's own fields
+        set_(self, "labels", tuple(self.labels))
+        set_(self, "size", (self.size, self.size) if isinstance(self.size, int) else tuple(self.size))
+        set_(self, "mean", tuple(float(v) for v in self.mean))
+        set_(self, "std", tuple(float(v) for v in self.std))
+        set_(
+            self,
+            "threshold",
+            (0.75 if self.multilabel else 0.0) if self.threshold is None else self.threshold,
+        )
+        set_(self, "top_k", (20 if self.multilabel else 1) if self.top_k is None else self.top_k)
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise ClassifierError(f"labels: expected at least one and no label twice, got {twice or 'none'}")
+        if len(self.size) != 2 or min(self.size) < 1:  # type: ignore[arg-type]
+            raise ClassifierError(f"size: expected positive height and width, got {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ClassifierError(
+                f"mean, std: expected three numbers each, std > 0, got {self.mean}, {self.std}"
+            )
+        check_limits(self.threshold, self.top_k)
+
+    def at(self, size: int | tuple[int, int]) -> Classifier:
+        """The same classifier at another input size."""
+        return (
+            self if size in (self.size, self.size[0] if self.square else None) else replace(self, size=size)
+        )
+
+    @property
+    def square(self) -> bool:
+        height, width = self.size  # type: ignore[misc]
+        return bool(height == width)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+
+    def to(self, device: str | torch.device) -> Classifier:
+        """Move the model itself to a device.
+
+        Raises:
+            ClassifierError: no such device on this machine.
+        """
+        try:
+            self.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ClassifierError(f"device: {device!r} cannot be used here: {reason}") from error
+        return self
+
+    def prepare(self, photographs: Sequence[Photograph]) -> Float[Tensor, "b 3 h w"]:
+        """The photographs resized, scaled, normalised and on the model's device."""
+        if not photographs:
+            raise ClassifierError("photographs: expected at least one, got none")
+        pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])  # type: ignore[arg-type]
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
+        mean, std = (
+            torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std)
+        )
+        return x.sub_(mean).div_(std).contiguous()
+
+    def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
+        """The model's outputs, with gradients as the caller's context has them.
+
+        Raises:
+            ClassifierError: the model fails on ``x`` or answers with something else than finite ``(b, n)``.
+        """
+        try:
+            with evaluating(self.model):
+                logits = self.model(x)
+        except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {reason}") from error
+        if not isinstance(logits, Tensor):
+            raise ClassifierError(
+                f"model: expected a tensor of logits, got {type(logits).__name__}; wrap the model so that it returns one"
+            )
+        if logits.shape != (len(x), len(self.labels)):
+            raise ClassifierError(
+                f"model: expected logits of shape {(len(x), len(self.labels))} for {len(self.labels)} labels, "
+                f"got {tuple(logits.shape)}"
+            )
+        if not logits.isfinite().all():
+            raise ClassifierError(f"model: {self.name} answers with NaN or infinite logits")
+        return logits
+
+    def probabilities(self, logits: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """Sigmoid or softmax, in float32 at least."""
+        logits = logits.detach().float()
+        return logits.sigmoid() if self.multilabel else logits.softmax(1)
+
+    def decide(
+        self, logits: Float[Tensor, "b n"], threshold: float | None = None, top_k: int | None = None
+    ) -> list[tuple[Detection, ...]]:
+        """A photograph's ``top_k`` most probable classes of at least ``threshold``, best first."""
+        threshold = self.threshold if threshold is None else threshold
+        top_k = self.top_k if top_k is None else top_k
+        check_limits(threshold, top_k)
+        assert threshold is not None
+        assert top_k is not None
+        scores, indices = self.probabilities(logits).topk(min(top_k, len(self.labels)))
+        return [
+            tuple(Detection(self.labels[i], i, s) for s, i in zip(ss, ii, strict=True) if s >= threshold)
+            for ss, ii in zip(scores.tolist(), indices.tolist(), strict=True)
+        ]
+
+    def detect(
+        self, photographs: Sequence[Photograph], threshold: float | None = None, top_k: int | None = None
+    ) -> list[tuple[Detection, ...]]:
+        """What the classifier sees in each photograph. No gradient is computed."""
+        with torch.inference_mode():
+            return self.decide(self.logits(self.prepare(photographs)), threshold, top_k)
+
+    def index(self, label: str) -> int:
+        """The output of a label.
+
+        Raises:
+            ClassifierError: unknown; the message lists the nearest labels.
+        """
+        try:
+            return self._indices[label.casefold()]
+        except KeyError:
+            pass
+        known = list(self.labels)
+        within = [name for name in known if label.casefold() in name.casefold()]
+        near = difflib.get_close_matches(label, known, n=5, cutoff=0.5)
+        nearest = list(dict.fromkeys(within + near))[:5]
+        hint = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "no label is near it"
+        raise ClassifierError(f"label: {self.name} has no label {label!r}; {hint}")
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        exact = {label.casefold(): i for i, label in reversed(list(enumerate(self.labels)))}
+        return exact
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the weights, the labels and the preparation, in hexadecimal digits."""
+        digest = hashlib.sha256(repr((self, self.labels)).encode())
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            if isinstance(value, Tensor):
+                digest.update(
+                    value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                )
+        return digest.hexdigest()
+
+
+def check_limits(threshold: Any, top_k: Any) -> None:
+    """Raise ClassifierError unless 0 <= threshold <= 1 and top_k >= 1."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ClassifierError(f"threshold: expected a probability from 0 to 1, got {threshold}")
+    if top_k is not None and top_k < 1:
+        raise ClassifierError(f"top_k: expected at least 1, got {top_k}")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the time of the block; every submodule gets its own flag back."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,218 @@
+"""Photographs in, pictures out: the only place where pixels are read, resized or written.
+
+A photograph is ``UInt8[ndarray, "H W 3"]``: RGB, upright, at its own size.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
+from PIL import Image, ImageOps
+
+from gradcut.errors import GradcutError
+
+Photograph = UInt8[np.ndarray, "H W 3"]
+
+#: Larger photographs are refused before they are decoded: a small file may claim any size.
+MAX_PIXELS = 150_000_000
+
+#: What a folder is searched for.
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
+)
+
+# ``warnings.catch_warnings`` swaps global state, so the short header read that needs it is serialised.
+_open_lock = threading.Lock()
+
+
+class ImageError(GradcutError):
+    """A file that is no photograph, or one that cannot be written."""
+
+
+def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photograph:
+    """The photograph in a file: upright by its EXIF orientation, any mode turned to RGB.
+
+    Transparent pixels are laid on white, 16-bit values are scaled to 8 bits, and of an animation the
+    first frame counts.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, no image, or has more than ``max_pixels`` pixels.
+    """
+    try:
+        with _open(path) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
+                    "shrink the photograph first"
+                )
+            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except Image.UnidentifiedImageError:
+        empty = Path(path).stat().st_size == 0
+        raise ImageError(
+            f"{path}: {'the file is empty' if empty else 'not an image that can be read'}"
+        ) from None
+    # Pillow's decoders raise almost anything on damaged data.
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        IndexError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImageError(f"{path}: cannot be read: {reason}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> Image.Image:
+    """Open lazily; our own limit replaces Pillow's warning about large images."""
+    with _open_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(path)
+        except Image.DecompressionBombError:
+            raise ImageError(
+                f"{path}: more pixels than can be decoded safely; shrink the photograph first"
+            ) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        # Float images hold 0-1 by convention; integers of more than 8 bits hold 0-65535.
+        if image.mode == "F":
+            full = 1.0 if values.size and np.nanmax(values) <= 1 else 255.0
+        else:
+            full = 65535.0 if image.mode != "I" or values.max(initial=0) > 255 else 255.0
+        image = Image.fromarray(
+            np.clip(np.nan_to_num(values) * (255 / full), 0, 255).round().astype(np.uint8)
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def as_photograph(image: object) -> Photograph:
+    """An array or a PIL image as a photograph; a path is read.
+
+    Raises:
+        ImageError: something else, or an array that is not uint8 of shape (H, W, 3) or (H, W).
+    """
+    if isinstance(image, str | os.PathLike):
+        return read(image)
+    if isinstance(image, Image.Image):
+        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 2 and image.size:
+            return np.repeat(image[:, :, None], 3, axis=2)
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return image
+        raise ImageError(
+            f"image: expected a uint8 array of shape (H, W, 3), got {image.dtype} of shape {image.shape}"
+        )
+    raise ImageError(f"image: expected a path, a PIL image or a uint8 array, got {type(image).__name__}")
+
+
+def resize(photograph: Photograph, size: tuple[int, int]) -> Photograph:
+    """Bilinear, antialiased, to ``size`` = (height, width); the aspect ratio is not kept."""
+    if photograph.shape[:2] == size:
+        return photograph
+    height, width = size
+    return np.array(Image.fromarray(photograph).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def resize_map(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """A map of real numbers, bilinear, to ``size`` = (height, width), as float32."""
+    if values.shape == size:
+        return values.astype(np.float32)
+    height, width = size
+    return np.asarray(
+        Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    )
+
+
+def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """To ``size`` = (height, width), with the boundary where bilinear interpolation crosses one half."""
+    if mask.shape == size:
+        return mask
+    height, width = size
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR)) >= 128
+
+
+def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Every photograph under files and folders, each with a name of its own, and what cannot be used.
+
+    Folders are searched recursively, sorted by name, hidden files left out. A name is the path below the
+    folder without its suffix; where two photographs would share one, the later one keeps its suffix, or
+    gets its folder's name in front.
+
+    Returns:
+        Pairs of path and name, and one sentence for each folder without photographs. A missing file is
+        among the pairs: reading it tells.
+    """
+    found: dict[str, Path] = {}
+    seen: set[Path] = set()
+    failures: list[str] = []
+    for given in map(Path, paths):
+        members = _members(given) if given.is_dir() else [(given, Path(given.name))]
+        if not members:
+            failures.append(f"{given}: no photographs in this folder")
+        for path, below in members:
+            where = path.resolve()
+            if where in seen:
+                continue
+            seen.add(where)
+            choices = [below.with_suffix(""), below, where.parent.name / below, Path(*where.parts[1:])]
+            found[next(name for name in map(Path.as_posix, choices) if name not in found)] = path
+    return [(path, name) for name, path in found.items()], failures
+
+
+def _members(folder: Path) -> list[tuple[Path, Path]]:
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    visible = (path for path in below if not any(part.startswith(".") for part in path.parts))
+    return [(folder / path, path) for path in sorted(visible) if (folder / path).is_file()]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to; renamed to ``path`` on success, removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_png(
+    path: str | os.PathLike[str],
+    pixels: Shaped[np.ndarray, "H W *c"],
+    palette: UInt8[np.ndarray, "n 3"] | None = None,
+) -> None:
+    """Write a boolean mask (0 and 255), grey, RGB or, with a palette, an indexed PNG; all or nothing."""
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * 255
+    image = Image.fromarray(pixels)
+    if palette is not None:
+        image = Image.fromarray(pixels).convert("L")
+        image.putpalette(palette.tobytes())
+    with replacing(Path(path)) as temporary:
+        image.save(temporary, format="PNG")

@@ -1,0 +1,252 @@
+"""Joins the steps: a photograph and a classifier to a `Segmentation`. Recipes are named settings of the steps."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from gradcut import images, pictures
+from gradcut.classifier import Classifier, Detection, check_limits
+from gradcut.errors import GradcutError
+from gradcut.images import Photograph
+from gradcut.masks import GraphCut, MaskMaker
+from gradcut.pictures import Picture
+from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
+from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named choice of every step.
+
+    Args:
+        summary: one line for a person.
+        size: of the classifier's input, height and width; None leaves the classifier's own.
+    """
+
+    name: str
+    summary: str
+    saliency: Saliency
+    seeds: SeedRule
+    masks: MaskMaker
+    size: int | tuple[int, int] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what the steps are, in hexadecimal digits."""
+        return hashlib.sha256(repr((self.saliency, self.seeds, self.masks, self.size)).encode()).hexdigest()
+
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "default",
+            "class activation map, seeds by fraction of its maximum, graph cut",
+            CAM(),
+            Fractions(),
+            GraphCut(),
+        ),
+        Recipe(
+            "simonyan",
+            "gradient of the probability, 95th and 30th percentile, graph cut, at 448 x 448",
+            Gradient(of="probability"),
+            Percentiles(95, 30),
+            GraphCut(),
+            size=448,
+        ),
+        Recipe(
+            "guided",
+            "as simonyan, with guided backpropagation",
+            GuidedBackprop(of="probability"),
+            Percentiles(95, 30),
+            GraphCut(),
+            size=448,
+        ),
+        Recipe(
+            "deconvnet",
+            "as simonyan, with DeconvNet's backward ReLU",
+            DeconvNet(of="probability"),
+            Percentiles(95, 30),
+            GraphCut(),
+            size=448,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """A class that was found, and where.
+
+    ``score`` is the class's probability in [0, 1]; ``saliency`` and ``seeds`` have the classifier's input
+    size, ``mask`` the photograph's own.
+    """
+
+    label: str
+    index: int
+    score: float
+    saliency: Float[np.ndarray, "h w"] = field(repr=False)
+    seeds: Seeds = field(repr=False)
+    mask: Bool[np.ndarray, "H W"] = field(repr=False)
+
+    @property
+    def area(self) -> int:
+        """Pixels in the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """The mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
+        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        if not len(rows):
+            return None
+        top, left = int(rows[0]), int(columns[0])
+        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one photograph.
+
+    Attributes:
+        image: the photograph.
+        objects: best score first; empty when no class reached the threshold.
+        best: the classes with the highest scores, whether or not they reached the threshold.
+        classifier, recipe: what was asked, and how.
+        seconds: time of each step for this photograph; a step shared by a batch counts its share.
+    """
+
+    image: Photograph = field(repr=False)
+    objects: tuple[Object, ...]
+    best: tuple[Detection, ...] = field(repr=False)
+    classifier: Classifier
+    recipe: Recipe
+    seconds: Mapping[str, float] = field(repr=False)
+
+    @cached_property
+    def mask(self) -> Bool[np.ndarray, "H W"]:
+        """The union of all the objects' masks."""
+        union = np.zeros(self.image.shape[:2], dtype=bool)
+        for found in self.objects:
+            union |= found.mask
+        return union
+
+    def labelmap(self) -> Integer[np.ndarray, "H W"]:
+        """The joint labelling: 0 is background, i + 1 the i-th object.
+
+        Where masks overlap, the class with the higher saliency, each relative to its own maximum, has the pixel.
+        """
+        size = self.image.shape[:2]
+        labels = np.zeros(size, dtype=np.uint8 if len(self.objects) < 256 else np.int32)
+        strongest = np.full(size, -1.0, dtype=np.float32)
+        for number, found in enumerate(self.objects, start=1):
+            saliency = images.resize_map(found.saliency, size)
+            relative = saliency / (float(saliency.max()) or 1.0)
+            won = found.mask & (relative > strongest)
+            labels[won], strongest[won] = number, relative[won]
+        return labels
+
+    def overlay(self) -> Picture:
+        """The photograph with the joint labelling in colours."""
+        return pictures.overlay(self.image, self.labelmap())
+
+    def picture(self) -> Picture:
+        """One row an object: photograph, saliency, seeds, mask, masked photograph."""
+        rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
+        return pictures.strip(self.image, rows)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A classifier with a recipe: call it with a photograph, get a `Segmentation`.
+
+    Args:
+        classifier: as `gradcut.load_classifier` or `Classifier` makes it.
+        recipe: the name of one in `RECIPES`, or a `Recipe` of your own.
+        threshold, top_k: of the detections, instead of the classifier's own.
+    """
+
+    classifier: Classifier
+    recipe: Recipe | str = "default"
+    threshold: float | None = None
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self.threshold, self.top_k)
+        object.__setattr__(self, "recipe", as_recipe(self.recipe))
+        assert isinstance(self.recipe, Recipe)
+        if self.recipe.size is not None:
+            object.__setattr__(self, "classifier", self.classifier.at(self.recipe.size))
+
+    def __call__(
+        self, image: Photograph | str | os.PathLike[str] | object, labels: Sequence[str] | None = None
+    ) -> Segmentation:
+        """Segment one photograph: a path, a PIL image or ``UInt8 "H W 3"``.
+
+        Args:
+            labels: classes to ask for whatever their score, instead of the detected ones.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+            ClassifierError: an unknown label, or a model that does not do its part.
+        """
+        started = time.perf_counter()
+        photograph = images.as_photograph(image)
+        return self._segment(photograph, labels, time.perf_counter() - started)
+
+    def _segment(self, photograph: Photograph, labels: Sequence[str] | None, reading: float) -> Segmentation:
+        recipe, classifier = self.recipe, self.classifier
+        assert isinstance(recipe, Recipe)
+        asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
+        clock = [time.perf_counter()]
+        x = classifier.prepare([photograph])
+        found: list[Detection] = []
+        best: list[Detection] = []
+
+        def targets(logits: Tensor) -> list[Target]:
+            """Detection, inside saliency's own forward pass."""
+            best.extend(classifier.decide(logits, threshold=0, top_k=5)[0])
+            if asked is None:
+                found.extend(classifier.decide(logits, self.threshold, self.top_k)[0])
+            else:
+                scores = classifier.probabilities(logits)[0]
+                found.extend(
+                    Detection(classifier.labels[index], index, float(scores[index])) for index in asked
+                )
+            return [(0, detection.index) for detection in found]
+
+        clock.append(time.perf_counter())
+        maps = recipe.saliency(classifier, x, targets).float().cpu().numpy()
+        clock.append(time.perf_counter())
+        seeds = [recipe.seeds(saliency) for saliency in maps]
+        clock.append(time.perf_counter())
+        masks = recipe.masks(photograph, maps, seeds)
+        clock.append(time.perf_counter())
+        steps = ("prepare", "saliency", "seeds", "masks")
+        seconds = {"read": reading, **dict(zip(steps, np.diff(clock).tolist(), strict=True))}
+        objects = tuple(
+            Object(*detection, *parts) for detection, *parts in zip(found, maps, seeds, masks, strict=True)
+        )
+        return Segmentation(photograph, objects, tuple(best), classifier, recipe, seconds)
+
+
+def as_recipe(recipe: Recipe | str) -> Recipe:
+    """The recipe of that name, or the recipe itself.
+
+    Raises:
+        GradcutError: no recipe has that name.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise GradcutError(f"recipe: expected one of {', '.join(RECIPES)}, got {recipe!r}")
+    return RECIPES[recipe]
