@@ -60,7 +60,7 @@ class Backward(TorchFunctionMode):
         if not (torch.is_grad_enabled() and x.requires_grad):
             return func(x, *args, **kwargs)
         self.followed += 1
-        return _Activation.apply(x, self.rule, func, args, kwargs)  # type: ignore[no-untyped-call]
+        return _Activation.apply(x, self.rule, func, args, kwargs)
 
 
 class _Activation(torch.autograd.Function):
@@ -84,7 +84,7 @@ class _Activation(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (derivative,) = ctx.saved_tensors
         return ctx.rule(gradient, derivative), None, None, None, None
 
@@ -95,13 +95,11 @@ _RELUS = frozenset({F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
 ACTIVATIONS = _RELUS | {
     F.relu6, F.hardtanh, F.hardtanh_, F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, F.prelu, torch.prelu,
     F.elu, F.elu_, F.selu, torch.selu_, F.celu, torch.celu_, F.silu, F.gelu, F.mish, F.hardswish, F.softplus,
-    F.threshold, F._threshold, F.threshold_,
+    F.threshold, F._threshold,  # type: ignore[attr-defined]
 }  # fmt: skip
 
 
-def _derivative(
-    function: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Tensor:
+def _derivative(function: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Of an element-wise function at ``x``, which is left as it is."""
     if function in _RELUS:
         return (x > 0).to(x.dtype)

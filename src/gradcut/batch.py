@@ -10,7 +10,7 @@ from typing import Any
 
 from gradcut import export
 from gradcut.errors import GradcutError
-from gradcut.segmenter import Recipe, Segmenter
+from gradcut.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ def _finished(record: Path, path: Path, segmenter: Segmenter) -> dict[str, Any] 
     except (OSError, ValueError):
         return None
     recipe = segmenter.recipe
-    assert isinstance(recipe, Recipe)
     same = (
         found["recipe"]["sha256"] == recipe.fingerprint
         and found["classifier"]["sha256"] == segmenter.classifier.fingerprint

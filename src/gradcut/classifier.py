@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ class ClassifierError(GradcutError):
     """A classifier that does not do what was asked of it."""
 
 
-class Detection(NamedTuple):
+@dataclass(frozen=True)
+class Detection:
     """A class that the classifier sees: its label, its index, and its probability in [0, 1]."""
 
     label: str
@@ -44,56 +45,60 @@ class Classifier:
             it: a centre crop would leave the border without saliency.
         mean, std: of RGB in [0, 1], subtracted and divided.
         multilabel: sigmoid when true, softmax when false.
-        threshold: the least probability of a detection. By default 0.75 for a multi-label classifier, 0 else.
-        top_k: the most detections in one photograph. By default 20 for a multi-label classifier, 1 else.
+        threshold: the least probability of a detection. By default 0.75 for a multi-label classifier, else 0.
+        top_k: the most detections in one photograph. By default 20 for a multi-label classifier, else 1.
         name: what to call it in records.
     """
 
     model: nn.Module = field(repr=False)
-    labels: Sequence[str] = field(repr=False)
-    size: tuple[int, int] | int = (224, 224)
-    mean: Sequence[float] = (0.485, 0.456, 0.406)
-    std: Sequence[float] = (0.229, 0.224, 0.225)
-    multilabel: bool = False
-    threshold: float | None = None
-    top_k: int | None = None
-    name: str = "custom"
+    labels: tuple[str, ...] = field(repr=False)
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    multilabel: bool
+    threshold: float
+    top_k: int
+    name: str
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        labels: Sequence[str],
+        size: int | tuple[int, int] = (224, 224),
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        multilabel: bool = False,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        name: str = "custom",
+    ) -> None:
+        threshold = (0.75 if multilabel else 0.0) if threshold is None else threshold
+        top_k = (20 if multilabel else 1) if top_k is None else top_k
+        normalised = {
+            "model": model, "labels": tuple(labels),
+            "size": (size, size) if isinstance(size, int) else tuple(size), "mean": tuple(map(float, mean)),
+            "std": tuple(map(float, std)), "multilabel": multilabel, "threshold": threshold, "top_k": top_k,
+            "name": name,
+        }  # fmt: skip
+        for key, value in normalised.items():
+            object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
+        self._check()
+
+    def _check(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise ClassifierError(f"model: expected a torch.nn.Module, got {type(self.model).__name__}")
-        set_ = object.__setattr__  # the documented way to normalise a frozen dataclass's own fields
-        set_(self, "labels", tuple(self.labels))
-        set_(self, "size", (self.size, self.size) if isinstance(self.size, int) else tuple(self.size))
-        set_(self, "mean", tuple(float(v) for v in self.mean))
-        set_(self, "std", tuple(float(v) for v in self.std))
-        set_(
-            self,
-            "threshold",
-            (0.75 if self.multilabel else 0.0) if self.threshold is None else self.threshold,
-        )
-        set_(self, "top_k", (20 if self.multilabel else 1) if self.top_k is None else self.top_k)
         if not self.labels or len(set(self.labels)) != len(self.labels):
             twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ClassifierError(f"labels: expected at least one and no label twice, got {twice or 'none'}")
-        if len(self.size) != 2 or min(self.size) < 1:  # type: ignore[arg-type]
+        if len(self.size) != 2 or min(self.size) < 1:
             raise ClassifierError(f"size: expected positive height and width, got {self.size}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ClassifierError(
-                f"mean, std: expected three numbers each, std > 0, got {self.mean}, {self.std}"
-            )
+            raise ClassifierError(f"mean, std: expected three numbers each, std > 0, got {self.mean}, {self.std}")
         check_limits(self.threshold, self.top_k)
 
     def at(self, size: int | tuple[int, int]) -> Classifier:
         """The same classifier at another input size."""
-        return (
-            self if size in (self.size, self.size[0] if self.square else None) else replace(self, size=size)
-        )
-
-    @property
-    def square(self) -> bool:
-        height, width = self.size  # type: ignore[misc]
-        return bool(height == width)
+        return replace(self, size=(size, size) if isinstance(size, int) else size)
 
     @property
     def device(self) -> torch.device:
@@ -121,11 +126,9 @@ class Classifier:
         """The photographs resized, scaled, normalised and on the model's device."""
         if not photographs:
             raise ClassifierError("photographs: expected at least one, got none")
-        pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])  # type: ignore[arg-type]
+        pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
-        mean, std = (
-            torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std)
-        )
+        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return x.sub_(mean).div_(std).contiguous()
 
     def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
@@ -165,8 +168,6 @@ class Classifier:
         threshold = self.threshold if threshold is None else threshold
         top_k = self.top_k if top_k is None else top_k
         check_limits(threshold, top_k)
-        assert threshold is not None
-        assert top_k is not None
         scores, indices = self.probabilities(logits).topk(min(top_k, len(self.labels)))
         return [
             tuple(Detection(self.labels[i], i, s) for s, i in zip(ss, ii, strict=True) if s >= threshold)
@@ -199,8 +200,7 @@ class Classifier:
 
     @cached_property
     def _indices(self) -> dict[str, int]:
-        exact = {label.casefold(): i for i, label in reversed(list(enumerate(self.labels)))}
-        return exact
+        return {label.casefold(): index for index, label in enumerate(self.labels)}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -209,9 +209,7 @@ class Classifier:
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
             if isinstance(value, Tensor):
-                digest.update(
-                    value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-                )
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -43,15 +43,11 @@ TopK = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option(
-        min=32, help="Photographs are resized to SIZE x SIZE for the classifier.", show_default=False
-    ),
+    typer.Option(min=32, help="Photographs are resized to SIZE x SIZE for the classifier.", show_default=False),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. [default: cpu]", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="Take the first LIMIT photographs only.", show_default=False)
-]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take the first LIMIT photographs only.", show_default=False)]
 
 
 def main() -> None:
@@ -68,9 +64,7 @@ def main() -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
-        "gradcut-demo"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
     recipe: RecipeName = "default",
 ) -> None:
     """Segment a photograph of a cat with the embedded classifier, offline."""
@@ -85,18 +79,14 @@ def demo(
         record = export.save(result, output, "chelsea", "skimage.data.chelsea()")
     for found in record["objects"]:
         share = found["area"] / (record["width"] * record["height"])
-        out.print(
-            f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False
-        )
+        out.print(f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False)
     print(output / record["files"]["picture"])
 
 
 @app.command()
 def segment(
     paths: Paths,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     classifier: ClassifierName = "embedded",
     recipe: RecipeName = "default",
     label: Annotated[
@@ -153,6 +143,8 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Print what the classifier sees in photographs."""
+    from dataclasses import asdict
+
     from gradcut import images
 
     asked = _load(classifier, device)
@@ -167,7 +159,7 @@ def classify(
             errors.append(str(error))
             continue
         found = asked.detect([photograph], threshold, top_k)[0]
-        results[str(path)] = [detection._asdict() for detection in found]
+        results[str(path)] = [asdict(detection) for detection in found]
         for number, detection in enumerate(found):
             table.add_row("" if number else str(path), detection.label, f"{detection.score:.3f}")
         if not found:
@@ -187,11 +179,7 @@ def recipes(as_json: AsJson = False) -> None:
     from gradcut.segmenter import RECIPES
 
     if as_json:
-        print(
-            json.dumps(
-                {name: {"summary": r.summary, "steps": repr(r)} for name, r in RECIPES.items()}, indent=1
-            )
-        )
+        print(json.dumps({name: {"summary": r.summary, "steps": repr(r)} for name, r in RECIPES.items()}, indent=1))
         return
     table = Table("recipe", "what it does", "saliency", "seeds", "masks")
     for name, recipe in RECIPES.items():

@@ -94,7 +94,7 @@ def settings(result: Segmentation) -> dict[str, Any]:
         },
         "classifier": {
             "name": classifier.name,
-            "size": list(classifier.size),  # type: ignore[arg-type]
+            "size": list(classifier.size),
             "multilabel": classifier.multilabel,
             "sha256": classifier.fingerprint,
         },

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gradcut.errors import GradcutError
 
@@ -24,9 +24,7 @@ Photograph = UInt8[np.ndarray, "H W 3"]
 MAX_PIXELS = 150_000_000
 
 #: What a folder is searched for.
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
-)
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
 
 # ``warnings.catch_warnings`` swaps global state, so the short header read that needs it is serialised.
 _open_lock = threading.Lock()
@@ -58,11 +56,9 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         empty = Path(path).stat().st_size == 0
-        raise ImageError(
-            f"{path}: {'the file is empty' if empty else 'not an image that can be read'}"
-        ) from None
+        raise ImageError(f"{path}: {'the file is empty' if empty else 'not an image that can be read'}") from None
     # Pillow's decoders raise almost anything on damaged data.
     except (
         OSError,
@@ -85,9 +81,7 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
         try:
             return Image.open(path)
         except Image.DecompressionBombError:
-            raise ImageError(
-                f"{path}: more pixels than can be decoded safely; shrink the photograph first"
-            ) from None
+            raise ImageError(f"{path}: more pixels than can be decoded safely; shrink the photograph first") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -98,9 +92,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             full = 1.0 if values.size and np.nanmax(values) <= 1 else 255.0
         else:
             full = 65535.0 if image.mode != "I" or values.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(
-            np.clip(np.nan_to_num(values) * (255 / full), 0, 255).round().astype(np.uint8)
-        )
+        image = Image.fromarray(np.clip(np.nan_to_num(values) * (255 / full), 0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
@@ -123,9 +115,7 @@ def as_photograph(image: object) -> Photograph:
             return np.repeat(image[:, :, None], 3, axis=2)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return image
-        raise ImageError(
-            f"image: expected a uint8 array of shape (H, W, 3), got {image.dtype} of shape {image.shape}"
-        )
+        raise ImageError(f"image: expected a uint8 array of shape (H, W, 3), got {image.dtype} of shape {image.shape}")
     raise ImageError(f"image: expected a path, a PIL image or a uint8 array, got {type(image).__name__}")
 
 
@@ -142,9 +132,7 @@ def resize_map(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float
     if values.shape == size:
         return values.astype(np.float32)
     height, width = size
-    return np.asarray(
-        Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    )
+    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:

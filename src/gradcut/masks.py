@@ -35,11 +35,7 @@ class GraphCut:
         right, down = inverse_contrast(small)
         masks = [self._cut(one, right, down) for one in seeds]
         size = photograph.shape[:2]
-        return (
-            np.stack([images.resize_mask(mask, size) for mask in masks])
-            if masks
-            else np.zeros((0, *size), bool)
-        )
+        return np.stack([images.resize_mask(mask, size) for mask in masks]) if masks else np.zeros((0, *size), bool)
 
     @staticmethod
     def _cut(

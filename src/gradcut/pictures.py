@@ -85,9 +85,7 @@ def strip(
     text, title = ImageFont.load_default(13), ImageFont.load_default(17)
     names = ("photograph", "saliency", "seeds", "mask", "masked photograph")
     head, foot = 30, 22
-    sheet = Image.new(
-        "RGB", (_GAP + len(names) * (width + _GAP), len(rows) * (head + height + foot) + _GAP), _PAPER
-    )
+    sheet = Image.new("RGB", (_GAP + len(names) * (width + _GAP), len(rows) * (head + height + foot) + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, (caption, saliency, seeds, mask) in enumerate(rows):
         top = number * (head + height + foot)
@@ -103,8 +101,6 @@ def strip(
         for column, (name, panel) in enumerate(zip(names, panels, strict=True)):
             left = _GAP + column * (width + _GAP)
             sheet.paste(Image.fromarray(panel), (left, top + head))
-            draw.rectangle(
-                (left - 1, top + head - 1, left + width, top + head + height), outline=(200, 200, 200)
-            )
+            draw.rectangle((left - 1, top + head - 1, left + width, top + head + height), outline=(200, 200, 200))
             draw.text((left, top + head + height + 3), name, fill=_INK, font=text)
     return np.array(sheet)

@@ -52,9 +52,7 @@ class Gradient:
         if self.of not in ("logit", "probability"):
             raise SaliencyError(f"of: expected 'logit' or 'probability', got {self.of!r}")
 
-    def __call__(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n h w"]:
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         gradient = input_gradient(classifier, x, targets, of=self.of)
         return _over_channels(gradient, self.signed)
 
@@ -63,9 +61,7 @@ class Gradient:
 class GuidedBackprop(Gradient):
     """The gradient with guided backpropagation through ReLU-like functions (Springenberg et al. 2014)."""
 
-    def __call__(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n h w"]:
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         return _over_channels(input_gradient(classifier, x, targets, of=self.of, rule=guided), self.signed)
 
 
@@ -73,9 +69,7 @@ class GuidedBackprop(Gradient):
 class DeconvNet(Gradient):
     """The gradient with DeconvNet's rule for ReLU-like functions (Zeiler & Fergus 2013)."""
 
-    def __call__(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n h w"]:
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         return _over_channels(input_gradient(classifier, x, targets, of=self.of, rule=deconvnet), self.signed)
 
 
@@ -92,13 +86,11 @@ class CAM:
 
     of: Literal["logit", "probability"] = "logit"
 
-    def __call__(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n h w"]:
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
             with ForwardPass() as seen:
                 logits = classifier.logits(x)
-            features, (weight, bias) = _linear_head(seen, logits)
+            features, weight = _linear_head(seen, logits)
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
             photographs = [photograph for photograph, _ in pairs]
@@ -106,13 +98,13 @@ class CAM:
             return F.interpolate(maps[:, None], x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
-def _linear_head(seen: ForwardPass, logits: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+def _linear_head(seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
     if seen.feature_map is not None and seen.head is not None:
         features, (weight, bias) = seen.feature_map, seen.head
         if weight.shape == (logits.shape[1], features.shape[1]):
             expected = F.linear(features.mean((2, 3)), weight, bias)
             if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
-                return features, (weight, bias)
+                return features, weight
     raise SaliencyError(
         "CAM needs a classifier whose logits are a linear layer on the mean of its last feature map; "
         "this one's are not. Gradient() works with any classifier"

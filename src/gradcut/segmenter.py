@@ -143,7 +143,7 @@ class Segmentation:
     def labelmap(self) -> Integer[np.ndarray, "H W"]:
         """The joint labelling: 0 is background, i + 1 the i-th object.
 
-        Where masks overlap, the class with the higher saliency, each relative to its own maximum, has the pixel.
+        Where masks overlap, the pixel goes to the class with the higher saliency, relative to its own maximum.
         """
         size = self.image.shape[:2]
         labels = np.zeros(size, dtype=np.uint8 if len(self.objects) < 256 else np.int32)
@@ -176,16 +176,23 @@ class Segmenter:
     """
 
     classifier: Classifier
-    recipe: Recipe | str = "default"
-    threshold: float | None = None
-    top_k: int | None = None
+    recipe: Recipe
+    threshold: float | None
+    top_k: int | None
 
-    def __post_init__(self) -> None:
-        check_limits(self.threshold, self.top_k)
-        object.__setattr__(self, "recipe", as_recipe(self.recipe))
-        assert isinstance(self.recipe, Recipe)
-        if self.recipe.size is not None:
-            object.__setattr__(self, "classifier", self.classifier.at(self.recipe.size))
+    def __init__(
+        self,
+        classifier: Classifier,
+        recipe: Recipe | str = "default",
+        threshold: float | None = None,
+        top_k: int | None = None,
+    ) -> None:
+        check_limits(threshold, top_k)
+        recipe = as_recipe(recipe)
+        classifier = classifier if recipe.size is None else classifier.at(recipe.size)
+        fields = {"classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k}
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
 
     def __call__(
         self, image: Photograph | str | os.PathLike[str] | object, labels: Sequence[str] | None = None
@@ -205,7 +212,6 @@ class Segmenter:
 
     def _segment(self, photograph: Photograph, labels: Sequence[str] | None, reading: float) -> Segmentation:
         recipe, classifier = self.recipe, self.classifier
-        assert isinstance(recipe, Recipe)
         asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
         clock = [time.perf_counter()]
         x = classifier.prepare([photograph])
@@ -219,9 +225,7 @@ class Segmenter:
                 found.extend(classifier.decide(logits, self.threshold, self.top_k)[0])
             else:
                 scores = classifier.probabilities(logits)[0]
-                found.extend(
-                    Detection(classifier.labels[index], index, float(scores[index])) for index in asked
-                )
+                found.extend(Detection(classifier.labels[index], index, float(scores[index])) for index in asked)
             return [(0, detection.index) for detection in found]
 
         clock.append(time.perf_counter())
@@ -234,7 +238,8 @@ class Segmenter:
         steps = ("prepare", "saliency", "seeds", "masks")
         seconds = {"read": reading, **dict(zip(steps, np.diff(clock).tolist(), strict=True))}
         objects = tuple(
-            Object(*detection, *parts) for detection, *parts in zip(found, maps, seeds, masks, strict=True)
+            Object(detection.label, detection.index, detection.score, saliency, seed, mask)
+            for detection, saliency, seed, mask in zip(found, maps, seeds, masks, strict=True)
         )
         return Segmentation(photograph, objects, tuple(best), classifier, recipe, seconds)
 

@@ -60,9 +60,7 @@ EMBEDDED_SIZE = 384
 
 def _timm_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the package's keys to timm's: both list the same blocks in the same order."""
-    places = sorted(
-        {(int(m[1]), int(m[2])) for key in target if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", key))}
-    )
+    places = sorted({(int(m[1]), int(m[2])) for key in target if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", key))})
     renamed = {}
     for key, value in state.items():
         part, _, leaf = key.partition(".")
