@@ -145,7 +145,7 @@ class Classifier:
             raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {reason}") from error
         if not isinstance(logits, Tensor):
             raise ClassifierError(
-                f"model: expected a tensor of logits, got {type(logits).__name__}; wrap the model so that it returns one"
+                f"model: expected a tensor of logits, got {type(logits).__name__}; wrap it so that it returns one"
             )
         if logits.shape != (len(x), len(self.labels)):
             raise ClassifierError(
