@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,9 +73,7 @@ def demo(
     from gradcut.segmenter import Segmenter
     from gradcut.sources import load_classifier
 
-    result = Segmenter(load_classifier("embedded"), recipe)(chelsea())
-    with writing(output):
-        record = export.save(result, output, "chelsea", "skimage.data.chelsea()")
+    record = export.save(Segmenter(load_classifier("embedded"), recipe)(chelsea()), output, "chelsea")
     for found in record["objects"]:
         share = found["area"] / (record["width"] * record["height"])
         out.print(f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False)
@@ -113,8 +110,10 @@ def segment(
     segmenter = Segmenter(asked, steps, threshold, top_k)
     for name in label or ():
         asked.index(name)
-    with writing(output):
+    try:
         output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GradcutError(f"output: {output} cannot be written: {error.strerror or error}") from error
     photographs, failed = images.find(paths)
     for reason in failed:
         err.print(f"gradcut: {reason}", markup=False)
@@ -225,12 +224,3 @@ def _summarise(outcomes: Sequence[Outcome], errors: Sequence[str], output: Path)
     if errors:
         parts.append(f"{len(errors)} failed")
     err.print("gradcut: " + ", ".join(parts), markup=False)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns a folder that cannot be written into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise GradcutError(f"output: {folder} cannot be written: {error.strerror or error}") from error

@@ -119,7 +119,7 @@ def as_photograph(image: object) -> Photograph:
     raise ImageError(f"image: expected a path, a PIL image or a uint8 array, got {type(image).__name__}")
 
 
-def resize(photograph: Photograph, size: tuple[int, int]) -> Photograph:
+def resize(photograph: Photograph, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Bilinear, antialiased, to ``size`` = (height, width); the aspect ratio is not kept."""
     if photograph.shape[:2] == size:
         return photograph

@@ -170,10 +170,10 @@ def resolve(targets: Targets, logits: Float[Tensor, "b n"]) -> list[Target]:
 
 def score_gradient(
     classifier: Classifier,
-    logits: Float[Tensor, "b n"],
+    logits: Float[Tensor, "b k"],
     pairs: Sequence[Target],
     of: Literal["logit", "probability"],
-) -> Float[Tensor, "n classes"]:
+) -> Float[Tensor, "n k"]:
     """The gradient of each target's score with respect to its photograph's logits.
 
     In closed form and float64: a saturated probability has a tiny gradient, not none.

@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -122,6 +124,7 @@ class Segmentation:
         objects: best score first; empty when no class reached the threshold.
         best: the classes with the highest scores, whether or not they reached the threshold.
         classifier, recipe: what was asked, and how.
+        source: the photograph's path; empty for one that was given as pixels.
         seconds: time of each step for this photograph; a step shared by a batch counts its share.
     """
 
@@ -131,6 +134,7 @@ class Segmentation:
     classifier: Classifier
     recipe: Recipe
     seconds: Mapping[str, float] = field(repr=False)
+    source: str = ""
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "H W"]:
@@ -163,6 +167,19 @@ class Segmentation:
         """One row an object: photograph, saliency, seeds, mask, masked photograph."""
         rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
         return pictures.strip(self.image, rows)
+
+    def save(self, folder: str | os.PathLike[str]) -> Mapping[str, Any]:
+        """Write all of it below ``folder``, as `gradcut.export.save` says, and return the record.
+
+        Raises:
+            GradcutError: the folder cannot be written.
+        """
+        # The one import that points down the list of modules: `export` depends on this class, and a result
+        # that could not save itself would cost every user a line.
+        from gradcut import export
+
+        name = Path(self.source).stem if self.source else "photograph"
+        return export.save(self, Path(folder), name)
 
 
 @dataclass(frozen=True)
@@ -208,9 +225,12 @@ class Segmenter:
         """
         started = time.perf_counter()
         photograph = images.as_photograph(image)
-        return self._segment(photograph, labels, time.perf_counter() - started)
+        source = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
+        return self._segment(photograph, labels, time.perf_counter() - started, source)
 
-    def _segment(self, photograph: Photograph, labels: Sequence[str] | None, reading: float) -> Segmentation:
+    def _segment(
+        self, photograph: Photograph, labels: Sequence[str] | None, reading: float, source: str
+    ) -> Segmentation:
         recipe, classifier = self.recipe, self.classifier
         asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
         clock = [time.perf_counter()]
@@ -241,7 +261,7 @@ class Segmenter:
             Object(detection.label, detection.index, detection.score, saliency, seed, mask)
             for detection, saliency, seed, mask in zip(found, maps, seeds, masks, strict=True)
         )
-        return Segmentation(photograph, objects, tuple(best), classifier, recipe, seconds)
+        return Segmentation(photograph, objects, tuple(best), classifier, recipe, seconds, source)
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:
