@@ -126,8 +126,8 @@ def input_gradient(
     Raises:
         SaliencyError: no activation followed ``rule``, so that the result would be the plain gradient.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         if rule is None:
             with ForwardPass():
                 logits = classifier.logits(x)
