@@ -78,9 +78,7 @@ class Sample:
         if self.image.shape[:2] == size:
             return self
         masks = {label: _nearest(mask, size) for label, mask in self.masks.items()}
-        return replace(
-            self, image=images.resize(self.image, size), masks=masks, ignore=_nearest(self.ignore, size)
-        )
+        return replace(self, image=images.resize(self.image, size), masks=masks, ignore=_nearest(self.ignore, size))
 
 
 def _nearest(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
@@ -257,26 +255,37 @@ VOC_LABELS = (
 )  # fmt: skip
 
 
-def voc(root: str | Path, split: str = "val") -> Dataset:
+#: What COCO calls VOC's classes, where the names differ.
+_COCO_NAMES = {
+    "aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle", "pottedplant": "potted plant",
+    "sofa": "couch", "tvmonitor": "tv",
+}  # fmt: skip
+
+
+def voc(root: str | Path, split: str = "val", names: Literal["voc", "coco"] = "voc") -> Dataset:
     """Pascal VOC 2012 segmentation (Everingham et al. 2010): palette PNGs, 255 is void and ignored.
 
     Args:
         root: the folder ``VOC2012``, or the ``VOCdevkit`` above it.
         split: a list in ``ImageSets/Segmentation``: train, val, trainval.
+        names: call the classes as VOC does, or as COCO does: airplane for aeroplane.
 
     Raises:
         DatasetError: the folder is not in this layout, or has no such split.
     """
     root = _folder(root, "root")
+    _one_of("names", names, ("voc", "coco"))
     root = next((place for place in (root / "VOC2012", root / "VOCdevkit/VOC2012") if place.is_dir()), root)
-    names = _lines(root / f"ImageSets/Segmentation/{split}.txt")
-    return Dataset(f"Pascal VOC 2012, {split}", VOC_LABELS, tuple(names), partial(_voc_sample, root=root))
+    listed = _lines(root / f"ImageSets/Segmentation/{split}.txt")
+    labels = tuple(_COCO_NAMES.get(label, label) if names == "coco" else label for label in VOC_LABELS)
+    load = partial(_voc_sample, root=root, labels=dict(enumerate(labels, start=1)))
+    return Dataset(f"Pascal VOC 2012, {split}", labels, tuple(listed), load)
 
 
-def _voc_sample(name: str, root: Path) -> Sample:
+def _voc_sample(name: str, root: Path, labels: Mapping[int, str]) -> Sample:
     photograph = _photograph(name, root / f"JPEGImages/{name}.jpg")
     values = _values(name, root / f"SegmentationClass/{name}.png", photograph.shape[:2])
-    masks = _classes(name, values, dict(enumerate(VOC_LABELS, start=1)), {255})
+    masks = _classes(name, values, labels, {255})
     areas: dict[str, tuple[float, ...]] = {}
     if (objects := root / f"SegmentationObject/{name}.png").is_file():
         numbers = _values(name, objects, photograph.shape[:2])
@@ -354,7 +363,9 @@ def imagenet_segmentation(path: str | Path) -> Dataset:
             if file["value/gt"].shape[0] != count:
                 raise KeyError("value/gt")
         except (KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{path}: expected value/img and value/gt of one length, as in gtsegs_ijcv.mat") from error
+            raise DatasetError(
+                f"{path}: expected value/img and value/gt of one length, as in gtsegs_ijcv.mat"
+            ) from error
     names = tuple(str(number) for number in range(count))
     return Dataset("ImageNet-Segmentation", None, names, partial(_imagenet_segmentation_sample, path=path))
 
@@ -395,20 +406,19 @@ def _hdf5(path: Path) -> Any:
 # Oxford-IIIT Pet -----------------------------------------------------------------------------------------------------
 
 
-def pets(root: str | Path, split: str = "test", by: Literal["species", "breed"] = "species") -> Dataset:
+def pets(root: str | Path, split: str = "test", names: Literal["species", "breed"] = "species") -> Dataset:
     """Oxford-IIIT Pet (Parkhi et al. 2012): trimaps, 1 the animal, 2 background, 3 the border, which is ignored.
 
     Args:
         root: the folder with ``images`` and ``annotations``.
         split: a list in ``annotations``: test, trainval.
-        by: label the animal cat or dog, or with its breed as the file names have it, such as ``Egyptian Mau``.
+        names: label the animal cat or dog, or with its breed as the file names have it, such as ``Egyptian Mau``.
 
     Raises:
         DatasetError: the folder is not in this layout.
     """
     root = _folder(root, "root")
-    if by not in ("species", "breed"):
-        raise DatasetError(f"by: expected 'species' or 'breed', got {by!r}")
+    _one_of("names", names, ("species", "breed"))
     labels = {}
     listing = root / f"annotations/{split}.txt"
     for line in _lines(listing):
@@ -416,7 +426,7 @@ def pets(root: str | Path, split: str = "test", by: Literal["species", "breed"] 
         if len(parts) != 4 or parts[2] not in ("1", "2"):
             raise DatasetError(f"{listing}: expected lines 'name class species breed', got {line!r}")
         breed = parts[0].rsplit("_", 1)[0].replace("_", " ")
-        labels[parts[0]] = breed if by == "breed" else ("cat", "dog")[int(parts[2]) - 1]
+        labels[parts[0]] = breed if names == "breed" else ("cat", "dog")[int(parts[2]) - 1]
     load = partial(_pets_sample, root=root, labels=labels)
     return Dataset(f"Oxford-IIIT Pet, {split}", tuple(sorted(set(labels.values()))), tuple(labels), load)
 
@@ -450,9 +460,7 @@ def folder(
     masks = photographs if masks is None else _folder(masks, "masks")
     beside = masks.resolve() == photographs.resolve()
     found = {
-        name: path
-        for path, name in images.find([photographs])[0]
-        if not (beside and path.suffix.lower() == ".png")
+        name: path for path, name in images.find([photographs])[0] if not (beside and path.suffix.lower() == ".png")
     }
     if not found:
         raise DatasetError(f"{photographs}: no photographs in this folder")
@@ -480,6 +488,11 @@ def _folder_sample(
 
 
 # What they share -----------------------------------------------------------------------------------------------------
+
+
+def _one_of(argument: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise DatasetError(f"{argument}: expected {' or '.join(map(repr, choices))}, got {value!r}")
 
 
 def _folder(path: str | Path, argument: str) -> Path:
@@ -513,9 +526,7 @@ def _photograph(name: str, path: Path) -> Photograph:
         raise DatasetError(f"{name}: {error}") from error
 
 
-def _values(
-    name: str, path: Path, size: tuple[int, int], channels: int | None = 1
-) -> Shaped[np.ndarray, "H W *c"]:
+def _values(name: str, path: Path, size: tuple[int, int], channels: int | None = 1) -> Shaped[np.ndarray, "H W *c"]:
     """The numbers in a mask file of the photograph's size; ``channels`` None takes any."""
     try:
         values = images.read_values(path)

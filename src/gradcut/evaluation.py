@@ -391,9 +391,7 @@ def evaluate(
     task = _Task(dataset, dict(segmenters), labels, square, baselines, classification, known, frozenset(skip))
     names = list(segmenters) + (list(BASELINES) if baselines else [])
     wanted = [
-        number
-        for number, name in enumerate(dataset.names)
-        if any((name, recipe) not in task.skip for recipe in names)
+        number for number, name in enumerate(dataset.names) if any((name, recipe) not in task.skip for recipe in names)
     ]
     return task.here(wanted) if workers == 1 else task.elsewhere(wanted, workers)
 
@@ -615,7 +613,9 @@ def resume(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> 
             ) from None
         plain = json.loads(json.dumps(settings))
         both = set(before["recipes"]) & set(plain["recipes"])
-        differing = [key for key in plain.keys() | before.keys() if key != "recipes" and before.get(key) != plain.get(key)]
+        differing = [
+            key for key in plain.keys() | before.keys() if key != "recipes" and before.get(key) != plain.get(key)
+        ]
         differing += [f"recipe {name}" for name in both if before["recipes"][name] != plain["recipes"][name]]
         if differing:
             raise EvaluationError(
