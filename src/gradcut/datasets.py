@@ -136,7 +136,7 @@ def coco(folder: str | Path, annotations: str | Path) -> Dataset:
             objects.setdefault(entry["image_id"], []).append(entry)
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
-            f"{annotations}: expected COCO's instances format with images, annotations and categories: {error!r} is amiss"
+            f"{annotations}: expected COCO's instances format with images, annotations and categories: {error!r}"
         ) from error
     records = {name: (entry, objects[entry["id"]]) for name, entry in pictures.items()}
     load = partial(_coco_sample, folder=folder, categories=categories, records=records)
@@ -151,8 +151,8 @@ def _coco_sample(
 ) -> Sample:
     entry, objects = records[name]
     photograph = _photograph(name, _coco_file(folder, name))
-    size = photograph.shape[:2]
-    if (entry.get("height"), entry.get("width")) != size:
+    size = (photograph.shape[0], photograph.shape[1])
+    if [entry.get("height"), entry.get("width")] != list(size):
         declared = f"{entry.get('height')} x {entry.get('width')}"
         raise DatasetError(f"{name}: the photograph is {_times(size)}, its annotations are for {declared}")
     ignore = np.zeros(size, dtype=bool)
@@ -210,7 +210,8 @@ def _coco_mask(where: str, segmentation: Any, size: tuple[int, int]) -> Bool[np.
         # A compressed string may claim any length, and the decoder writes where it is told: count first.
         if isinstance(runs["counts"], str | bytes) and sum(_runs(runs["counts"])) != height * width:
             raise DatasetError(f"{where}: its runs do not add up to {height * width} pixels")
-        return coco_mask.decode(runs).astype(bool)
+        mask: Bool[np.ndarray, "H W"] = coco_mask.decode(runs).astype(bool)
+        return mask
     except DatasetError:
         raise
     except Exception as error:  # pycocotools raises bare Exception on what it does not know

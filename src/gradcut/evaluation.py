@@ -111,7 +111,7 @@ def energy_inside(
     return float(saliency[truth & ~ignore].sum(dtype=np.float64)) / total if total > 0 else None
 
 
-def average_precision(scores: Float[np.ndarray, "n"], truth: Bool[np.ndarray, "n"]) -> float | None:
+def average_precision(scores: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> float | None:
     """Area under precision over recall as a sum over thresholds, ties together; None without a true one."""
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
@@ -288,7 +288,7 @@ def _nameless(objects: Sequence[Any], sample: Sample) -> tuple[list[Any], Intege
     return merged, union.astype(np.int32)
 
 
-def _joint(predicted: Bool[np.ndarray, "n"], truth: Bool[np.ndarray, "n"]) -> list[int]:
+def _joint(predicted: Bool[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> list[int]:
     both, p, t = map(int, map(np.count_nonzero, (predicted & truth, predicted, truth)))
     return [both, p - both, t - both]
 

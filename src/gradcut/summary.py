@@ -8,6 +8,7 @@ is resampled: classes of one photograph depend on each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -18,7 +19,7 @@ from gradcut.errors import GradcutError
 from gradcut.evaluation import Counts, Row
 
 Figure = dict[str, Any]
-Metric = Callable[[Float[np.ndarray, "b n"]], Float[np.ndarray, "b"]]
+Metric = Callable[[Float[np.ndarray, "b n"]], Float[np.ndarray, " b"]]
 
 #: What an object's size is called, by its share of the photograph, from and below.
 SIZES: Mapping[str, tuple[float, float]] = {
@@ -109,8 +110,12 @@ def _difference(a: str, b: str, good: Mapping[str, Mapping[str, Row]], draw: _Dr
     entry: dict[str, Any] = {"recipes": [a, b], "photographs": len(common)}
     for name in COMPARED:
         (one, n), (other, _) = METRICS[name](left), METRICS[name](right)
-        entry[name] = draw.figure(len(common), lambda w, one=one, other=other: one(w) - other(w), n)
+        entry[name] = draw.figure(len(common), _minus(one, other), n)
     return entry
+
+
+def _minus(one: Metric, other: Metric) -> Metric:
+    return lambda weights: one(weights) - other(weights)
 
 
 def _figures(rows: Sequence[Row], draw: _Draw) -> dict[str, Any]:
@@ -120,13 +125,12 @@ def _figures(rows: Sequence[Row], draw: _Draw) -> dict[str, Any]:
     for key, what, groups in (("by_size", "largest", SIZES), ("by_number", "objects", NUMBERS)):
         figures[key] = {name: _group(rows, what, bounds, draw) for name, bounds in groups.items()}
     labels = sorted({label for row in rows for label in row["classes"]})
-    figures["by_class"] = {
-        label: draw.figure(
-            len(rows), *_mean(rows, lambda row, label=label: _ious(c for k, c in row["classes"].items() if k == label))
-        )
-        for label in labels
-    }
+    figures["by_class"] = {label: draw.figure(len(rows), *_mean(rows, partial(_of_label, label))) for label in labels}
     return figures
+
+
+def _of_label(label: str, row: Row) -> list[float]:
+    return _ious(entry for name, entry in row["classes"].items() if name == label)
 
 
 def _group(rows: Sequence[Row], what: str, bounds: tuple[float, float], draw: _Draw) -> dict[str, Figure]:
@@ -147,7 +151,7 @@ def _group(rows: Sequence[Row], what: str, bounds: tuple[float, float], draw: _D
     }
 
 
-# Metrics: from rows to a function of weights, and how many values it averages --------------------------------------------
+# Metrics: from rows to a function of weights, and how many values it averages ----------------------------------------
 
 
 def _mean(rows: Sequence[Row], values: Callable[[Row], Sequence[float]]) -> tuple[Metric, int]:
@@ -157,8 +161,8 @@ def _mean(rows: Sequence[Row], values: Callable[[Row], Sequence[float]]) -> tupl
     return _ratio(total, number), int(number.sum())
 
 
-def _ratio(part: Float[np.ndarray, "n"], whole: Float[np.ndarray, "n"]) -> Metric:
-    def metric(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b"]:
+def _ratio(part: Float[np.ndarray, " n"], whole: Float[np.ndarray, " n"]) -> Metric:
+    def metric(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
         return _divide(weights @ part, weights @ whole)
 
     return metric
@@ -166,7 +170,8 @@ def _ratio(part: Float[np.ndarray, "n"], whole: Float[np.ndarray, "n"]) -> Metri
 
 def _divide(part: Float[np.ndarray, "*s"], whole: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
     """NaN where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    shares: Float[np.ndarray, "*s"] = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return shares
 
 
 def _defined(values: Iterable[float | bool | None]) -> list[float]:
@@ -198,7 +203,7 @@ def _miou(rows: Sequence[Row]) -> tuple[Metric, int]:
 def _accumulated(table: Float[np.ndarray, "n c 3"]) -> Metric:
     """Mean over classes of the IoU of summed-up pixels [tp, fp, fn]; a class without any is left out."""
 
-    def metric(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b"]:
+    def metric(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
         summed = (weights @ table.reshape(len(table), -1)).reshape(len(weights), *table.shape[1:])
         ious = _divide(summed[..., 0], summed.sum(2))
         seen = np.isfinite(ious)
@@ -225,12 +230,12 @@ def _map(rows: Sequence[Row]) -> tuple[Metric, int]:
         ]
         scores = np.array([rows[n]["scores"][label] for n in judged])
         true = np.array([rows[n]["classes"].get(label, {}).get("true", False) for n in judged], dtype=float)
-        if 0 < true.sum():
+        if true.sum() > 0:
             order = np.argsort(-scores, kind="stable")
             ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
             columns.append((np.array(judged)[order], true[order], ends))
 
-    def metric(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b"]:
+    def metric(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
         values = np.full((len(columns), len(weights)), np.nan)
         for number, (order, true, ends) in enumerate(columns):
             mine = weights[:, order]
