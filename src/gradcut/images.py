@@ -74,6 +74,21 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
         raise ImageError(f"{path}: cannot be read: {reason}") from error
 
 
+def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
+    """A label image's numbers as they are stored: palette indices, grey values, or RGB channels.
+
+    Raises:
+        ImageError: the file is missing or cannot be read.
+    """
+    try:
+        with _open(path) as image:
+            return np.array(image)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageError(f"{path}: not an image that can be read") from error
+
+
 def _open(path: str | os.PathLike[str]) -> Image.Image:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
     with _open_lock, warnings.catch_warnings():
