@@ -173,6 +173,7 @@ def test_fingerprints_tell_settings_and_weights_apart(brightness):
     )
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's own modules, when asked for their type
 def test_a_gradient_leaves_no_graph_behind(brightness, drawn):
     segment = Segmenter(brightness, "simonyan")
     segment(drawn[0])
