@@ -18,7 +18,7 @@ from torch import Tensor
 from gradcut import images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
-from gradcut.images import Photograph
+from gradcut.images import Photograph, Photographs
 from gradcut.masks import GraphCut, MaskMaker
 from gradcut.pictures import Picture
 from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
@@ -245,7 +245,7 @@ class Segmenter:
         (evidence,) = self.explain([photograph], labels)
         return self.cut(replace(evidence, seconds={"read": reading, **evidence.seconds}, source=source))
 
-    def explain(self, photographs: Sequence[Photograph], labels: Sequence[str] | None = None) -> list[Evidence]:
+    def explain(self, photographs: Photographs, labels: Sequence[str] | None = None) -> list[Evidence]:
         """The network's part, for several photographs at once: what is there, and its saliency.
 
         Detection happens inside the saliency's own forward pass.
@@ -260,8 +260,10 @@ class Segmenter:
             if asked is None:
                 found.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
-                for scores in classifier.probabilities(logits).tolist():
-                    found.append(tuple(Detection(classifier.labels[index], index, scores[index]) for index in asked))
+                found.extend(
+                    tuple(Detection(classifier.labels[index], index, scores[index]) for index in asked)
+                    for scores in classifier.probabilities(logits).tolist()
+                )
             return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
         clock = [time.perf_counter()]
