@@ -156,8 +156,7 @@ def find_layer(classifier: Classifier) -> str:
         for name, module in classifier.model.named_modules()
         if isinstance(module, nn.Linear) and name and module.out_features == len(classifier.labels)
     ]
-    if linears:
-        layer = linears[-1]
+    for layer in linears[-1:]:
         x = torch.rand(1, 3, *classifier.size, generator=torch.Generator().manual_seed(0))
         x = x.to(classifier.device, classifier.dtype)
         linear = linear_of(classifier, layer)

@@ -49,8 +49,9 @@ def imagenet_labels() -> tuple[str, ...]:
 
 def vocabulary(name: str) -> tuple[str, ...] | None:
     """The classes of ``"coco"``, ``"voc"`` or ``"imagenet"``; None for any other name."""
-    makers = {"coco": lambda: tuple(coco_ids()), "voc": voc_labels, "imagenet": imagenet_labels}
-    return makers[name]() if name in makers else None
+    if name == "coco":
+        return tuple(coco_ids())
+    return {"voc": voc_labels, "imagenet": imagenet_labels}[name]() if name in ("voc", "imagenet") else None
 
 
 @cache

@@ -126,8 +126,8 @@ def input_gradient(
     Raises:
         SaliencyError: no activation followed ``rule``, so that the result would be the plain gradient.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         if rule is None:
             with ForwardPass():
                 logits = classifier.logits(x)
@@ -170,10 +170,10 @@ def resolve(targets: Targets, logits: Float[Tensor, "b n"]) -> list[Target]:
 
 def score_gradient(
     classifier: Classifier,
-    logits: Float[Tensor, "b n"],
+    logits: Float[Tensor, "b k"],
     pairs: Sequence[Target],
     of: Literal["logit", "probability"],
-) -> Float[Tensor, "n classes"]:
+) -> Float[Tensor, "n k"]:
     """The gradient of each target's score with respect to its photograph's logits.
 
     In closed form and float64: a saturated probability has a tiny gradient, not none.

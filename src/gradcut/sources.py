@@ -18,8 +18,8 @@ from gradcut.labels import imagenet_labels
 
 ACCEPTED = "'coco80', 'embedded', 'lite0', 'lite1', 'lite2', or a head file (.safetensors) from 'gradcut fit'"
 
-#: The size of EfficientNet-Lite's input that measured best with masks; they were trained at 224 to 260.
-EMBEDDED_SIZE = 384
+#: Near what EfficientNet-Lite was trained at, so that the probabilities mean something. Recipes may ask for more.
+EMBEDDED_SIZE = 256
 
 
 def load_classifier(name: str = "embedded") -> Classifier:

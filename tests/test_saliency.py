@@ -1,0 +1,280 @@
+"""What every saliency method promises, one row a method, and the gradients and class activation maps themselves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr import Deconvolution
+from captum.attr import GuidedBackprop as CaptumGuided
+from captum.attr import Saliency as CaptumSaliency
+from torch import Tensor, nn
+
+from gradcut.classifier import Classifier
+from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, SaliencyError
+
+METHODS: dict[str, Any] = {
+    "Gradient": Gradient(),
+    "Gradient of the logit, signed": Gradient(of="logit", signed=True),
+    "GuidedBackprop": GuidedBackprop(of="logit"),
+    "DeconvNet": DeconvNet(of="logit"),
+    "CAM": CAM(),
+}
+
+
+class SmallNet(nn.Module):
+    """Two convolutions, batch normalisation, dropout, ReLU, mean, linear: small, with state that could be spoilt."""
+
+    def __init__(self, activation: Callable[[], nn.Module] = lambda: nn.ReLU(inplace=True), classes: int = 5) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8), activation(),
+            nn.Conv2d(8, 12, 3, padding=1, stride=2), nn.BatchNorm2d(12), activation(), nn.Dropout(0.5),
+        )  # fmt: skip
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """New weights, and normalisation statistics that are not the defaults."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if value.is_floating_point():
+                draw = torch.randn(value.shape, generator=generator)
+                value.copy_(draw.abs() + 0.5 if "running_var" in name else draw * 0.3)
+    return model
+
+
+def as_classifier(model: nn.Module, classes: int = 5, size: int = 24, multilabel: bool = False) -> Classifier:
+    return Classifier(model, [f"class {i}" for i in range(classes)], size, multilabel=multilabel)
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    return as_classifier(randomised(SmallNet()))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+
+
+TARGETS = [(0, 1), (2, 4), (0, 3), (1, 0), (0, 0)]
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """All of a model that a method could spoil."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        "values": {key: value.detach().clone() for key, value in tensors.items()},
+        "identities": {key: id(value) for key, value in tensors.items()},
+        "strides": {key: value.stride() for key, value in tensors.items()},
+        "requires_grad": {key: value.requires_grad for key, value in tensors.items()},
+        "grad": {key: value.grad for key, value in tensors.items()},
+        "training": {key: module.training for key, module in model.named_modules()},
+        "hooks": {
+            key: [
+                len(getattr(module, name))
+                for name in vars(module)
+                if name.endswith("_hooks") or name.endswith("_hooks_with_kwargs")
+            ]
+            for key, module in model.named_modules()
+        },
+        "attributes": {key: sorted(vars(module)) for key, module in model.named_modules()},
+    }
+
+
+def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in before.pop("values").items():
+        torch.testing.assert_close(after["values"][key], value, rtol=0, atol=0)
+    after.pop("values")
+    assert before == after
+
+
+@pytest.mark.parametrize("name", METHODS)
+class TestEveryMethod:
+    def test_shape_range_and_determinism(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        maps = METHODS[name](classifier, x, TARGETS)
+        assert maps.shape == (5, 24, 24)
+        assert maps.dtype == torch.float32
+        assert not maps.requires_grad
+        assert maps.isfinite().all()
+        assert float(maps.min()) >= 0
+        assert float(maps.amax((1, 2)).min()) > 0
+        torch.testing.assert_close(METHODS[name](classifier, x, TARGETS), maps, rtol=0, atol=0)
+
+    def test_batch_is_one_by_one(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        maps = METHODS[name](classifier, x, TARGETS)
+        for saliency, (photograph, index) in zip(maps, TARGETS, strict=True):
+            alone = METHODS[name](classifier, x[photograph : photograph + 1], [(0, index)])[0]
+            torch.testing.assert_close(saliency, alone, rtol=1e-4, atol=1e-5 * float(alone.max()))
+
+    def test_targets_may_be_a_function_of_the_logits(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        seen = []
+
+        def targets(logits: Tensor) -> list[tuple[int, int]]:
+            seen.append(logits)
+            return TARGETS
+
+        maps = METHODS[name](classifier, x, targets)
+        torch.testing.assert_close(maps, METHODS[name](classifier, x, TARGETS), rtol=0, atol=0)
+        assert len(seen) == 1
+        with torch.no_grad():
+            torch.testing.assert_close(seen[0], classifier.logits(x), rtol=1e-5, atol=1e-5)
+
+    def test_no_targets(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        assert METHODS[name](classifier, x, []).shape == (0, 24, 24)
+
+    def test_model_is_left_as_found(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        model = classifier.model.to(memory_format=torch.channels_last).train()
+        model.features[3].eval()
+        model.features[0].weight.requires_grad_(False)
+        model.head.weight.grad = torch.ones_like(model.head.weight)
+        before, grad_mode = state(model), torch.is_grad_enabled()
+        kept = x.clone()
+        METHODS[name](classifier, x, TARGETS)
+        assert_same(before, state(model))
+        torch.testing.assert_close(x, kept, rtol=0, atol=0)
+        assert not x.requires_grad
+        assert torch.is_grad_enabled() == grad_mode
+
+    def test_model_is_left_as_found_after_an_exception(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        class Failing(nn.Module):
+            armed = True
+
+            def forward(self, x: Tensor) -> Tensor:
+                if self.armed:
+                    raise KeyboardInterrupt
+                return x
+
+        model = classifier.model.train()
+        expected = METHODS[name](classifier, x, TARGETS)
+        failing = Failing()
+        model.features.append(failing)
+        before, grad_mode = state(model), torch.is_grad_enabled()
+        with pytest.raises(KeyboardInterrupt):
+            METHODS[name](classifier, x, TARGETS)
+        assert_same(before, state(model))
+        assert torch.is_grad_enabled() == grad_mode
+        failing.armed = False
+        torch.testing.assert_close(METHODS[name](classifier, x, TARGETS), expected, rtol=0, atol=0)
+
+    def test_classes_give_different_maps(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        one, other = METHODS[name](classifier, x, [(0, 1), (0, 3)])
+        assert relative_difference(one, other) > 0.05
+
+    def test_randomised_parameters_give_another_map(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        """The sanity check of Adebayo et al. 2018: a map that ignores the weights explains nothing."""
+        other = as_classifier(randomised(copy.deepcopy(classifier.model), seed=9))
+        one, another = (METHODS[name](c, x, [(0, 1)])[0] for c in (classifier, other))
+        assert relative_difference(one, another) > 0.05
+
+    def test_targets_outside(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        for pair in [(3, 0), (0, 5), (-1, 0), (0, -1)]:
+            with pytest.raises(SaliencyError, match="targets: expected photographs below 3 and classes below 5"):
+                METHODS[name](classifier, x, [pair])
+
+    def test_under_inference_mode(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        expected = METHODS[name](classifier, x, TARGETS)
+        with torch.inference_mode():
+            maps = METHODS[name](classifier, x.clone(), TARGETS)
+        torch.testing.assert_close(maps, expected, rtol=1e-5, atol=1e-6)
+
+
+def relative_difference(one: Tensor, other: Tensor) -> float:
+    """Between maps scaled to a sum of 1: 0 the same, 2 disjoint."""
+    return float((one / one.sum() - other / other.sum()).abs().sum())
+
+
+@pytest.mark.parametrize(
+    ("method", "captum"),
+    [(Gradient, CaptumSaliency), (GuidedBackprop, CaptumGuided), (DeconvNet, Deconvolution)],
+)
+@pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks")
+def test_gradients_are_captums(method: type, captum: type, x: Tensor) -> None:
+    model = randomised(SmallNet(nn.ReLU)).eval()
+    for index in range(3):
+        expected = captum(model).attribute(x.clone().requires_grad_(), target=index).abs().amax(1)
+        maps = method(of="logit")(as_classifier(model), x, [(i, index) for i in range(3)])
+        torch.testing.assert_close(maps, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_gradient_of_the_probability(multilabel: bool, x: Tensor) -> None:
+    classifier = as_classifier(randomised(SmallNet()).eval(), multilabel=multilabel)
+    leaf = x.clone().requires_grad_()
+    logits = classifier.model(leaf)
+    probability = (logits.sigmoid() if multilabel else logits.softmax(1))[1, 2]
+    (expected,) = torch.autograd.grad(probability, leaf)
+    (found,) = Gradient(of="probability")(classifier, x, [(1, 2)])
+    torch.testing.assert_close(found, expected[1].abs().amax(0), rtol=1e-4, atol=1e-7)
+
+
+def test_a_saturated_probability_still_has_a_gradient(x: Tensor) -> None:
+    classifier = as_classifier(randomised(SmallNet()))
+    with torch.no_grad():
+        classifier.model.head.bias[1] += 40
+        assert classifier.logits(x)[0].softmax(0)[1] == 1  # in float32: autograd through the softmax gives 0
+    probability = Gradient(of="probability")(classifier, x[:1], [(0, 1)])
+    assert float(probability.max()) > 0
+
+
+def test_cam_is_the_weighted_sum_of_the_features(classifier: Classifier, x: Tensor) -> None:
+    maps = CAM()(classifier, x, TARGETS)
+    model = classifier.model.eval()
+    with torch.no_grad():
+        features = model.features(x)
+        for saliency, (photograph, index) in zip(maps, TARGETS, strict=True):
+            weighted = (model.head.weight[index][:, None, None] * features[photograph]).sum(0)
+            # exact: its mean and the bias are the logit
+            torch.testing.assert_close(
+                weighted.mean() + model.head.bias[index], model(x)[photograph, index], rtol=1e-4, atol=1e-5
+            )
+            expected = F.interpolate(weighted.clamp(min=0)[None, None], (24, 24), mode="bilinear")[0, 0]
+            torch.testing.assert_close(saliency, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_cam_needs_a_linear_head(x: Tensor) -> None:
+    class TwoLayers(SmallNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.features(x).mean((2, 3)).relu() ** 2)
+
+    with pytest.raises(SaliencyError, match="CAM needs a classifier whose logits are a linear layer"):
+        CAM()(as_classifier(randomised(TwoLayers())), x, [(0, 0)])
+
+
+def test_rules_need_activations(x: Tensor) -> None:
+    classifier = as_classifier(randomised(SmallNet(nn.Identity)))
+    for method in (GuidedBackprop(), DeconvNet()):
+        with pytest.raises(SaliencyError, match="no ReLU-like function was seen"):
+            method(classifier, x, [(0, 0)])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_maps_see_the_object(name: str) -> None:
+    """A network that counts red pixels looks at a red square, and one that counts green ones at a green square."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, -1, -1], [-1, 1, -1]]).view(2, 3, 1, 1))
+        model[4].weight.copy_(torch.eye(2))
+        model[4].bias.zero_()
+    classifier = as_classifier(model, classes=2, size=32, multilabel=True)
+    x = torch.full((1, 3, 32, 32), 0.01)
+    red, green = torch.zeros(2, 32, 32, dtype=torch.bool)
+    red[4:12, 4:12], green[20:30, 16:28] = True, True
+    x[0, 0, red], x[0, 1, green] = 1, 1
+    maps = METHODS[name](classifier, x, [(0, 0), (0, 1)])
+    for saliency, inside, outside in [(maps[0], red, green), (maps[1], green, red)]:
+        if name == "DeconvNet":  # ignores where the activation was on, by design, so it cannot tell here
+            assert float(saliency[inside].mean()) > 0
+        else:
+            assert float(saliency[inside].mean()) > 5 * float(saliency[outside].mean())
+            assert float(saliency[inside].sum()) > 0.9 * float(saliency.sum())
