@@ -52,10 +52,7 @@ def segment_all(
         except GradcutError as error:
             yield Outcome(path, error=str(error))
             continue
-        try:
-            record = export.save(result, folder, name, str(path))
-        except OSError as error:
-            raise GradcutError(f"output: {folder} cannot be written: {error.strerror or error}") from error
+        record = export.save(result, folder, name)
         yield Outcome(path, record=record)
 
 

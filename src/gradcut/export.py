@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gradcut import images, pictures
+from gradcut.errors import GradcutError
 from gradcut.segmenter import Segmentation
 
 
-def save(result: Segmentation, folder: Path, name: str, source: str) -> dict[str, Any]:
+def save(result: Segmentation, folder: Path, name: str) -> dict[str, Any]:
     """Write one photograph's results below ``folder`` and return the JSON document.
 
     ========================== =============================================================
@@ -28,8 +29,15 @@ def save(result: Segmentation, folder: Path, name: str, source: str) -> dict[str
     under the same name are removed first.
 
     Raises:
-        OSError: the folder cannot be written.
+        GradcutError: the folder cannot be written.
     """
+    try:
+        return _save(result, folder, name)
+    except OSError as error:
+        raise GradcutError(f"output: {folder} cannot be written: {error.strerror or error}") from error
+
+
+def _save(result: Segmentation, folder: Path, name: str) -> dict[str, Any]:
     remove(folder, name)
     files: dict[str, Any] = {}
     stems = filenames([found.label for found in result.objects])
@@ -39,7 +47,7 @@ def save(result: Segmentation, folder: Path, name: str, source: str) -> dict[str
         for found, stem in zip(result.objects, stems, strict=True):
             images.write_png(folder / f"masks/{name}/{stem}.png", found.mask)
         images.write_png(folder / files["picture"], result.picture())
-    document = record(result, source) | {"files": files}
+    document = record(result) | {"files": files}
     for value, (entry, stem) in enumerate(zip(document["objects"], stems, strict=True), start=1):
         entry |= {"labelmap_value": value, "mask": f"masks/{name}/{stem}.png"}
     write_json(folder / f"results/{name}.json", document)
@@ -58,11 +66,11 @@ def remove(folder: Path, name: str) -> None:
         mask.unlink()
 
 
-def record(result: Segmentation, source: str) -> dict[str, Any]:
+def record(result: Segmentation) -> dict[str, Any]:
     """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions."""
     height, width = result.image.shape[:2]
     return {
-        "photograph": source,
+        "photograph": result.source,
         "width": width,
         "height": height,
         "objects": [
@@ -71,7 +79,7 @@ def record(result: Segmentation, source: str) -> dict[str, Any]:
                 "index": found.index,
                 "score": round(found.score, 6),
                 "area": found.area,
-                "box": found.box,
+                "box": found.box and list(found.box),
             }
             for found in result.objects
         ],

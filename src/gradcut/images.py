@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from gradcut.errors import GradcutError
 
 Photograph = UInt8[np.ndarray, "H W 3"]
+Photographs = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # each has its own size
 
 #: Larger photographs are refused before they are decoded: a small file may claim any size.
 MAX_PIXELS = 150_000_000
@@ -74,6 +75,21 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
         raise ImageError(f"{path}: cannot be read: {reason}") from error
 
 
+def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
+    """A label image's numbers as they are stored: palette indices, grey values, or RGB channels.
+
+    Raises:
+        ImageError: the file is missing or cannot be read.
+    """
+    try:
+        with _open(path) as image:
+            return np.array(image)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageError(f"{path}: not an image that can be read") from error
+
+
 def _open(path: str | os.PathLike[str]) -> Image.Image:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
     with _open_lock, warnings.catch_warnings():
@@ -119,7 +135,7 @@ def as_photograph(image: object) -> Photograph:
     raise ImageError(f"image: expected a path, a PIL image or a uint8 array, got {type(image).__name__}")
 
 
-def resize(photograph: Photograph, size: tuple[int, int]) -> Photograph:
+def resize(photograph: Photograph, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Bilinear, antialiased, to ``size`` = (height, width); the aspect ratio is not kept."""
     if photograph.shape[:2] == size:
         return photograph

@@ -39,14 +39,14 @@ class GraphCut:
 
     @staticmethod
     def _cut(
-        seeds: Seeds, right: Float[np.ndarray, "h w-1"], down: Float[np.ndarray, "h-1 w"]
+        seeds: Seeds, right: Float[np.ndarray, "h w_1"], down: Float[np.ndarray, "h_1 w"]
     ) -> Bool[np.ndarray, "h w"]:
         foreground_cost = np.where(seeds.background, np.inf, 0.0)
         background_cost = np.where(seeds.foreground, np.inf, 0.0)
         return min_cut(foreground_cost, background_cost, right, down)[0]
 
 
-def inverse_contrast(photograph: Photograph) -> tuple[Float[np.ndarray, "h w-1"], Float[np.ndarray, "h-1 w"]]:
+def inverse_contrast(photograph: Photograph) -> tuple[Float[np.ndarray, "H W-1"], Float[np.ndarray, "H-1 W"]]:
     """``1 / (1 + squared distance of colour)`` between each pixel and its right and its lower neighbour."""
     colour = photograph.astype(np.float64)
     right = ((colour[:, 1:] - colour[:, :-1]) ** 2).sum(2)

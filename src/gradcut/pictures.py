@@ -1,4 +1,4 @@
-"""Drawing: what a person looks at. Arrays in, pictures (``UInt8 "H W 3"``) out."""
+"""Drawing: what a person looks at. Arrays in, pictures (``UInt8 "rows columns 3"``) out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcut import images
 from gradcut.images import Photograph
 from gradcut.seeds import Seeds
 
-Picture = UInt8[np.ndarray, "H W 3"]
+Picture = UInt8[np.ndarray, "rows columns 3"]
 
 _GAP, _INK, _PAPER = 8, (32, 33, 36), (255, 255, 255)
 _FOREGROUND, _BACKGROUND = (230, 60, 60), (50, 110, 230)

@@ -1,0 +1,41 @@
+# Two commands set everything up on a bare machine with Python 3.11, pip and make:
+#   make demo   the main job, on the embedded classifier
+#   make test   the tests
+# Both are quick when set up already.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
+
+.PHONY: demo test lint format clean
+
+demo: .venv/demo
+	$(BIN)/gradcut demo
+
+# One torch thread in each of two processes: more would only fight over two cores.
+test: .venv/test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/demo: pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL)
+	@touch $@
+
+.venv/test: pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) --group test --group lint
+	@touch $@ .venv/demo
+
+clean:
+	rm -rf .venv gradcut-demo

@@ -1,0 +1,97 @@
+"""What all tests share. Importing gradcut below checks the shapes and dtypes written in its annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Before the hook: numba compiles the functions of this module, and a wrapped function is none that it can compile.
+import gradcut.maxflow
+
+with install_import_hook("gradcut", "typecheck.check"):
+    import gradcut.batch
+    import gradcut.cli
+    import gradcut.export
+    import gradcut.segmenter
+    import gradcut.sources
+
+torch.set_num_threads(1)
+settings.register_profile("gradcut", deadline=None, max_examples=50)
+settings.load_profile("gradcut")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def _folder(*parts: str) -> Path:
+    folder = SHARED.joinpath(*parts)
+    if not folder.is_dir():
+        pytest.skip(f"needs the development photographs in ../shared/data/{'/'.join(parts)}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coco_dev() -> Path:
+    return _folder("coco-dev")
+
+
+@pytest.fixture(scope="session")
+def imagenet_samples() -> Path:
+    return _folder("imagenet-samples")
+
+
+@pytest.fixture(scope="session")
+def embedded() -> gradcut.Classifier:
+    return gradcut.sources.load_classifier("embedded")
+
+
+@pytest.fixture(scope="session")
+def cat() -> np.ndarray:
+    from skimage.data import chelsea
+
+    return chelsea()
+
+
+class Brightness(torch.nn.Module):
+    """Sees 'red' where red is bright and 'blue' where blue is: a classifier whose evidence is known.
+
+    A 1 x 1 convolution keeps both channels, ReLU, mean over the pixels, linear.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 2, 1)
+        self.act = torch.nn.ReLU()
+        self.fc = torch.nn.Linear(2, 2)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([[1.0, -1, -1], [-1, -1, 1.0]])[:, :, None, None])
+            self.conv.bias.fill_(0.0)
+            self.fc.weight.copy_(torch.tensor([[40.0, 0], [0, 40.0]]))
+            self.fc.bias.fill_(-2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.act(self.conv(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def brightness() -> gradcut.Classifier:
+    """Multi-label over 'red' and 'blue'; input values are the photograph's in [0, 1]."""
+    return gradcut.Classifier(
+        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
+    )
+
+
+@pytest.fixture
+def drawn() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A black photograph, 64 x 64, with a red square and a blue disc, and their masks."""
+    photograph = np.zeros((64, 64, 3), dtype=np.uint8)
+    y, x = np.mgrid[:64, :64]
+    square = (abs(y - 20) < 10) & (abs(x - 18) < 10)
+    disc = (y - 44) ** 2 + (x - 44) ** 2 < 12**2
+    photograph[square] = (255, 0, 0)
+    photograph[disc] = (0, 0, 255)
+    return photograph, {"red": square, "blue": disc}

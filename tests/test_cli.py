@@ -1,0 +1,232 @@
+"""The command line as a person uses it: real photographs, every bad input, exit status and messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gradcut.cli
+
+
+@pytest.fixture
+def gradcut_command(monkeypatch, capsys, embedded):
+    """Call the command line in this process; returns exit status, standard output, standard error."""
+    monkeypatch.setattr("gradcut.sources.load_classifier", lambda name="embedded": embedded)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
+        status = 0
+        try:
+            gradcut.cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def cat_file(tmp_path, cat):
+    Image.fromarray(cat).save(tmp_path / "cat.jpg", quality=92)
+    return tmp_path / "cat.jpg"
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_demo(gradcut_command, tmp_path):
+    status, out, err = gradcut_command("demo", "-o", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert "Egyptian cat" in out
+    with Image.open(out.splitlines()[-1]) as picture:
+        assert picture.width > 1000
+
+
+def test_segment_writes_what_it_says(gradcut_command, cat_file, tmp_path):
+    out_folder = tmp_path / "out"
+    status, out, err = gradcut_command("segment", cat_file, "-o", out_folder, "--label", "tabby")
+    assert status == 0
+    assert f"{cat_file}: tabby 0." in out
+    assert "1 photographs in" in err
+    assert files_below(out_folder) == {
+        "labelmaps/cat.png", "masks/cat/tabby.png", "pictures/cat.png", "results/cat.json",
+    }  # fmt: skip
+    with Image.open(out_folder / "labelmaps/cat.png") as labels, Image.open(cat_file) as photograph:
+        assert labels.size == photograph.size
+        assert set(np.unique(np.array(labels))) == {0, 1}
+
+
+def test_rerun_skips_and_other_settings_are_refused(gradcut_command, cat_file, tmp_path):
+    assert gradcut_command("segment", cat_file, "-o", tmp_path / "out")[0] == 0
+    before = (tmp_path / "out/results/cat.json").stat().st_mtime_ns
+    status, out, _ = gradcut_command("segment", cat_file, "-o", tmp_path / "out")
+    assert status == 0
+    assert "done before" in out
+    assert (tmp_path / "out/results/cat.json").stat().st_mtime_ns == before
+    status, _, err = gradcut_command("segment", cat_file, "-o", tmp_path / "out", "--recipe", "simonyan")
+    assert status == 2
+    assert "--overwrite" in err
+    assert gradcut_command("segment", cat_file, "-o", tmp_path / "out", "-r", "simonyan", "--overwrite")[0] == 0
+    assert json.loads((tmp_path / "out/results/cat.json").read_text())["recipe"]["name"] == "simonyan"
+
+
+def test_every_option_of_segment_matters(gradcut_command, cat_file, tmp_path):
+    def record(*options):
+        status, out, _ = gradcut_command("segment", cat_file, "-o", tmp_path / "out", "--overwrite", "--json", *options)
+        assert status == 0
+        return json.loads(out)["results"][0]
+
+    plain = record()
+    assert len(plain["objects"]) == 1
+    assert len(record("--top-k", 3)["objects"]) == 3
+    assert len(record("--top-k", 3, "--threshold", 0.15)["objects"]) == 1
+    assert record("--label", "lynx", "--label", "tabby")["objects"][0]["label"] == "lynx"
+    assert record("--size", 224)["classifier"]["size"] == [224, 224]
+    assert record("--recipe", "guided")["objects"][0]["area"] != plain["objects"][0]["area"]
+    assert record("--device", "cpu")["objects"] == plain["objects"]
+
+
+def test_nothing_reaches_the_threshold(gradcut_command, cat_file, tmp_path):
+    status, out, err = gradcut_command("segment", cat_file, "-o", tmp_path / "out", "--threshold", 0.99)
+    assert status == 0
+    assert out == ""
+    assert "nothing reaches the threshold; the best are Egyptian cat 0." in err
+    assert files_below(tmp_path / "out") == {"results/cat.json"}
+
+
+def test_limit(gradcut_command, tmp_path, cat):
+    for name in "abc":
+        Image.fromarray(cat[::4, ::4]).save(tmp_path / f"{name}.png")
+    _, out, _ = gradcut_command("segment", tmp_path, "-o", tmp_path / "out", "--limit", 2, "--json")
+    assert [Path(r["photograph"]).name for r in json.loads(out)["results"]] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "nothing"], "recipe: expected one of default, simonyan"),
+        (["--label", "egyptian kat"], "the nearest are 'Egyptian cat'"),
+        (["--threshold", "7"], "threshold: expected a probability from 0 to 1, got 7"),
+        (["--top-k", "0"], "top_k: expected at least 1, got 0"),
+        (["--device", "abacus"], "device: 'abacus' cannot be used here"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_unusable_arguments_are_one_line_and_status_2(gradcut_command, cat_file, tmp_path, arguments, message):
+    status, out, err = gradcut_command("segment", cat_file, "-o", tmp_path / "out", *arguments)
+    assert status == 2
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_output_that_cannot_be_written(gradcut_command, cat_file, tmp_path):
+    (tmp_path / "file").touch()
+    for command in (["segment", cat_file], ["demo"]):
+        status, _, err = gradcut_command(*command, "-o", tmp_path / "file" / "out")
+        assert status == 2
+        assert "cannot be written" in err
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").is_dir(), reason="needs a folder that refuses writing")
+def test_output_that_refuses_writing(gradcut_command, cat_file):
+    status, _, err = gradcut_command("segment", cat_file, "-o", "/proc/self/out")
+    assert status == 2
+    assert "cannot be written" in err
+
+
+def test_bad_photographs_cost_nothing_but_themselves(gradcut_command, tmp_path, cat):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    picture = Image.fromarray(cat)
+    picture.save(folder / "good.jpg")
+    whole = (folder / "good.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("hello")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(cat[..., 0].astype(np.uint16) * 257).save(folder / "sixteen.png")
+    picture.convert("RGBA").quantize(16).save(folder / "palette.png", transparency=3)
+    picture.convert("RGBA").save(folder / "rgba.png")
+    picture.convert("L").save(folder / "grey.png")
+    picture.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", picture.size)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.rotate(90, expand=True).save(folder / "rotated.jpg", exif=exif)
+    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    picture.resize((4000, 10)).save(folder / "wide.png")
+    picture.resize((10, 4000)).save(folder / "tall.png")
+    empty = tmp_path / "nothing here"
+    empty.mkdir()
+
+    status, out, err = gradcut_command(
+        "segment", folder, tmp_path / "gone.jpg", empty, "-o", tmp_path / "out", "--json"
+    )
+    assert status == 1
+    document = json.loads(out)
+    bad = {"truncated.jpg", "empty.jpg", "text.jpg", "gone.jpg", "nothing here"}
+    assert len(document["errors"]) == len(bad)
+    for name in bad:
+        (line,) = [line for line in err.splitlines() if name in line]
+        assert line.startswith("gradcut: ")
+    good = {path.name for path in folder.iterdir()} - bad
+    sizes = {Path(r["photograph"]).name: (r["width"], r["height"]) for r in document["results"]}
+    assert set(sizes) == good
+    assert sizes["rotated.jpg"] == (cat.shape[1], cat.shape[0])
+    assert sizes["dot.png"] == (1, 1)
+    for record in document["results"]:
+        with Image.open(tmp_path / "out" / record["files"]["labelmap"]) as labels:
+            assert labels.size == (record["width"], record["height"])
+    by_name = {Path(r["photograph"]).name: r["objects"][0]["label"] for r in document["results"]}
+    assert (
+        by_name["cmyk.jpg"] == by_name["rgba.png"] == by_name["animated.gif"] == by_name["good.jpg"] == "Egyptian cat"
+    )
+
+
+def test_fifty_megapixels(gradcut_command, tmp_path, cat):
+    Image.fromarray(cat).resize((8660, 5774)).save(tmp_path / "large.jpg")
+    status, out, _ = gradcut_command("segment", tmp_path / "large.jpg", "-o", tmp_path / "out", "--json")
+    assert status == 0
+    (record,) = json.loads(out)["results"]
+    assert (record["width"], record["height"]) == (8660, 5774)
+    assert record["objects"][0]["area"] > 1_000_000
+
+
+def test_classify(gradcut_command, cat_file):
+    status, out, _ = gradcut_command("classify", cat_file, "--top-k", 2)
+    assert status == 0
+    assert "Egyptian cat" in out
+    assert "tiger cat" in out
+    status, out, err = gradcut_command("classify", cat_file, cat_file.parent / "gone.jpg", "--json", "--top-k", 1)
+    assert status == 1
+    assert "gone.jpg: no such file" in err
+    document = json.loads(out)
+    assert document["results"][str(cat_file)][0]["label"] == "Egyptian cat"
+    status, out, _ = gradcut_command("classify", cat_file, "--threshold", 0.99)
+    assert "nothing reaches the threshold" in out
+
+
+def test_recipes(gradcut_command):
+    status, out, _ = gradcut_command("recipes", "--json")
+    assert status == 0
+    assert {"default", "simonyan", "guided", "deconvnet"} <= set(json.loads(out))
+    assert "simonyan" in gradcut_command("recipes")[1]
+
+
+def test_as_a_program(tmp_path):
+    """The installed command, in its own process: no traceback, the stated status."""
+    command = [Path(sys.executable).with_name("gradcut"), "segment", tmp_path / "gone.jpg", "-o", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == f"gradcut: {tmp_path / 'gone.jpg'}: no such file"
+    assert "Traceback" not in done.stderr

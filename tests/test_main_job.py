@@ -1,0 +1,196 @@
+"""From a photograph to masks: drawn images with known masks, and real photographs with the embedded classifier."""
+
+from __future__ import annotations
+
+import csv
+import gc
+
+import numpy as np
+import pytest
+import torch
+
+from gradcut import RECIPES, Classifier, GradcutError, Recipe, Segmenter, images
+from gradcut.masks import GraphCut
+from gradcut.saliency import CAM, Gradient
+from gradcut.seeds import Percentiles
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_drawn_masks_are_found_exactly(brightness, drawn):
+    """Black, red and blue are so far apart that the cut follows the drawn boundary to the pixel."""
+    photograph, truth = drawn
+    recipe = Recipe("drawn", "", CAM(), Percentiles(99, 30), GraphCut())
+    result = Segmenter(brightness, recipe)(photograph)
+    assert {o.label for o in result.objects} == {"red", "blue"}
+    for found in result.objects:
+        assert np.array_equal(found.mask, truth[found.label])
+    labels = result.labelmap()
+    for number, found in enumerate(result.objects, start=1):
+        assert np.array_equal(labels == number, truth[found.label])
+    assert np.array_equal(result.mask, truth["red"] | truth["blue"])
+
+
+def test_masks_have_the_photographs_own_size(brightness, drawn):
+    large = np.kron(drawn[0], np.ones((3, 5, 1), dtype=np.uint8))
+    result = Segmenter(brightness)(large)
+    assert result.objects
+    for found in result.objects:
+        assert found.mask.shape == large.shape[:2]
+        truth = np.kron(drawn[1][found.label], np.ones((3, 5), dtype=bool))
+        assert iou(found.mask, truth) > 0.9
+
+
+def test_detection_and_labels(brightness, drawn):
+    photograph = drawn[0].copy()
+    photograph[drawn[1]["blue"]] = 0
+    assert [o.label for o in Segmenter(brightness)(photograph).objects] == ["red"]
+    asked = Segmenter(brightness)(photograph, labels=["blue", "red"])
+    assert [o.label for o in asked.objects] == ["blue", "red"]
+    assert asked.objects[0].score < 0.75 < asked.objects[1].score
+    assert [o.label for o in Segmenter(brightness, threshold=0.0, top_k=2)(photograph).objects] == ["red", "blue"]
+    nothing = Segmenter(brightness)(np.zeros((8, 8, 3), dtype=np.uint8))
+    assert nothing.objects == ()
+    assert not nothing.mask.any()
+    assert not nothing.labelmap().any()
+    assert {detection.label for detection in nothing.best} == {"red", "blue"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_makes_masks_of_a_cat(embedded, cat, name):
+    result = Segmenter(embedded, name)(cat)
+    (found,) = result.objects
+    assert "cat" in found.label
+    assert 0 < found.mask.mean() < 1
+    assert found.mask.shape == cat.shape[:2]
+    assert (found.saliency >= 0).all()
+    assert not (found.seeds.foreground & found.seeds.background).any()
+    assert set(result.seconds) == {"read", "prepare", "saliency", "seeds", "masks"}
+
+
+@pytest.mark.parametrize("name", ["simonyan", "guided", "deconvnet"])
+def test_the_seeds_recipes_work_at_448(embedded, cat, name):
+    found = Segmenter(embedded, name)(cat).objects[0]
+    assert found.saliency.shape == (448, 448)
+    assert abs(found.seeds.foreground.mean() - 0.05) < 0.001
+    assert abs(found.seeds.background.mean() - 0.30) < 0.001
+
+
+def test_top_1_on_imagenet_photographs(embedded, imagenet_samples):
+    with (imagenet_samples / "classes.csv").open() as table:
+        truth = {row["file"]: int(row["imagenet_index"]) for row in csv.DictReader(table)}
+    hits = [
+        embedded.detect([images.read(imagenet_samples / file)])[0][0].index == index for file, index in truth.items()
+    ]
+    assert len(hits) == 40
+    assert np.mean(hits) >= 0.75
+
+
+def state(model):
+    return {
+        "parameters": [
+            (p.requires_grad, p.grad, p.is_contiguous(), p.stride(), p._version) for p in model.parameters()
+        ],
+        "buffers": [(b.clone(), b.stride()) for b in model.buffers()],
+        "training": [m.training for m in model.modules()],
+        "hooks": [
+            len(hooks)
+            for m in model.modules()
+            for name, hooks in vars(m).items()
+            if "hooks" in name and hooks is not None
+        ],
+        "types": [(type(m), type(m).forward, "forward" in vars(m)) for m in model.modules()],
+    }
+
+
+def same(a, b):
+    buffers = zip(a.pop("buffers"), b.pop("buffers"), strict=True)
+    return a == b and all(torch.equal(x, y) and s == t for (x, s), (y, t) in buffers)
+
+
+class Breaks(torch.nn.Module):
+    def forward(self, x):
+        raise RuntimeError("out of luck")
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_model_is_left_as_it_was(drawn, brightness, name, training, breaks):
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Dropout(0.5),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 2),
+        *([Breaks()] if breaks else []),
+    ).to(memory_format=torch.channels_last)
+    model.train(training)
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    model[6].weight.grad = torch.ones_like(model[6].weight)
+    before = state(model)
+    classifier = Classifier(model, ("a", "b"), size=32, top_k=2)
+    if breaks:
+        with pytest.raises(GradcutError, match="out of luck"):
+            Segmenter(classifier, name)(drawn[0])
+    else:
+        assert len(Segmenter(classifier, name)(drawn[0]).objects) == 2
+    assert same(before, state(model))
+
+
+def test_a_batch_is_the_same_as_one_by_one(brightness, drawn):
+    segment = Segmenter(brightness)
+    photographs = [drawn[0], np.zeros((5, 9, 3), dtype=np.uint8), drawn[0][::-1].copy()]
+    together = [segment.cut(evidence) for evidence in segment.explain(photographs)]
+    assert [len(result.objects) for result in together] == [2, 0, 2]
+    for result, photograph in zip(together, photographs, strict=True):
+        alone = segment(photograph)
+        assert [o.label for o in alone.objects] == [o.label for o in result.objects]
+        assert np.array_equal(alone.labelmap(), result.labelmap())
+
+
+def test_results_repeat_exactly(embedded, cat):
+    first, second = (Segmenter(embedded)(cat).objects[0] for _ in range(2))
+    assert np.array_equal(first.mask, second.mask)
+    assert np.array_equal(first.saliency, second.saliency)
+
+
+def test_the_repr_is_the_record(brightness):
+    text = repr(Segmenter(brightness, "simonyan", threshold=0.5))
+    for part in (
+        "brightness",
+        "Gradient(of='probability'",
+        "Percentiles(foreground=95, background=30)",
+        "threshold=0.5",
+    ):
+        assert part in text
+
+
+def test_fingerprints_tell_settings_and_weights_apart(brightness):
+    recipes = [*RECIPES.values(), Recipe("x", "", Gradient(of="logit"), Percentiles(), GraphCut())]
+    assert len({recipe.fingerprint for recipe in recipes}) == len(recipes)
+    before = brightness.fingerprint
+    assert brightness.at(32).fingerprint != before
+    with torch.no_grad():
+        brightness.model.fc.bias.add_(1)
+    assert (
+        Classifier(brightness.model, brightness.labels, 64, (0, 0, 0), (1, 1, 1), True, name="brightness").fingerprint
+        != before
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's own modules, when asked for their type
+def test_a_gradient_leaves_no_graph_behind(brightness, drawn):
+    segment = Segmenter(brightness, "simonyan")
+    segment(drawn[0])
+    gc.collect()
+    before = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+    for _ in range(5):
+        segment(drawn[0])
+    gc.collect()
+    assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == before
