@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, run, run_with_maps
-from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, fresh
-from gradcut.targets import SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
+from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels, fresh
+from gradcut.targets import Saliency, SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,10 @@ class GuidedGradCAM:
     """
 
     pixels: PixelMethod = _GUIDED
-    regions: GradCAM | CAM = GradCAM()
+    regions: Saliency = GradCAM()
+
+    def __post_init__(self) -> None:
+        check_pixels(self.pixels)
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         return self.over_channels(self.attribution(classifier, x, targets))

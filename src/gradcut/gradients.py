@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from gradcut.features import ForwardPass, run, scripted
 from gradcut.targets import SaliencyError, Score, Target, Targets, backpropagate, check_score, resolve
 
 
+@runtime_checkable
 class PixelMethod(Protocol):
     """A method that gives every channel of every pixel a value, and says how channels become one map."""
 
@@ -105,6 +106,9 @@ class GradientXInput:
 
     method: PixelMethod = Gradient(of="logit", channels="sum")
 
+    def __post_init__(self) -> None:
+        check_pixels(self.method)
+
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         return self.over_channels(self.attribution(classifier, x, targets))
 
@@ -141,6 +145,7 @@ class SmoothGrad:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_pixels(self.method)
         if self.samples < self._least():
             raise SaliencyError(f"samples: expected at least {self._least()}, got {self.samples}")
         if not 0 < self.noise < float("inf"):
@@ -216,6 +221,7 @@ class IntegratedGradients:
     baseline: Literal["mean", "black", "white"] = "mean"
 
     def __post_init__(self) -> None:
+        check_pixels(self.method)
         if self.steps < 1:
             raise SaliencyError(f"steps: expected at least 1, got {self.steps}")
         if self.baseline not in ("mean", "black", "white"):
@@ -268,6 +274,15 @@ def input_gradient(
             raise SaliencyError(_nothing_followed(classifier, backward.rule))
         pairs = resolve(targets, logits)
         return backpropagate(classifier, logits, pairs, of, [x])[0]
+
+
+def check_pixels(method: object) -> None:
+    """Raise SaliencyError unless a method gives pixels a value."""
+    if not isinstance(method, PixelMethod):
+        raise SaliencyError(
+            "method: expected one that gives every channel of every pixel a value, such as Gradient(), got "
+            f"{method!r}; MultiScale() takes any"
+        )
 
 
 def fresh(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
