@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -50,8 +50,8 @@ def min_cut(
     A cost of +inf forbids the label: an infinite `foreground_cost` is a background seed. Weights are finite
     and at least 0. `down_right` joins (y, x) to (y + 1, x + 1), `down_left` joins (y, x + 1) to (y + 1, x);
     both or neither. Where several labellings are minimal, the one with the fewest foreground pixels comes
-    back (it is unique, up to rounding). All float32 is solved in float32, else in float64; the energy is summed
-    from the labels in float64.
+    back (it is unique, up to rounding). All float32 is solved in float32, else in float64; the energy is
+    summed in float64 from the labels.
 
     >>> labels, energy = min_cut(
     ...     np.array([[0, 0, np.inf]]), np.array([[np.inf, 0, 0]]), np.array([[3.0, 1.0]]), np.zeros((0, 3))
@@ -231,22 +231,12 @@ def _cut(
     # the frame: a row above and below, and one column that serves as left and right
     n = (h + 2) * (w + 1) + 1
     offsets = np.array([1, -1, w + 1, -w - 1, w + 2, -w - 2, w, -w])[:directions]
-    search = _Search(
-        residual=np.zeros((n, directions), dtype),
-        excess=np.zeros(n, dtype),
-        code=np.zeros(n, np.int32),
-        offsets=offsets,
-        queue=np.empty((2, n), np.uint32),
-        head=np.zeros(2, np.int64),
-        length=np.zeros(2, np.int64),
-        queued=np.zeros(n, np.uint8),
-        depth=np.ones(2, np.int64),
-        first_orphan=np.full(n + 2, -1, np.int32),
-        next_orphan=np.empty(n, np.int32),
-    )
-    _build(search, foreground_cost, background_cost, *edges)
-    _solve(search)
-    labels: Bool[ndarray, "h w"] = search.code[:-1].reshape(h + 2, w + 1)[1:-1, 1:] > 0
+    residual = np.zeros((n, directions), dtype)
+    excess = np.zeros(n, dtype)
+    code = np.zeros(n, np.int32)
+    _build(residual, excess, code, offsets, foreground_cost, background_cost, *edges)
+    _solve(residual, excess, code, offsets)
+    labels: Bool[ndarray, "h w"] = code[:-1].reshape(h + 2, w + 1)[1:-1, 1:] > 0
     return labels
 
 
@@ -255,31 +245,19 @@ def _cut(
 ROOT, ORPHAN = 8, 9  # in place of a direction (0 to 7; d ^ 1 is the way back)
 SEED = (1 << 30) + 15  # further than any distance, and no direction
 
-
-class _Search(NamedTuple):
-    """The residual graph and the two trees.
-
-    `code` holds all that a pixel's neighbours ask about it: 0 for a free pixel, else `16 * distance +
-    direction of the parent`, negative in T. Distances start at 1 at the roots, pixels with excess (S) or a
-    deficit (T).
-    """
-
-    residual: Float[ndarray, "n d"]  # [p, d] is what may still flow from p to p + offsets[d]
-    excess: Float[ndarray, " n"]  # residual capacity from the source, or to the sink where negative
-    code: Integer[ndarray, " n"]
-    offsets: Integer[ndarray, " d"]
-    queue: Integer[ndarray, "2 n"]  # per tree, a ring of the pixels whose neighbours are to be looked at
-    head: Integer[ndarray, " 2"]
-    length: Integer[ndarray, " 2"]
-    queued: Integer[ndarray, " n"]  # bit 1: in the queue of S; bit 2: in that of T
-    depth: Integer[ndarray, " 2"]  # the distance of the pixels that the tree grows from next
-    first_orphan: Integer[ndarray, " n+2"]  # per distance, a chain of orphans
-    next_orphan: Integer[ndarray, " n"]
+# residual[p, d] is what may still flow from p to p + offsets[d], excess[p] what may come from the source, or
+# go to the sink where negative. code[p] holds all that a pixel's neighbours ask about it: 0 for a free pixel,
+# else 16 * distance + direction of the parent, negative in T. Distances start at 1 at the roots, the pixels
+# with excess (S) or a deficit (T). The kernels take arrays alone: numba's files on disk would name a class of
+# this module, and not load with another version of it.
 
 
 @njit(nogil=True, cache=True)
 def _build(
-    search: _Search,
+    residual: ndarray,
+    excess: ndarray,
+    code: ndarray,
+    offsets: ndarray,
     fg: ndarray,
     bg: ndarray,
     right: ndarray,
@@ -288,7 +266,6 @@ def _build(
     down_left: ndarray,
 ) -> None:
     """Fill capacities; join seeds to the terminals."""
-    residual, excess, code = search.residual, search.excess, search.code
     h, w = fg.shape
     for y in range(h):
         for x in range(w):
@@ -313,7 +290,7 @@ def _build(
                     weight = down_right[y, x]
                 else:
                     weight = down_left[y, x - 1]
-                q = p + search.offsets[2 * k]
+                q = p + offsets[2 * k]
                 if code[p] == 0 and code[q] == 0:
                     residual[p, 2 * k] = weight
                     residual[q, 2 * k + 1] = weight
@@ -389,15 +366,18 @@ def _wave(residual: Any, excess: Any, offsets: Any, order: Any, distance: Any) -
 
 
 @njit(nogil=True, cache=True)
-def _solve(search: _Search) -> None:
+def _solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -> None:
     """Push a maximum flow; what the source still reaches has a positive code.
 
     One long function: numba counts references to every array that a call hands on, and calls are many here.
     """
-    residual, excess, code, offsets = search.residual, search.excess, search.code, search.offsets
-    queue, head, length, queued = search.queue, search.head, search.length, search.queued
-    first_orphan, next_orphan, depth = search.first_orphan, search.next_orphan, search.depth
     n, directions = residual.shape
+    queue = np.empty((2, n), np.uint32)  # per tree, a ring of the pixels whose neighbours are to be looked at
+    head, length = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    queued = np.zeros(n, np.uint8)  # bit 1: in the queue of S; bit 2: in that of T
+    depth = np.ones(2, np.int64)  # the distance of the pixels that the tree grows from next
+    first_orphan = np.full(n + 2, -1, np.int32)  # per distance, a chain of orphans
+    next_orphan = np.empty(n, np.int32)
     free, roots = 0, 0
     for start in range(n):
         free += code[start] == 0
