@@ -215,7 +215,7 @@ def _colour(number: int, name: str) -> str:
 
 def _legend(colours: Mapping[str, str]) -> str:
     return "".join(
-        f'<span class="key"><i style="background:{colour}"></i>{escape(name)}</span>'
+        f'<span class="key"><svg viewBox="0 0 12 12" style="color:{colour}">{_mark(name, 6, 6)}</svg>{escape(name)}</span>'
         for name, colour in colours.items()
     )
 
@@ -272,7 +272,9 @@ def _name(name: str, colours: Mapping[str, str]) -> str:
 
 def _main_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     recipes = figures["recipes"]
-    columns = [(*NAMES[key], (key,)) for key in NAMES if any(one[key]["n"] for one in recipes.values())]
+    columns: list[tuple[str, str, tuple[str, ...]]] = [
+        (*NAMES[key], (key,)) for key in NAMES if any(one[key]["n"] for one in recipes.values())
+    ]
     if any("protocol" in one for one in recipes.values()):
         about = "ImageNet-Segmentation's protocol for the saliency, at 224 by 224"
         columns += [(f"protocol {NAMES[key][0]}", about, ("protocol", key)) for key in PROTOCOL]
@@ -410,18 +412,19 @@ def _gallery(entries: Sequence[Entry], colours: Mapping[str, str], by: str | Non
     cards = []
     for number, entry in enumerate(entries):
         choice = entry.choice
-        rows = [f'<div class="strip"><h4>&nbsp;</h4>{"".join(_panel(*panel, choice) for panel in entry.truth)}</div>']
+        rows = []
         for name, panels in entry.recipes.items():
             rows.append(
                 f'<div class="strip"><h4><i style="background:{colours[name]}"></i>{escape(name)}</h4>'
                 f"{''.join(_panel(*panel, choice) for panel in panels)}</div>"
             )
+        truth = "".join(_panel(*panel, choice) for panel in entry.truth)
         value = choice.ious.get(by or "", statistics.fmean(choice.ious.values()))
         ious = "".join(f' data-iou-{n}="{choice.ious.get(name, -1):.4f}"' for n, name in enumerate(colours))
         cards.append(
             f'<article data-label="{escape(choice.label)}" data-group="{choice.group}" data-order="{number}"{ious}>'
             f"<h3>{escape(choice.label)} <b>{value:.2f}</b> <small>{choice.group} · {escape(choice.photograph)}</small>"
-            f'</h3><div class="pair"><div class="truth">{"".join(_panel(*panel, choice) for panel in entry.truth)}</div>'
+            f'</h3><div class="pair"><div class="truth">{truth}</div>'
             f'<div class="strips">{"".join(rows)}</div></div></article>'
         )
     return "".join(cards)
