@@ -143,6 +143,17 @@ def test_the_model_is_left_as_it_was(drawn, brightness, name, training, breaks):
     assert same(before, state(model))
 
 
+def test_a_batch_is_the_same_as_one_by_one(brightness, drawn):
+    segment = Segmenter(brightness)
+    photographs = [drawn[0], np.zeros((5, 9, 3), dtype=np.uint8), drawn[0][::-1].copy()]
+    together = [segment.cut(evidence) for evidence in segment.explain(photographs)]
+    assert [len(result.objects) for result in together] == [2, 0, 2]
+    for result, photograph in zip(together, photographs, strict=True):
+        alone = segment(photograph)
+        assert [o.label for o in alone.objects] == [o.label for o in result.objects]
+        assert np.array_equal(alone.labelmap(), result.labelmap())
+
+
 def test_results_repeat_exactly(embedded, cat):
     first, second = (Segmenter(embedded)(cat).objects[0] for _ in range(2))
     assert np.array_equal(first.mask, second.mask)
@@ -173,6 +184,7 @@ def test_fingerprints_tell_settings_and_weights_apart(brightness):
     )
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's own modules, when asked for their type
 def test_a_gradient_leaves_no_graph_behind(brightness, drawn):
     segment = Segmenter(brightness, "simonyan")
     segment(drawn[0])

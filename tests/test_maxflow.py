@@ -26,9 +26,7 @@ def edge_shapes(h, w, connectivity):
     return ((h, w - 1), (h - 1, w), (h - 1, w - 1), (h - 1, w - 1))[: connectivity // 2]
 
 
-def random_problem(
-    rng, h, w, connectivity=4, dtype=np.float64, seeds=0.0, zeros=0.0, integers=False, decades=0
-):
+def random_problem(rng, h, w, connectivity=4, dtype=np.float64, seeds=0.0, zeros=0.0, integers=False, decades=0):
     def numbers(shape):
         values = rng.integers(0, 4, shape).astype(dtype) if integers else rng.random(shape).astype(dtype)
         return (values * 10.0 ** rng.integers(-decades, decades + 1, shape)).astype(dtype)
@@ -208,9 +206,7 @@ def test_every_direction_counts():
 
 def test_same_labels_every_time_and_on_threads():
     rng = np.random.default_rng(4)
-    problems = [
-        random_problem(rng, 60, 50, c, d, seeds=0.1) for c in (4, 8) for d in (np.float32, np.float64)
-    ] * 4
+    problems = [random_problem(rng, 60, 50, c, d, seeds=0.1) for c in (4, 8) for d in (np.float32, np.float64)] * 4
     sequential = [min_cut(*problem) for problem in problems]
     with ThreadPoolExecutor(4) as pool:
         threaded = list(pool.map(lambda problem: min_cut(*problem), problems))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradcut import images
 from gradcut.errors import GradcutError
-from gradcut.images import Photograph
+from gradcut.images import Photographs
 
 
 class ClassifierError(GradcutError):
@@ -122,7 +122,7 @@ class Classifier:
             raise ClassifierError(f"device: {device!r} cannot be used here: {reason}") from error
         return self
 
-    def prepare(self, photographs: Sequence[Photograph]) -> Float[Tensor, "b 3 h w"]:
+    def prepare(self, photographs: Photographs) -> Float[Tensor, "b 3 h w"]:
         """The photographs resized, scaled, normalised and on the model's device."""
         if not photographs:
             raise ClassifierError("photographs: expected at least one, got none")
@@ -175,7 +175,7 @@ class Classifier:
         ]
 
     def detect(
-        self, photographs: Sequence[Photograph], threshold: float | None = None, top_k: int | None = None
+        self, photographs: Photographs, threshold: float | None = None, top_k: int | None = None
     ) -> list[tuple[Detection, ...]]:
         """What the classifier sees in each photograph. No gradient is computed."""
         with torch.inference_mode():

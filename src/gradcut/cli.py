@@ -111,10 +111,8 @@ def segment(
     segmenter = Segmenter(asked, steps, threshold, top_k)
     for name in label or ():
         asked.index(name)
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GradcutError(f"output: {output} cannot be written: {error.strerror or error}") from error
     photographs, failed = images.find(paths)
     for reason in failed:
         err.print(f"gradcut: {reason}", markup=False)
@@ -526,3 +524,12 @@ def _summarise(outcomes: Sequence[Outcome], errors: Sequence[str], output: Path)
     if errors:
         parts.append(f"{len(errors)} failed")
     err.print("gradcut: " + ", ".join(parts), markup=False)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a place that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise GradcutError(f"output: {path} cannot be written: {error.strerror or error}") from error

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from gradcut.errors import GradcutError
 
 Photograph = UInt8[np.ndarray, "H W 3"]
+Photographs = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # each has its own size
 
 #: Larger photographs are refused before they are decoded: a small file may claim any size.
 MAX_PIXELS = 150_000_000

@@ -158,13 +158,9 @@ def _pairs(a: ndarray) -> list[tuple[ndarray, ndarray]]:
 def _checked_initial(initial, costs):
     initial = np.asarray(initial)
     if initial.shape != costs.shape[1:] or initial.dtype.kind not in "iu":
-        raise ValueError(
-            f"initial: expected integers of shape {costs.shape[1:]}, got {initial.dtype} {initial.shape}"
-        )
+        raise ValueError(f"initial: expected integers of shape {costs.shape[1:]}, got {initial.dtype} {initial.shape}")
     if initial.min() < 0 or initial.max() >= len(costs):
-        raise ValueError(
-            f"initial: expected labels 0 to {len(costs) - 1}, got {initial.min()} to {initial.max()}"
-        )
+        raise ValueError(f"initial: expected labels 0 to {len(costs) - 1}, got {initial.min()} to {initial.max()}")
     initial = initial.astype(np.intp)
     forbidden = np.isinf(np.take_along_axis(costs, initial[None], axis=0)[0])
     if forbidden.any():
@@ -209,9 +205,7 @@ def _checked(costs, weights):
         if name in costs and low == -np.inf:
             raise ValueError(f"{name}: expected costs above -inf, got -inf at (y, x) = {_first(a == low)}")
     if ("down_right" in arrays) != ("down_left" in arrays):
-        given, missing = (
-            ("down_right", "down_left") if "down_right" in arrays else ("down_left", "down_right")
-        )
+        given, missing = ("down_right", "down_left") if "down_right" in arrays else ("down_left", "down_right")
         raise ValueError(f"{missing}: expected shape {(h - 1, w - 1)} as {given} is given, got None")
     impossible = np.logical_and.reduce([np.isinf(arrays[name]) for name in costs])
     if impossible.any():

@@ -215,7 +215,8 @@ def _colour(number: int, name: str) -> str:
 
 def _legend(colours: Mapping[str, str]) -> str:
     return "".join(
-        f'<span class="key"><svg viewBox="0 0 12 12" style="color:{colour}">{_mark(name, 6, 6)}</svg>{escape(name)}</span>'
+        f'<span class="key"><svg viewBox="0 0 12 12" style="color:{colour}">{_mark(name, 6, 6)}</svg>'
+        f"{escape(name)}</span>"
         for name, colour in colours.items()
     )
 

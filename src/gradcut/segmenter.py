@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from gradcut import images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
-from gradcut.images import Photograph
+from gradcut.images import Photograph, Photographs
 from gradcut.masks import Expansion, GraphCut, MaskMaker
 from gradcut.pictures import Picture
 from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
@@ -190,6 +190,21 @@ class Segmentation:
         return export.save(self, Path(folder), name)
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the network says about one photograph, before any mask: all that `Segmenter.cut` needs.
+
+    ``saliency`` has one map for each detection in ``found``, at the classifier's input size.
+    """
+
+    photograph: Photograph = field(repr=False)
+    found: tuple[Detection, ...]
+    best: tuple[Detection, ...] = field(repr=False)
+    saliency: Float[np.ndarray, "n h w"] = field(repr=False)
+    seconds: Mapping[str, float] = field(repr=False)
+    source: str = ""
+
+
 @dataclass(frozen=True)
 class Segmenter:
     """A classifier with a recipe: call it with a photograph, get a `Segmentation`.
@@ -233,43 +248,61 @@ class Segmenter:
         """
         started = time.perf_counter()
         photograph = images.as_photograph(image)
+        reading = time.perf_counter() - started
         source = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
-        return self._segment(photograph, labels, time.perf_counter() - started, source)
+        (evidence,) = self.explain([photograph], labels)
+        return self.cut(replace(evidence, seconds={"read": reading, **evidence.seconds}, source=source))
 
-    def _segment(
-        self, photograph: Photograph, labels: Sequence[str] | None, reading: float, source: str
-    ) -> Segmentation:
-        recipe, classifier = self.recipe, self.classifier
+    def explain(self, photographs: Photographs, labels: Sequence[str] | None = None) -> list[Evidence]:
+        """The network's part, for several photographs at once: what is there, and its saliency.
+
+        Detection happens inside the saliency's own forward pass.
+        """
+        classifier = self.classifier
         asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
-        clock = [time.perf_counter()]
-        x = classifier.prepare([photograph])
-        found: list[Detection] = []
-        best: list[Detection] = []
+        found: list[tuple[Detection, ...]] = []
+        best: list[tuple[Detection, ...]] = []
 
         def targets(logits: Tensor) -> list[Target]:
-            """Detection, inside saliency's own forward pass."""
-            best.extend(classifier.decide(logits, threshold=0, top_k=5)[0])
+            best.extend(classifier.decide(logits, threshold=0, top_k=5))
             if asked is None:
-                found.extend(classifier.decide(logits, self.threshold, self.top_k)[0])
+                found.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
-                scores = classifier.probabilities(logits)[0]
-                found.extend(Detection(classifier.labels[index], index, float(scores[index])) for index in asked)
-            return [(0, detection.index) for detection in found]
+                found.extend(
+                    tuple(Detection(classifier.labels[index], index, scores[index]) for index in asked)
+                    for scores in classifier.probabilities(logits).tolist()
+                )
+            return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
+        clock = [time.perf_counter()]
+        x = classifier.prepare(photographs)
         clock.append(time.perf_counter())
-        maps = recipe.saliency(classifier, x, targets).float().cpu().numpy()
+        maps = self.recipe.saliency(classifier, x, targets).float().cpu().numpy()
         clock.append(time.perf_counter())
-        seeds = [recipe.seeds(saliency) for saliency in maps]
+        share = np.diff(clock) / len(photographs)
+        seconds = dict(zip(("prepare", "saliency"), share.tolist(), strict=True))
+        ends = np.cumsum([len(each) for each in found])
+        return [
+            Evidence(photograph, each, others, maps[end - len(each) : end], seconds)
+            for photograph, each, others, end in zip(photographs, found, best, ends, strict=True)
+        ]
+
+    def cut(self, evidence: Evidence) -> Segmentation:
+        """The pixels' part, for one photograph: seeds and masks. It needs no network and may run on any thread."""
+        recipe = self.recipe
+        clock = [time.perf_counter()]
+        seeds = [recipe.seeds(saliency) for saliency in evidence.saliency]
         clock.append(time.perf_counter())
-        masks = recipe.masks(photograph, maps, seeds)
+        masks = recipe.masks(evidence.photograph, evidence.saliency, seeds)
         clock.append(time.perf_counter())
-        steps = ("prepare", "saliency", "seeds", "masks")
-        seconds = {"read": reading, **dict(zip(steps, np.diff(clock).tolist(), strict=True))}
+        seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
         objects = tuple(
             Object(detection.label, detection.index, detection.score, saliency, seed, mask)
-            for detection, saliency, seed, mask in zip(found, maps, seeds, masks, strict=True)
+            for detection, saliency, seed, mask in zip(evidence.found, evidence.saliency, seeds, masks, strict=True)
         )
-        return Segmentation(photograph, objects, tuple(best), classifier, recipe, seconds, source)
+        return Segmentation(
+            evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
+        )
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:
