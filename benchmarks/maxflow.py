@@ -182,9 +182,7 @@ def integer_arcs(problem: Problem, largest: int) -> tuple[ndarray, ndarray, ndar
     for weight, (a, b) in zip(problem[2:], ends(nodes), strict=True):
         if weight is not None:
             arcs += [(a, b, weight), (b, a, weight)]
-    tails, heads, capacities = (
-        np.concatenate([np.ravel(a) for a in each]) for each in zip(*arcs, strict=True)
-    )
+    tails, heads, capacities = (np.concatenate([np.ravel(a) for a in each]) for each in zip(*arcs, strict=True))
     return tails, heads, np.round(capacities * (largest / capacities.max())).astype(np.int64)
 
 
@@ -306,9 +304,7 @@ def main() -> None:
             gradcut(problems[0])  # compiles
             table = compare(problems, size, arguments.repeats)
             cuts[f"{kind} {size}"] = table
-            ratios = ", ".join(
-                f"{each['ratio']:.3f} of {name}" for name, each in table.items() if name != "gradcut"
-            )
+            ratios = ", ".join(f"{each['ratio']:.3f} of {name}" for name, each in table.items() if name != "gradcut")
             print(f"{kind:9} {size:4}: {table['gradcut']['median_ms']:7.1f} ms, {ratios}", flush=True)
             if size == arguments.sizes[len(arguments.sizes) // 2]:
                 threads = throughput(problems, 5)

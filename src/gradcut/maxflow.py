@@ -160,9 +160,7 @@ def _ends(a: ndarray) -> list[tuple[ndarray, ndarray]]:
     return [(a[:, :-1], a[:, 1:]), (a[:-1], a[1:]), (a[:-1, :-1], a[1:, 1:]), (a[:-1, 1:], a[1:, :-1])]
 
 
-def _checked(
-    costs: Mapping[str, ndarray], weights: Mapping[str, ndarray | None]
-) -> tuple[list[ndarray], list[Any]]:
+def _checked(costs: Mapping[str, ndarray], weights: Mapping[str, ndarray | None]) -> tuple[list[ndarray], list[Any]]:
     """The same arrays, contiguous and of one type, or a ValueError."""
     arrays = {name: np.asarray(a) for name, a in {**costs, **weights}.items() if a is not None}
     for name, a in arrays.items():
@@ -175,9 +173,7 @@ def _checked(
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"{reference}: expected shape (h, w) of at least one pixel, got {shape}")
     h, w = shape
-    shapes = {"right": (h, w - 1), "down": (h - 1, w)} | dict.fromkeys(
-        ("down_right", "down_left"), (h - 1, w - 1)
-    )
+    shapes = {"right": (h, w - 1), "down": (h - 1, w)} | dict.fromkeys(("down_right", "down_left"), (h - 1, w - 1))
     for name, a in arrays.items():
         expected = shapes.get(name, shape)
         if a.shape != expected:
@@ -195,9 +191,7 @@ def _checked(
     impossible = np.logical_and.reduce([np.isinf(arrays[name]) for name in costs])
     if impossible.any():
         where = f"(y, x) = {_first(impossible)}"
-        raise ValueError(
-            f"{' and '.join(costs)}: expected one finite cost a pixel, got inf for all at {where}"
-        )
+        raise ValueError(f"{' and '.join(costs)}: expected one finite cost a pixel, got inf for all at {where}")
     return [arrays[name] for name in costs], [arrays.get(name) for name in weights]
 
 
@@ -205,9 +199,7 @@ def _checked_initial(initial: ndarray, costs: Float[ndarray, "k h w"]) -> Intege
     initial = np.asarray(initial)
     shape, k = costs.shape[1:], len(costs)
     if initial.shape != shape or initial.dtype.kind not in "iu":
-        raise ValueError(
-            f"initial: expected integers of shape {shape}, got {initial.dtype} of {initial.shape}"
-        )
+        raise ValueError(f"initial: expected integers of shape {shape}, got {initial.dtype} of {initial.shape}")
     if initial.min() < 0 or initial.max() >= k:
         raise ValueError(f"initial: expected labels 0 to {k - 1}, got {initial.min()} to {initial.max()}")
     initial = initial.astype(np.intp)
@@ -398,9 +390,7 @@ def _solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) 
         growing = 1 if length[1] > 0 and behind else 0
         forward = 1 - 2 * growing
         front = depth[growing]
-        pending = length[
-            growing
-        ]  # how many at the queue's head belong to this front; behind them is the next
+        pending = length[growing]  # how many at the queue's head belong to this front; behind them is the next
         while pending > 0:
             p = np.int64(queue[growing, head[growing]])
             head[growing] = head[growing] + 1 if head[growing] + 1 < n else 0
@@ -481,10 +471,7 @@ def _solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) 
                         for e in range(directions):
                             j = _step(i, offsets[e])
                             other = code[j] * sign
-                            if (
-                                0 < other < nearest
-                                and (residual[j, e ^ 1] if side == 0 else residual[i, e]) > 0
-                            ):
+                            if 0 < other < nearest and (residual[j, e ^ 1] if side == 0 else residual[i, e]) > 0:
                                 nearest = other
                                 parent = e
                                 if nearest < 16 * level:
