@@ -16,7 +16,7 @@ PACKAGE = Path(gradcut.__file__).parent
 ORDER = (
     "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
     "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures", "segmenter",
-    "export", "datasets", "evaluation", "summary", "report", "batch", "cli", "__main__",
+    "export", "datasets", "evaluation", "summary", "report", "batch", "cli",
 )  # fmt: skip
 
 
