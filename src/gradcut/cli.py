@@ -401,7 +401,7 @@ def evaluate(
     }  # fmt: skip
     rows: list[dict[str, Any]] = []
     if output is not None:
-        with writing(output):
+        with _writing(output):
             rows = evaluation.resume(output, settings, overwrite)
     here = set(samples.names)
     wanted = {*segmenters, *evaluation.BASELINES}
@@ -417,7 +417,7 @@ def evaluate(
         for row in more:
             rows.append(row)
             if output is not None:
-                with writing(output), output.open("a", encoding="utf-8") as file:
+                with _writing(output), output.open("a", encoding="utf-8") as file:
                     file.write(evaluation.line(row))
             bar.advance(task)
     errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
@@ -429,6 +429,58 @@ def evaluate(
     else:
         _print_figures(samples.title, asked, figures)
     raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def report(
+    scores: Annotated[Path, typer.Argument(help="As 'gradcut evaluate -o' wrote them.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", help="Chooses the gallery. [default: the best class IoU]", show_default=False),
+    ] = None,
+    gallery: Annotated[
+        int, typer.Option(min=0, help="How many of the best, the median and the worst; 0 needs no photographs.")
+    ] = 8,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 1000,
+    device: Device = None,
+) -> None:
+    """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
+    from gradcut import evaluation, images, summary
+    from gradcut import report as page
+
+    rows = evaluation.read_rows(scores)
+    settings = evaluation.read_settings(scores)
+    figures = summary.summarise(rows, resamples)
+    entries: list[Any] = []
+    ours = [name for name in settings["recipes"] if name in figures["recipes"]]
+    by = recipe or max(ours, key=lambda name: figures["recipes"][name]["class_iou"]["value"] or 0, default=None)
+    if gallery and by:
+        choices = page.choose(rows, by, gallery)
+        dataset = _dataset(settings["dataset"])
+        segmenters = _segmenters(settings["source"], ours, device)
+        for name, one in segmenters.items():
+            if _fingerprint(one) != settings["recipes"][name]:
+                raise GradcutError(f"{name}: recipe or classifier have changed since {scores}; evaluate again")
+        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+            drawn = page.draw(
+                choices, dataset, segmenters, settings["labels"], settings["size"], settings["only_known"]
+            )
+            entries.extend(bar.track(drawn, total=len(choices)))
+    text = page.page(rows, figures, settings, entries, by)
+    with _writing(output), images.replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(output)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Turns a file that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise GradcutError(f"output: {output} cannot be written: {error.strerror or error}") from error
 
 
 def _dataset(where: dict[str, str]) -> Any:
