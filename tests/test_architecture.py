@@ -14,9 +14,9 @@ import gradcut
 PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
-    "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
-    "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures", "segmenter",
-    "export", "datasets", "evaluation", "summary", "report", "batch", "cli",
+    "errors", "images", "labels", "classifier", "weights", "mldecoder", "heads", "sources", "fit", "activations",
+    "targets", "features", "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks",
+    "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "report", "batch", "cli",
 )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def segment(
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
     segmenter = Segmenter(asked, steps, threshold, top_k)
     for name in label or ():
-        asked.index(name)
+        asked.find(name)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     photographs, failed = images.find(paths)
@@ -182,6 +182,28 @@ def recipes(as_json: AsJson = False) -> None:
     table = Table("recipe", "what it does", "saliency", "seeds", "masks")
     for name, recipe in RECIPES.items():
         table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
+    out.print(table)
+
+
+@app.command()
+def classifiers(
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what --classifier takes; with a pattern, timm's models too."""
+    from gradcut.sources import list_classifiers
+
+    found = list_classifiers(pattern)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    if not found:
+        raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
+    table = Table("classifier", "what it is")
+    for name, what in found.items():
+        table.add_row(name, what)
     out.print(table)
 
 
