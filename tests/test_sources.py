@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gradcut import Classifier, Segmenter, load_classifier
+from gradcut import Classifier, Segmenter, load_classifier, saliency
 from gradcut.classifier import ClassifierError
 from gradcut.labels import coco_ids, imagenet_labels
-from gradcut.saliency import CAM, Gradient, GuidedBackprop
 from gradcut.segmenter import RECIPES, Recipe
 from gradcut.sources import ACCEPTED, list_classifiers
 
@@ -84,7 +83,7 @@ def test_coco80_sees_the_cat(cat):
     assert 0.05 < result.objects[0].mask.mean() < 0.95
     # Twelve by twelve features at 384: CAM, whose equation holds exactly, takes the head for what it is.
     x = classifier.prepare([cat])
-    assert CAM()(classifier, x, [(0, found[0].index)]).max() > 0
+    assert saliency.CAM()(classifier, x, [(0, found[0].index)]).max() > 0
 
 
 def sources(vit: str, tmp_path) -> dict[str, Classifier]:
@@ -100,17 +99,28 @@ def sources(vit: str, tmp_path) -> dict[str, Classifier]:
     }
 
 
-def test_masks_out_of_every_source(vit, tmp_path, cat):
+ATTENTIONS = (saliency.AttentionGradient(), saliency.AttentionRollout())
+OTHERS = (
+    saliency.Gradient(of="probability"), saliency.Gradient(of="logit"), saliency.GradientXInput(),
+    saliency.GuidedBackprop(), saliency.DeconvNet(), saliency.SmoothGrad(samples=2), saliency.VarGrad(samples=2),
+    saliency.IntegratedGradients(steps=4), saliency.GradCAM(), saliency.GradCAMPlusPlus(), saliency.HiResCAM(),
+    saliency.LayerCAM(), saliency.GuidedGradCAM(),
+)  # fmt: skip
+
+
+def test_masks_out_of_every_source_with_every_method_that_applies(vit, tmp_path, cat):
     photograph = np.ascontiguousarray(cat[::4, ::4])
     for name, classifier in sources(vit, tmp_path).items():
         label = classifier.detect([photograph], threshold=0, top_k=1)[0][0].label
-        methods = [Gradient(of="probability"), Gradient(of="logit"), GuidedBackprop(of="logit")]
-        methods += [CAM()] if name != "transformers" else []
-        for saliency in methods:
-            recipe = Recipe("test", "", saliency, RECIPES["simonyan"].seeds, RECIPES["simonyan"].masks)
+        tokens = name == "transformers"
+        for method in (*OTHERS, *(ATTENTIONS if tokens else (saliency.CAM(),))):
+            recipe = Recipe("test", "", method, RECIPES["simonyan"].seeds, RECIPES["simonyan"].masks)
             (found,) = Segmenter(classifier, recipe)(photograph, [label]).objects
-            assert found.saliency.max() > 0, (name, saliency)
-            assert 0 < found.mask.mean() < 1, (name, saliency)
+            assert found.saliency.max() > 0, (name, method)
+            assert 0 < found.mask.mean() < 1, (name, method)
+        for method in (saliency.CAM(),) if tokens else ATTENTIONS:
+            with pytest.raises(saliency.SaliencyError, match=r"GradCAM\(\) works with any"):
+                method(classifier, classifier.prepare([photograph]), [(0, 0)])
 
 
 # timm -------------------------------------------------------------------------------------------------------------
