@@ -14,7 +14,7 @@ import gradcut
 PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
-    "errors", "images", "classifier", "sources", "activations", "targets", "features", "gradients", "cams",
+    "errors", "images", "classifier", "sources", "activations", "targets", "features", "layers", "gradients", "cams",
     "attentions", "scales", "saliency", "seeds", "maxflow", "masks",
     "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "cli",
 )  # fmt: skip
