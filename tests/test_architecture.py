@@ -15,8 +15,8 @@ PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
     "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
-    "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures", "segmenter",
-    "export", "datasets", "evaluation", "summary", "report", "batch", "cli",
+    "layers", "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures",
+    "segmenter", "export", "datasets", "evaluation", "summary", "report", "batch", "cli",
 )  # fmt: skip
 
 
