@@ -15,7 +15,8 @@ PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
     "errors", "images", "classifier", "sources", "activations", "features", "saliency", "seeds", "maxflow", "masks",
-    "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "cli",
+    "pictures", "confidence", "segmenter", "outlines", "export", "runs", "formats", "datasets", "evaluation", "summary", "batch",
+    "cluster", "cli",
 )  # fmt: skip
 
 
