@@ -1,7 +1,7 @@
 """How far a mask can be trusted: the IoU to expect of it, and which of its pixels are unsure.
 
 The expected IoU is a logistic function of six numbers that are at hand once a mask is made. Its coefficients, in
-``confidence.json``, are fitted to photographs with known masks by ``benchmarks/confidence.py``.
+``data/confidence.json``, are fitted to photographs with known masks by ``benchmarks/confidence.py``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def expected_iou(values: Float[np.ndarray, "6"], recipe: str) -> float:
 @cache
 def coefficients() -> Mapping[str, Any]:
     """By recipe: ``weights`` in the order of `FEATURES`, and ``bias``."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("confidence.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "data/confidence.json").read_text(encoding="utf-8"))
     return found
 
 
