@@ -320,9 +320,10 @@ def test_the_decoder_apart_reads_good_and_bad_files(tmp_path):
     with batch._Decoder() as decoder:
         assert decoder.crash(task.photograph) is None
         assert decoder.crash(str(tmp_path / "gone.png")) is None
-        process = decoder._process
-        process.kill()
-        assert decoder.crash(task.photograph) in ("SIGKILL", None) or True
+        decoder._process.kill()
+        decoder._process.wait()
+        assert decoder.crash(task.photograph) == "SIGKILL"
+        assert decoder.crash(task.photograph) is None
 
 
 class Deadly(Segmenter):

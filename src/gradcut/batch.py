@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -276,12 +276,14 @@ class _Decoder:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(photograph + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):
+            process.stdin.write(photograph + "\n")
+            process.stdin.flush()
         if process.stdout.readline():
             return None
         self._process = None
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         process.stdout.close()
         status = process.wait()
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -185,8 +185,17 @@ def remote(url: str) -> tuple[Any, str]:
 
 
 def fetch(url: str) -> io.BytesIO:
+    """A file at an address, as a whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ImageError: it is empty, or the protocol is unknown.
+    """
     files, path = remote(url)
-    return io.BytesIO(files.cat_file(path))
+    content = files.cat_file(path)
+    if not content:
+        raise ImageError(f"{url}: the file is empty")
+    return io.BytesIO(content)
 
 
 def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str, str]], list[str]]:

@@ -118,6 +118,9 @@ class Place:
             self.remove(path)
         for found in entry.get("objects", ()):
             self.remove(found["mask"])
+        if self.local is not None:
+            with contextlib.suppress(OSError):
+                (self.local / f"masks/{entry['name']}").rmdir()
 
 
 # marks ---------------------------------------------------------------------------------------------------------------
