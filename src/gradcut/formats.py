@@ -309,8 +309,8 @@ def _fiftyone(given: Pile, folder: Path, options: Options) -> Path:
 def _yolo(given: Pile, folder: Path, options: Options) -> Path:
     """``images/``, ``labels/`` and ``data.yaml`` as Ultralytics has them: a line is a part of an object.
 
-    The points are the centres of the outermost pixels, so that the mask comes back when they are cut down to whole
-    pixels and the polygon is filled with its border, as Ultralytics and supervision do.
+    The points lie in the outermost pixels, so that the mask comes back when they are made whole and the polygon is
+    filled with its border, as Ultralytics and supervision do.
     """
     for each in given.photographs:
         _bring(each, folder / "images")

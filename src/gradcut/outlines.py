@@ -22,7 +22,8 @@ def outlines(mask: Bool[np.ndarray, "H W"], tolerance: float = 0, centres: bool 
     Args:
         tolerance: how far, in pixels, the polygon may leave the mask's edge to save points; 0 keeps it exactly.
         centres: through the centres of the mask's outermost pixels, as tools that fill polygons and paint
-            their border, too, want it; otherwise along the edges of the pixels.
+            their border, too, want it (a quarter of a pixel from the corner, so that neither cutting down nor rounding
+            to whole pixels moves a point); otherwise along the edges of the pixels.
     """
     parts: dict[int, tuple[list[Polygon], list[Polygon]]] = {}
     numbers = ndimage.label(mask)[0]
@@ -39,7 +40,7 @@ def outlines(mask: Bool[np.ndarray, "H W"], tolerance: float = 0, centres: bool 
     for (outer,), holes in parts.values():
         for hole in holes:
             outer = _joined(outer, hole)
-        joined.append(outer + 0.5 if centres else outer)
+        joined.append(outer + 0.25 if centres else outer)
     return joined
 
 
