@@ -16,7 +16,8 @@ PACKAGE = Path(gradcut.__file__).parent
 ORDER = (
     "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
     "layers", "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures",
-    "segmenter", "export", "datasets", "evaluation", "summary", "report", "batch", "cli",
+    "confidence", "segmenter", "outlines", "export", "runs", "formats", "datasets", "evaluation", "summary", "report",
+    "batch", "cluster", "cli",
 )  # fmt: skip
 
 
