@@ -356,9 +356,7 @@ def test_compilation_is_announced_once_and_cached_beside_a_read_only_package(tmp
         "min_cut(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 0)), np.zeros((0, 1)))"
     )
     package = tmp_path / "gradcut"
-    shutil.copytree(
-        Path(gradcut.maxflow.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(Path(gradcut.maxflow.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "__pycache__").touch()  # numba cannot make its folder there, whoever runs this
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {
         "PYTHONPATH": str(tmp_path),
