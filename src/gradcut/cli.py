@@ -155,7 +155,7 @@ def segment(
     asked = _load(classifier, device)
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
     for name in label or ():
-        asked.index(name)
+        asked.find(name)
     job = Job(
         Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
         pictures, batch or (1 if asked.device.type == "cpu" else 16),
@@ -332,6 +332,28 @@ def recipes(as_json: AsJson = False) -> None:
     table = Table("recipe", "what it does", "saliency", "seeds", "masks")
     for name, recipe in RECIPES.items():
         table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
+    out.print(table)
+
+
+@app.command()
+def classifiers(
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what --classifier takes; with a pattern, timm's models too."""
+    from gradcut.sources import list_classifiers
+
+    found = list_classifiers(pattern)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    if not found:
+        raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
+    table = Table("classifier", "what it is")
+    for name, what in found.items():
+        table.add_row(name, what)
     out.print(table)
 
 

@@ -103,7 +103,7 @@ class Object:
     """
 
     label: str
-    index: int
+    index: int | tuple[int, ...]
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
@@ -279,7 +279,8 @@ class Segmenter:
         """Segment one photograph: a path, a PIL image or ``UInt8 "H W 3"``.
 
         Args:
-            labels: classes to ask for whatever their score, instead of the detected ones.
+            labels: classes to ask for whatever their score, instead of the detected ones; groups as
+                `Classifier.find` finds them.
 
         Raises:
             ImageError: the photograph cannot be read.
@@ -298,7 +299,7 @@ class Segmenter:
         Detection happens inside the saliency's own forward pass.
         """
         classifier = self.classifier
-        asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
+        asked = None if labels is None else {label: classifier.find(label) for label in labels}
         found: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
 
@@ -308,8 +309,10 @@ class Segmenter:
                 found.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
                 found.extend(
-                    tuple(Detection(classifier.labels[index], index, scores[index]) for index in asked)
-                    for scores in classifier.probabilities(logits).tolist()
+                    tuple(
+                        Detection(_name(classifier, label, i), i, classifier.score(p, i)) for label, i in asked.items()
+                    )
+                    for p in classifier.probabilities(logits)
                 )
             return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
@@ -355,6 +358,12 @@ def checked_void(void: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= low < high <= 1:
         raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
     return low, high
+
+
+def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
+    """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
+    own = classifier.labels[index] if isinstance(index, int) else label
+    return own if own.casefold() == label.casefold() else label
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:
