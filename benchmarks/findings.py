@@ -187,9 +187,8 @@ def main() -> None:
         found[f"union IoU, {label}"] = by
         print(f"| {label} | {by['simonyan']['n']} | {' | '.join(figure(by[n]) for n in names)} |")
     for key, title in (("by_size", "largest object"), ("by_number", "objects")):
-        print(
-            f"\n| class IoU by {title} | n | {' | '.join(f'`{n}`' for n in names)} |\n| --- |{' --- |' * (len(names) + 1)}"
-        )
+        print(f"\n| class IoU by {title} | n | {' | '.join(f'`{n}`' for n in names)} |")
+        print(f"| --- |{' --- |' * (len(names) + 1)}")
         for label in recipes["simonyan"][key]:
             cells = (figure(recipes[n][key][label]["class_iou"]) for n in names)
             print(f"| {label} | {recipes['simonyan'][key][label]['class_iou']['n']} | {' | '.join(cells)} |")
