@@ -5,12 +5,15 @@ A photograph is ``UInt8[ndarray, "H W 3"]``: RGB, upright, at its own size.
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -58,7 +61,7 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        empty = Path(path).stat().st_size == 0
+        empty = not is_url(path) and Path(path).stat().st_size == 0
         raise ImageError(f"{path}: {'the file is empty' if empty else 'not an image that can be read'}") from None
     # Pillow's decoders raise almost anything on damaged data.
     except (
@@ -92,10 +95,11 @@ def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
 
 def _open(path: str | os.PathLike[str]) -> Image.Image:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
+    source = fetch(path) if is_url(path) else path
     with _open_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            return Image.open(path)
+            return Image.open(source)
         except Image.DecompressionBombError:
             raise ImageError(f"{path}: more pixels than can be decoded safely; shrink the photograph first") from None
 
@@ -160,38 +164,98 @@ def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np
     return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR)) >= 128
 
 
-def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Every photograph under files and folders, each with a name of its own, and what cannot be used.
+def is_url(path: object) -> bool:
+    """Whether this is an address such as ``s3://bucket/cat.jpg`` and no path on this machine."""
+    return isinstance(path, str) and "://" in path and not path.startswith("file://")
 
-    Folders are searched recursively, sorted by name, hidden files left out. A name is the path below the
+
+def remote(url: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it, as fsspec has them.
+
+    Raises:
+        ImageError: a protocol that is unknown, or whose package is not installed.
+    """
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ImageError(f"{url}: cannot be opened: {error}") from error
+    return files, path.rstrip("/")
+
+
+def fetch(url: str) -> io.BytesIO:
+    """A file at an address, as a whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ImageError: it is empty, or the protocol is unknown.
+    """
+    files, path = remote(url)
+    content = files.cat_file(path)
+    if not content:
+        raise ImageError(f"{url}: the file is empty")
+    return io.BytesIO(content)
+
+
+def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str, str]], list[str]]:
+    """Every photograph under files, folders and patterns, each with a name of its own, and what cannot be used.
+
+    Folders are searched recursively, sorted by name, hidden files left out. A pattern has ``*``, ``?`` or
+    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A name is the path below the
     folder without its suffix; where two photographs would share one, the later one keeps its suffix, or
     gets its folder's name in front.
 
     Returns:
-        Pairs of path and name, and one sentence for each folder without photographs. A missing file is
-        among the pairs: reading it tells.
+        Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
+        such as ``s3://bucket/folder`` stays a string. A missing file is among the pairs: reading it tells.
     """
-    found: dict[str, Path] = {}
-    seen: set[Path] = set()
+    found: dict[str, Path | str] = {}
+    seen: set[str] = set()
     failures: list[str] = []
-    for given in map(Path, paths):
-        members = _members(given) if given.is_dir() else [(given, Path(given.name))]
+    for given in map(os.fspath, paths):
+        members, kind = _remote_members(given) if is_url(given) else _members(given.removeprefix("file://"))
         if not members:
-            failures.append(f"{given}: no photographs in this folder")
+            failures.append(f"{given}: no photographs in this {kind}")
         for path, below in members:
-            where = path.resolve()
-            if where in seen:
+            where = Path(path.partition("://")[2]) if isinstance(path, str) else path.resolve()
+            key = path if isinstance(path, str) else str(where)
+            if key in seen:
                 continue
-            seen.add(where)
-            choices = [below.with_suffix(""), below, where.parent.name / below, Path(*where.parts[1:])]
+            seen.add(key)
+            choices = [
+                below.with_suffix(""),
+                below,
+                where.parent.name / below,
+                Path(*where.parts[where.is_absolute() :]),
+            ]
             found[next(name for name in map(Path.as_posix, choices) if name not in found)] = path
     return [(path, name) for name, path in found.items()], failures
 
 
-def _members(folder: Path) -> list[tuple[Path, Path]]:
-    below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    visible = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [(folder / path, path) for path in sorted(visible) if (folder / path).is_file()]
+def _members(given: str) -> tuple[list[tuple[Path | str, Path]], str]:
+    path = Path(given)
+    if path.is_dir():
+        below = (each.relative_to(path) for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+        visible = (each for each in below if not any(part.startswith(".") for part in each.parts))
+        return [(path / each, each) for each in sorted(visible) if (path / each).is_file()], "folder"
+    if glob.has_magic(given) and not path.exists():
+        matches = (Path(each) for each in sorted(glob.glob(given, recursive=True)))  # noqa: PTH207  given may be absolute
+        return [(m, Path(m.name)) for m in matches if m.suffix.lower() in SUFFIXES and m.is_file()], "pattern"
+    return [(path, Path(path.name))], "path"
+
+
+def _remote_members(url: str) -> tuple[list[tuple[Path | str, Path]], str]:
+    files, root = remote(url)
+    pattern = glob.has_magic(root)
+    if not pattern and not files.isdir(root):
+        return [(url, Path(Path(root).name))], "path"
+    inside = sorted(files.glob(root) if pattern else files.find(root))
+    photographs = [path for path in inside if Path(path).suffix.lower() in SUFFIXES]
+    below = [Path(Path(path).name) if pattern else Path(path).relative_to(root) for path in photographs]
+    return [(files.unstrip_protocol(path), each) for path, each in zip(photographs, below, strict=True)], (
+        "pattern" if pattern else "folder"
+    )
 
 
 @contextmanager
