@@ -579,7 +579,7 @@ def evaluate(
     wanted = {*segmenters, *evaluation.BASELINES}
     rows = [row for row in rows if row["photograph"] in here and row["recipe"] in wanted]
     more = evaluation.evaluate(
-        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,  # type: ignore[arg-type]
+        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,
         skip={(row["photograph"], row["recipe"]) for row in rows},
     )  # fmt: skip
     total = len(samples) * len(wanted)
