@@ -80,10 +80,10 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
     assert sum(len(pids) for pids in cuts.values()) <= 47 + 3  # only what was at work at that moment is cut again
 
 
-def test_a_rerun_and_an_error_come_through(cluster, brightness, tmp_path):
+def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster, brightness, tmp_path):
     tasks = draw(tmp_path / "in", 4)
     job = Job(Segmenter(brightness), Place(f"file://{tmp_path}/out"), pictures=False)
-    list(segment_all(job, tasks[:2], 1, engine=OnRay()))
+    list(segment_all(job, tasks[:2]))
     assert [skipped for _, skipped in segment_all(job, tasks, 1, engine=OnRay())] == [True, True, False, False]
     assert [line["name"] for line in read_run(tmp_path / "out")[1]] == [task.name for task in tasks]
     with pytest.raises(GradcutError, match="other settings"):
