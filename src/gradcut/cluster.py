@@ -46,7 +46,9 @@ class OnRay:
             try:
                 ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise GradcutError(f"address: no Ray cluster at {self.address}: {str(error).splitlines()[0]}") from error
+                raise GradcutError(
+                    f"address: no Ray cluster at {self.address}: {str(error).splitlines()[0]}"
+                ) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         block = max(1, min(self.block, -(-len(tasks) // workers)))

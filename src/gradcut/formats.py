@@ -100,9 +100,7 @@ class _Run:
             Marked(o["label"], o["index"], o["score"], o["confidence"], lambda path=o["mask"]: values(path) > 0)  # type: ignore[misc]
             for o in line["objects"]
         )
-        return Annotated(
-            line["name"], line["photograph"], size, marked, lambda: values(line["files"].get("classmap"))
-        )
+        return Annotated(line["name"], line["photograph"], size, marked, lambda: values(line["files"].get("classmap")))
 
 
 def run_pile(folder: str | os.PathLike[str]) -> Pile:

@@ -223,7 +223,12 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
             if key in seen:
                 continue
             seen.add(key)
-            choices = [below.with_suffix(""), below, where.parent.name / below, Path(*where.parts[where.is_absolute() :])]
+            choices = [
+                below.with_suffix(""),
+                below,
+                where.parent.name / below,
+                Path(*where.parts[where.is_absolute() :]),
+            ]
             found[next(name for name in map(Path.as_posix, choices) if name not in found)] = path
     return [(path, name) for name, path in found.items()], failures
 

@@ -252,7 +252,9 @@ class Run:
         try:
             there = json.loads(before)["settings"]
         except (ValueError, KeyError, TypeError):
-            raise RunError(f"output: {self.place.url}/run.json is no run's; choose another folder or --overwrite") from None
+            raise RunError(
+                f"output: {self.place.url}/run.json is no run's; choose another folder or --overwrite"
+            ) from None
         keys = [key for key in {**there, **self.settings} if there.get(key) != self.settings.get(key)]
         if keys:
             shown = "; ".join(f"{key} {_short(there.get(key))}, now {_short(self.settings.get(key))}" for key in keys)
