@@ -53,7 +53,7 @@ class Marking(Segmenter):
 
 
 def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, tmp_path):
-    tasks = draw(tmp_path / "in", 48)
+    tasks = draw(tmp_path / "in", 24)
     (tmp_path / "in/007.png").write_bytes(b"nothing")
     Segmenter(brightness)(tasks[0].photograph)  # compiled here, cached for all
     local = Job(Segmenter(brightness), Place(str(tmp_path / "local")), pictures=False)
@@ -62,7 +62,7 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
     job = Job(Marking(brightness), Place(str(tmp_path / "ray")), pictures=False)
     killed = None
     lines = []
-    for line, _ in segment_all(job, tasks, 2, engine=OnRay(block=8)):
+    for line, _ in segment_all(job, tasks, 2, engine=OnRay(block=4)):
         lines.append(line)
         if killed is None:
             # Another worker than the one whose block has come back is in the middle of its own.
@@ -73,11 +73,11 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
     assert [line["name"] for line in lines if line["state"] == "failed"] == ["007"]
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     cuts = {path.name: path.read_text().split() for path in (tmp_path / "cuts").iterdir()}
-    assert len(cuts) == 47
+    assert len(cuts) == 23
     workers = {pid for pids in cuts.values() for pid in pids}
     assert str(killed) in workers
     assert len(workers) == 3  # two, and the one that took the dead one's place
-    assert sum(len(pids) for pids in cuts.values()) <= 47 + 3  # only what was at work at that moment is cut again
+    assert sum(len(pids) for pids in cuts.values()) <= 23 + 3  # only what was at work at that moment is cut again
 
 
 def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster, brightness, tmp_path):
