@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from test_batch import draw
 
 import gradcut.cli
 from gradcut import Segmenter, batch
 from gradcut.runs import read_run
-from test_batch import draw
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def test_options_reach_the_job(command, tmp_path):
 def test_workers_are_threads(command, tmp_path, monkeypatch):
     seen = []
     run = batch.Job.__call__
-    monkeypatch.setattr(batch.Job, "__call__", lambda job, tasks, workers: seen.append(workers) or run(job, tasks, workers))
+    monkeypatch.setattr(
+        batch.Job, "__call__", lambda job, tasks, workers: seen.append(workers) or run(job, tasks, workers)
+    )
     draw(tmp_path / "in", 1)
     assert command("segment", tmp_path / "in", "-o", tmp_path / "out", "--workers", 3)[0] == 0
     assert seen == [3]

@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from test_batch import contents, draw
 
 from gradcut import GradcutError, Segmenter
 from gradcut.batch import Job, segment_all
 from gradcut.runs import Place, read_run
-from test_batch import contents, draw
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gradcut[ray]'")
 
@@ -44,9 +45,10 @@ class Marking(Segmenter):
     """Leaves its process's id in a folder for every photograph that it cuts, and takes its time."""
 
     def cut(self, evidence):
-        folder = evidence.source.rsplit("/", 2)[0] + "/cuts"
-        os.makedirs(folder, exist_ok=True)
-        with open(f"{folder}/{os.path.basename(evidence.source)}", "a") as file:
+        photograph = Path(evidence.source)
+        folder = photograph.parents[1] / "cuts"
+        folder.mkdir(exist_ok=True)
+        with (folder / photograph.name).open("a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(0.05)
         return super().cut(evidence)
