@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradcut.classifier import Classifier, Detection
     from gradcut.errors import GradcutError
     from gradcut.seeds import Seeds
-    from gradcut.segmenter import RECIPES, Object, Recipe, Segmentation, Segmenter
+    from gradcut.segmenter import RECIPES, Object, Recipe, Segmentation, Segmenter, refine
     from gradcut.sources import load_classifier
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "load_classifier",
+    "refine",
 ]
 
 _HOMES = {
