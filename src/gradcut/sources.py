@@ -55,7 +55,7 @@ def _embedded() -> Classifier:
     )
 
 
-EMBEDDED_SIZE = 384
+EMBEDDED_SIZE = 256
 
 
 def _timm_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
