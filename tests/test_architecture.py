@@ -15,7 +15,7 @@ PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
     "errors", "images", "classifier", "sources", "activations", "features", "saliency", "seeds", "maxflow", "masks",
-    "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "cli",
+    "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "webstate", "webview", "web", "cli",
 )  # fmt: skip
 
 
