@@ -19,7 +19,6 @@ import gradcut.maxflow
 from gradcut.maxflow import _expand, alpha_expansion, energy_of, min_cut
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "../shared/data/coco-dev/images"
-DIRECTIONS = ("right", "down", "down_right", "down_left")
 
 
 def edge_shapes(h, w, connectivity):
@@ -40,7 +39,7 @@ def random_problem(rng, h, w, connectivity=4, dtype=np.float64, seeds=0.0, zeros
 
 
 def reference_energy(foreground_cost, background_cost, *weights):
-    """PyMaxflow's minimum, summed from its labels; an infinite cost becomes more than all the rest together."""
+    """PyMaxflow's minimum, summed from its labels; an infinite cost is more than all the rest together."""
     costs = [np.asarray(c, np.float64) for c in (foreground_cost, background_cost)]
     weights = [np.asarray(w, np.float64) for w in weights]
     finite = [c[np.isfinite(c)] for c in costs]
@@ -49,7 +48,7 @@ def reference_energy(foreground_cost, background_cost, *weights):
     graph = pymaxflow.Graph[float](h * w, 4 * h * w)
     nodes = graph.add_grid_nodes((h, w))
     graph.add_grid_tedges(nodes, *(np.where(np.isinf(c), infinite, c) for c in costs[::-1]))
-    ends = gradcut.maxflow._pairs(nodes)
+    ends = gradcut.maxflow._ends(nodes)
     for weight, (a, b) in zip(weights, ends, strict=False):
         graph.add_edges(a.ravel(), b.ravel(), weight.ravel(), weight.ravel())
     graph.maxflow()
@@ -104,7 +103,7 @@ def test_equals_pymaxflow_on_random_grids(dtype, seed, **kinds):
 
 def photograph_problems(rgb, rng):
     """Weights and seeds as the recipes have them, on a map that is smooth and rough by turns."""
-    differences = [((a - b) ** 2).sum(axis=2) for a, b in gradcut.maxflow._pairs(rgb)]
+    differences = [((a - b) ** 2).sum(axis=2) for a, b in gradcut.maxflow._ends(rgb)]
     saliency = np.abs(np.diff(rgb.sum(axis=2), prepend=0)) + rng.random(rgb.shape[:2])
     foreground, background = saliency >= np.percentile(saliency, 95), saliency <= np.percentile(saliency, 30)
     inf = np.inf
@@ -256,7 +255,7 @@ def test_errors_name_the_argument(arguments, message):
         min_cut(*arguments)
 
 
-# --- alpha-expansion -----------------------------------------------------------------------------------------------
+# --- alpha-expansion ---
 
 
 def multilabel_problem(rng, k, h, w, connectivity, forbidden=0.0, dtype=np.float64):
@@ -275,9 +274,9 @@ def test_an_expansion_is_the_best_of_all(connectivity, forbidden):
     for _ in range(6):
         costs, weights = multilabel_problem(rng, 4, 2, 4, connectivity, forbidden)
         labels = np.where(np.isinf(costs), 2.0, rng.random(costs.shape)).argmin(axis=0)
-        named = dict(zip(DIRECTIONS, [*weights, None, None], strict=False))
+        padded = [*weights, None, None][:4]
         for alpha in range(4):
-            expanded = _expand(labels, alpha, costs, named)
+            expanded = _expand(labels, alpha, costs, padded)
             best = min(energy_of(np.where(change, alpha, labels), costs, *weights) for change in changes)
             assert close(energy_of(expanded, costs, *weights), best)
 
@@ -347,7 +346,7 @@ def test_expansion_errors_name_the_argument(costs, initial, message):
         alpha_expansion(costs, RIGHT, DOWN, initial=initial)
 
 
-# --- Compilation ---------------------------------------------------------------------------------------------------
+# --- Compilation ---
 
 
 def test_compilation_is_announced_once_and_cached(tmp_path):

@@ -387,7 +387,7 @@ def evaluate(
     square = (size, size) if isinstance(size, int) else size
     if square is not None and min(square) < 1:
         raise EvaluationError(f"size: expected positive height and width, got {square}")
-    known = _known(dataset, segmenters, labels, only_known)
+    known = judged_labels(dataset, segmenters, labels, only_known)
     task = _Task(dataset, dict(segmenters), labels, square, baselines, classification, known, frozenset(skip))
     names = list(segmenters) + (list(BASELINES) if baselines else [])
     wanted = [
@@ -404,10 +404,14 @@ def _as_dataset(samples: Sequence[Sample]) -> Dataset:
     return Dataset("samples", None if labels == (OBJECT,) else labels, tuple(by_name), by_name.__getitem__)
 
 
-def _known(
+def judged_labels(
     dataset: Dataset, segmenters: Mapping[str, Segment | OutOfFold], labels: Labels, only_known: bool
 ) -> tuple[str, ...] | None:
-    """The classes to judge: the dataset's, or with ``only_known`` those that every classifier has."""
+    """The classes to judge: the dataset's, or with ``only_known`` those that every classifier has; None: no names.
+
+    Raises:
+        EvaluationError: classes that a classifier would have to know.
+    """
     if dataset.labels is None:
         if labels == "truth":
             raise EvaluationError(f"labels: {dataset.title} does not name its classes; ask for 'predicted'")
@@ -478,18 +482,11 @@ class _Task:
         names = list(self.segmenters) + (list(BASELINES) if self.baselines else [])
         todo = [recipe for recipe in names if (name, recipe) not in self.skip]
         try:
-            sample = self._sample(number)
+            sample = prepared(self.dataset[number], self.known, self.size)
         except GradcutError as error:
             return [{"photograph": name, "recipe": recipe, "error": str(error)} for recipe in todo]
         cache: dict[Any, Any] = {}
         return [{"photograph": name, "recipe": recipe} | self._row(recipe, sample, cache) for recipe in todo]
-
-    def _sample(self, number: int) -> Sample:
-        sample: Sample = self.dataset[number]
-        if self.known is not None and not set(sample.masks) <= set(self.known):
-            kept = {label: mask for label, mask in sample.masks.items() if label in self.known}
-            sample = replace(sample, masks=kept, areas={label: sample.areas[label] for label in kept})
-        return sample if self.size is None else sample.resized(self.size)
 
     def _row(self, recipe: str, sample: Sample, cache: dict[Any, Any]) -> Row:
         try:
@@ -534,6 +531,14 @@ class _Task:
         return dict(cache[key])
 
 
+def prepared(sample: Sample, known: Collection[str] | None, size: tuple[int, int] | None) -> Sample:
+    """The sample as it is judged: with the known classes alone, and squashed to ``size``."""
+    if known is not None and not set(sample.masks) <= set(known):
+        kept = {label: mask for label, mask in sample.masks.items() if label in known}
+        sample = replace(sample, masks=kept, areas={label: sample.areas[label] for label in kept})
+    return sample if size is None else sample.resized(size)
+
+
 _task: _Task | None = None
 
 
@@ -565,6 +570,20 @@ def _one_thread() -> Iterator[None]:
 def settings_path(path: Path) -> Path:
     """Where the settings of a file of rows stand: ``scores.settings.json`` beside ``scores.jsonl``."""
     return path.with_suffix(".settings.json")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings that a file of rows was made with.
+
+    Raises:
+        EvaluationError: they are not beside it.
+    """
+    beside = settings_path(path)
+    try:
+        found: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"scores: {path} needs its settings in {beside}: {error}") from error
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -606,8 +625,8 @@ def resume(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> 
     done: list[Row] = []
     if path.exists() and not overwrite:
         try:
-            before = json.loads(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            before = read_settings(path)
+        except EvaluationError:
             raise EvaluationError(
                 f"output: {path} is there without its settings, {beside.name}; choose another name or --overwrite"
             ) from None

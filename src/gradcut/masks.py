@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import ndimage
 
 from gradcut import images
+from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.maxflow import min_cut
 from gradcut.seeds import Seeds
@@ -52,3 +54,45 @@ def inverse_contrast(photograph: Photograph) -> tuple[Float[np.ndarray, "H W-1"]
     right = ((colour[:, 1:] - colour[:, :-1]) ** 2).sum(2)
     down = ((colour[1:] - colour[:-1]) ** 2).sum(2)
     return 1 / (1 + right), 1 / (1 + down)
+
+
+class MaskError(GradcutError):
+    """An option from which no masks can be made."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The student project's recursive expansion: from the most salient pixels outwards, over salient pixels.
+
+    From each of the ``start`` most salient pixels the mask grows, over the 4-connected grid, to all pixels above
+    the ``percentile`` of the map. It looks at neither seeds nor photograph, and is empty where no start lies above
+    the percentile, as on a constant map.
+
+    Args:
+        start: how many pixels to start from, at least 1; of equal ones the first in reading order.
+        percentile: of the map, from 0 to 100.
+    """
+
+    start: int = 50
+    percentile: float = 90
+
+    def __post_init__(self) -> None:
+        if self.start < 1:
+            raise MaskError(f"start: expected 1 pixel at least, got {self.start}")
+        if not 0 <= self.percentile <= 100:
+            raise MaskError(f"percentile: expected a number from 0 to 100, got {self.percentile}")
+
+    def __call__(
+        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
+    ) -> Bool[np.ndarray, "n H W"]:
+        masks = np.zeros((len(saliency), *photograph.shape[:2]), dtype=bool)
+        for mask, one in zip(masks, saliency, strict=True):
+            mask[:] = images.resize_mask(self._expand(one), photograph.shape[:2])
+        return masks
+
+    def _expand(self, saliency: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+        # What recursion reaches is the connected part that the start lies in.
+        part, _ = ndimage.label(saliency > np.percentile(saliency, self.percentile))
+        starts = part.flat[np.argsort(-saliency, axis=None, kind="stable")[: self.start]]
+        reached: Bool[np.ndarray, "h w"] = np.isin(part, starts[starts > 0])
+        return reached

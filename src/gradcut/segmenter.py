@@ -23,7 +23,7 @@ from gradcut import images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph, Photographs
-from gradcut.masks import GraphCut, MaskMaker
+from gradcut.masks import Expansion, GraphCut, MaskMaker
 from gradcut.pictures import Picture
 from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
@@ -83,6 +83,14 @@ RECIPES: Mapping[str, Recipe] = {
             DeconvNet(of="probability"),
             Percentiles(95, 30),
             GraphCut(),
+            size=448,
+        ),
+        Recipe(
+            "expansion",
+            "gradient of the probability, grown from its 50 highest pixels over those above its 90th percentile",
+            Gradient(of="probability"),
+            Percentiles(90, 30),
+            Expansion(50, 90),
             size=448,
         ),
     )
