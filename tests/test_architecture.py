@@ -15,7 +15,7 @@ PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
     "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
-    "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures", "segmenter",
+    "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks", "pictures", "segmenter", "strokes",
     "export", "datasets", "evaluation", "summary", "report", "batch", "webstate", "webview", "web",
     "cli",
 )  # fmt: skip

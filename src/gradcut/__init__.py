@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from gradcut.classifier import Classifier, Detection
     from gradcut.errors import GradcutError
     from gradcut.seeds import Seeds
-    from gradcut.segmenter import RECIPES, Object, Recipe, Segmentation, Segmenter, refine
+    from gradcut.segmenter import RECIPES, Object, Recipe, Segmentation, Segmenter
     from gradcut.sources import load_classifier
+    from gradcut.strokes import refine
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ _HOMES = {
     "GradcutError": "errors",
     "Seeds": "seeds",
     "load_classifier": "sources",
+    "refine": "strokes",
 }
 
 

@@ -18,7 +18,8 @@ from gradcut.classifier import Classifier
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.seeds import Fractions, Percentiles, Seeds
-from gradcut.segmenter import RECIPES, Evidence, Object, Recipe, Segmentation, Segmenter, refine
+from gradcut.segmenter import RECIPES, Evidence, Object, Recipe, Segmentation, Segmenter
+from gradcut.strokes import refine
 
 #: Classes of at least this score get their saliency with the first look, so that the threshold answers at once.
 FLOOR = 0.05
