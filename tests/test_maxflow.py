@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -349,12 +350,19 @@ def test_expansion_errors_name_the_argument(costs, initial, message):
 # --- Compilation ---
 
 
-def test_compilation_is_announced_once_and_cached(tmp_path):
+def test_compilation_is_announced_once_and_cached_beside_a_read_only_package(tmp_path):
     program = (
         "import numpy as np; from gradcut.maxflow import min_cut; "
         "min_cut(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 0)), np.zeros((0, 1)))"
     )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    package = tmp_path / "gradcut"
+    shutil.copytree(Path(gradcut.maxflow.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__pycache__").touch()  # numba cannot make its folder there, whoever runs this
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {
+        "PYTHONPATH": str(tmp_path),
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
     messages = [
         subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
@@ -364,3 +372,4 @@ def test_compilation_is_announced_once_and_cached(tmp_path):
     assert messages[0].count("\n") == 1
     assert "compiling the graph cut once" in messages[0]
     assert messages[1] == ""
+    assert list((tmp_path / "cache").rglob("*.nbi"))

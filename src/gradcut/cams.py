@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, run, run_with_maps
+from gradcut.features import ForwardPass, run
 from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels, fresh
+from gradcut.layers import run_with_maps
 from gradcut.targets import Saliency, SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +16,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+from PIL import Image, ImageShow
 from torch import Tensor
 
-from gradcut import images, pictures
+from gradcut import confidence, images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph, Photographs
@@ -98,7 +102,9 @@ class Object:
     """A class that was found, and where.
 
     ``score`` is the class's probability in [0, 1]; ``saliency`` and ``seeds`` have the classifier's input
-    size, ``mask`` the photograph's own.
+    size, ``mask`` the photograph's own. ``confidence`` is the IoU to expect of the mask, in [0, 1], as
+    `gradcut.confidence.expected_iou` says.
+    ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
     """
 
     label: str
@@ -107,6 +113,8 @@ class Object:
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
     mask: Bool[np.ndarray, "H W"] = field(repr=False)
+    confidence: float
+    strokes: Seeds | None = field(default=None, repr=False)
 
     @property
     def area(self) -> int:
@@ -167,6 +175,43 @@ class Segmentation:
             labels[won], strongest[won] = number, relative[won]
         return labels
 
+    @property
+    def confidence(self) -> float | None:
+        """The mean of the objects' confidences; None where nothing was found."""
+        return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
+
+    def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
+        """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
+
+        uint8 and 255 for void where the classifier has at most 254 classes, otherwise uint16 and 65535.
+
+        Args:
+            void: ``(low, high)``; a pixel that more than ``low`` and less than ``high`` of the masks from changed
+                seeds hold, as `gradcut.confidence.support` makes them, is void.
+
+        Raises:
+            GradcutError: not ``0 <= low < high <= 1``, or more than 65,534 classes.
+        """
+        classes = len(self.classifier.labels)
+        if classes > 65534:
+            raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
+        kind = np.uint8 if classes <= 254 else np.uint16
+        numbers = np.array([0, *(found.index + 1 for found in self.objects)], dtype=kind)
+        values = numbers[self.labelmap()]
+        if void is not None:
+            low, high = checked_void(void)
+            share = self.support().max(axis=0, initial=0)
+            values[(share > low) & (share < high)] = np.iinfo(kind).max
+        return values
+
+    def support(self) -> Float[np.ndarray, "n H W"]:
+        """In how many masks from changed seeds each object's pixels are, from 0 to 1."""
+        found = self.objects
+        if not found:
+            return np.zeros((0, *self.image.shape[:2]), dtype=np.float32)
+        saliency, masks = np.stack([o.saliency for o in found]), np.stack([o.mask for o in found])
+        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.masks)
+
     def overlay(self) -> Picture:
         """The photograph with the joint labelling in colours."""
         return pictures.overlay(self.image, self.labelmap())
@@ -174,7 +219,32 @@ class Segmentation:
     def picture(self) -> Picture:
         """One row an object: photograph, saliency, seeds, mask, masked photograph."""
         rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
-        return pictures.strip(self.image, rows)
+        return pictures.strip(self.image, rows) if rows else self.image
+
+    def show(self) -> None:
+        """Show the result: in a notebook's cell, elsewhere as a picture in the system's viewer.
+
+        Raises:
+            GradcutError: there is no viewer.
+        """
+        shell = sys.modules.get("IPython")
+        if shell is not None and hasattr(shell.get_ipython(), "kernel"):
+            shell.display.display(self)
+        elif not ImageShow.show(Image.fromarray(self.picture()), "gradcut"):
+            raise GradcutError("show: no program that shows pictures was found; use result.save(folder)")
+
+    def _repr_png_(self) -> bytes:
+        return images.encode_png(self.picture())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line for each object."""
+        picture = base64.b64encode(self._repr_png_()).decode()
+        lines = [f"{o.label}: score {o.score:.2f}, {o.mask.mean():.0%} of the photograph" for o in self.objects]
+        if not lines:
+            best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
+            lines = [f"Nothing reaches the threshold; the best are {best}"]
+        text = "<br>".join(map(html.escape, lines))
+        return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
 
     def save(self, folder: str | os.PathLike[str]) -> Mapping[str, Any]:
         """Write all of it below ``folder``, as `gradcut.export.save` says, and return the record.
@@ -300,12 +370,25 @@ class Segmenter:
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
         objects = tuple(
-            Object(detection.label, detection.index, detection.score, saliency, seed, mask)
+            Object(
+                detection.label, detection.index, detection.score, saliency, seed, mask,
+                confidence.expected_iou(
+                    confidence.features(evidence.photograph, saliency, mask, detection.score), recipe.name
+                ),
+            )
             for detection, saliency, seed, mask in zip(evidence.found, evidence.saliency, seeds, masks, strict=True)
-        )
+        )  # fmt: skip
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
+
+
+def checked_void(void: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of unsure pixels, or GradcutError unless ``0 <= low < high <= 1``."""
+    low, high = void
+    if not 0 <= low < high <= 1:
+        raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
+    return low, high
 
 
 def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
