@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from test_batch import contents, draw
 
 from gradcut import GradcutError, Segmenter
 from gradcut.batch import Job, segment_all
 from gradcut.runs import Place, read_run
-from test_batch import contents, draw
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gradcut[ray]'")
 
@@ -44,16 +45,17 @@ class Marking(Segmenter):
     """Leaves its process's id in a folder for every photograph that it cuts, and takes its time."""
 
     def cut(self, evidence):
-        folder = evidence.source.rsplit("/", 2)[0] + "/cuts"
-        os.makedirs(folder, exist_ok=True)
-        with open(f"{folder}/{os.path.basename(evidence.source)}", "a") as file:
+        photograph = Path(evidence.source)
+        folder = photograph.parents[1] / "cuts"
+        folder.mkdir(exist_ok=True)
+        with (folder / photograph.name).open("a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(0.05)
         return super().cut(evidence)
 
 
 def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, tmp_path):
-    tasks = draw(tmp_path / "in", 48)
+    tasks = draw(tmp_path / "in", 24)
     (tmp_path / "in/007.png").write_bytes(b"nothing")
     Segmenter(brightness)(tasks[0].photograph)  # compiled here, cached for all
     local = Job(Segmenter(brightness), Place(str(tmp_path / "local")), pictures=False)
@@ -62,7 +64,7 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
     job = Job(Marking(brightness), Place(str(tmp_path / "ray")), pictures=False)
     killed = None
     lines = []
-    for line, _ in segment_all(job, tasks, 2, engine=OnRay(block=8)):
+    for line, _ in segment_all(job, tasks, 2, engine=OnRay(block=4)):
         lines.append(line)
         if killed is None:
             # Another worker than the one whose block has come back is in the middle of its own.
@@ -73,17 +75,17 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
     assert [line["name"] for line in lines if line["state"] == "failed"] == ["007"]
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     cuts = {path.name: path.read_text().split() for path in (tmp_path / "cuts").iterdir()}
-    assert len(cuts) == 47
+    assert len(cuts) == 23
     workers = {pid for pids in cuts.values() for pid in pids}
     assert str(killed) in workers
     assert len(workers) == 3  # two, and the one that took the dead one's place
-    assert sum(len(pids) for pids in cuts.values()) <= 47 + 3  # only what was at work at that moment is cut again
+    assert sum(len(pids) for pids in cuts.values()) <= 23 + 3  # only what was at work at that moment is cut again
 
 
-def test_a_rerun_and_an_error_come_through(cluster, brightness, tmp_path):
+def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster, brightness, tmp_path):
     tasks = draw(tmp_path / "in", 4)
     job = Job(Segmenter(brightness), Place(f"file://{tmp_path}/out"), pictures=False)
-    list(segment_all(job, tasks[:2], 1, engine=OnRay()))
+    list(segment_all(job, tasks[:2]))
     assert [skipped for _, skipped in segment_all(job, tasks, 1, engine=OnRay())] == [True, True, False, False]
     assert [line["name"] for line in read_run(tmp_path / "out")[1]] == [task.name for task in tasks]
     with pytest.raises(GradcutError, match="other settings"):

@@ -63,11 +63,11 @@ class OnRay:
         )
         try:
             for row in data.iter_rows():
-                yield json.loads(row["line"])
+                line = json.loads(row["line"])
+                if "fatal" in line:
+                    raise GradcutError(line["fatal"])
+                yield line
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, GradcutError):
-                raise cause from error
             raise GradcutError(f"engine: Ray gave up: {str(error).strip().splitlines()[-1]}") from error
 
 
@@ -93,4 +93,7 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         tasks = [Task(*map(str, each)) for each in zip(batch["photograph"], batch["name"], strict=True)]
-        return {"line": [json.dumps(line) for line in self.job(tasks, self.threads)]}
+        try:
+            return {"line": [json.dumps(line) for line in self.job(tasks, self.threads)]}
+        except GradcutError as error:  # raised here, Ray would try the block again
+            return {"line": [json.dumps({"fatal": str(error)})]}

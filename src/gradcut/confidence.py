@@ -26,7 +26,7 @@ FEATURES = ("score", "area", "energy", "contrast", "edge", "solidity")
 
 def features(
     photograph: Photograph, saliency: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"], score: float
-) -> Float[np.ndarray, "6"]:
+) -> Float[np.ndarray, 6]:
     """What tells a good mask from a bad one without the truth, measured at the saliency's size.
 
     ============ ================================================================================
@@ -63,7 +63,7 @@ def features(
     )
 
 
-def expected_iou(values: Float[np.ndarray, "6"], recipe: str) -> float:
+def expected_iou(values: Float[np.ndarray, 6], recipe: str) -> float:
     """The IoU with the true mask to expect, in [0, 1].
 
     It is calibrated for the recipes in ``confidence.json``; another recipe gets the coefficients of ``default``, and

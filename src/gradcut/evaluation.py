@@ -432,7 +432,7 @@ def judged_labels(
 
 def _knows(classifier: Any, label: str) -> bool:
     try:
-        classifier.index(label)
+        classifier.find(label)
     except GradcutError:
         return False
     return True

@@ -66,8 +66,9 @@ class ForwardPass(TorchFunctionMode):
 
     Args:
         x: the photographs; only their number and size are kept.
-        cuts: calls, as `layers.run_with_maps` finds them, whose results are wanted in ``cut_tensors`` so that a gradient with
-            respect to them can be taken. If the photographs ask for no gradient, the graph begins there.
+        cuts: calls, as `layers.run_with_maps` finds them, whose results are wanted in ``cut_tensors`` so that a
+            gradient with respect to them can be taken. If the photographs ask for no gradient, the graph
+            begins there.
         levels: keep the last map of every resolution in ``maps``, not only the very last. It costs no
             copies, but the maps live as long as this object.
         attention: keep the attention of every head in ``attention``.
