@@ -125,7 +125,7 @@ def segment(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that cut; with ray, actors. [default: the cores; ray: 2]", show_default=False),
+        typer.Option(min=1, help="Threads that cut; ray: actors. [default: the cores; ray: 2]", show_default=False),
     ] = None,
     batch: Annotated[
         int | None,
@@ -751,7 +751,6 @@ class _Tally:
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.before, self.failed, self.empty = total, 0, 0, 0, 0
-        self.seconds: dict[str, float] = {}
         self.began = time.perf_counter()
 
     def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,9 @@ class OnRay:
             return
         if not ray.is_initialized():
             try:
-                ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+                ray.init(
+                    address=self.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
+                )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise GradcutError(
                     f"address: no Ray cluster at {self.address}: {str(error).splitlines()[0]}"
