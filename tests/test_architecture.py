@@ -16,8 +16,8 @@ PACKAGE = Path(gradcut.__file__).parent
 ORDER = (
     "errors", "images", "labels", "classifier", "heads", "weights", "mldecoder", "sources", "fit", "activations",
     "targets", "features", "layers", "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow",
-    "masks", "pictures", "confidence", "segmenter", "outlines", "export", "runs", "formats", "datasets", "evaluation", "summary",
-    "report", "batch", "cluster", "cli",
+    "masks", "pictures", "confidence", "segmenter", "outlines", "export", "runs", "formats", "datasets", "evaluation",
+    "summary", "report", "batch", "cluster", "cli",
 )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def segment(
         asked.index(name)
     job = Job(
         Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
-        pictures, batch or (1 if asked.device.type == "cpu" else 16),
+        pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
     )  # fmt: skip
     runner, workers = _engine(engine, address, gpus, workers)
     photographs, failures = images.find(_given(paths or [], listed or []))
