@@ -192,7 +192,8 @@ class Job:
         except MemoryError:
             return failed(task, f"{task.photograph}: not enough memory")
         except GradcutError as error:
-            return failed(task, str(error))
+            named = task.photograph in str(error)
+            return failed(task, str(error) if named else f"{task.photograph}: {error}")
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else ""
             return failed(task, f"{task.photograph}: {type(error).__name__}{reason and ': '}{reason}")
