@@ -83,7 +83,9 @@ class Job:
 
     def about(self) -> dict[str, Any]:
         """The rest of ``run.json``: what a reader of the results needs to know."""
-        return {"classes": list(self.segmenter.classifier.labels), "versions": runs.versions()}
+        classifier = self.segmenter.classifier
+        groups = [label for label in self.labels or () if not isinstance(classifier.find(label), int)]
+        return {"classes": [*classifier.labels, *groups], "versions": runs.versions()}
 
     def __call__(self, tasks: Sequence[Task], workers: int = 1) -> Generator[Entry]:
         """Do the tasks and yield each one's line for the manifest, finished results of an earlier run included.

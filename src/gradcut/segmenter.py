@@ -180,10 +180,21 @@ class Segmentation:
         """The mean of the objects' confidences; None where nothing was found."""
         return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's labels, and after them the groups of classes that were asked for, in order."""
+        groups = (found.label for found in self.objects if not isinstance(found.index, int))
+        return (*self.classifier.labels, *groups)
+
+    def number(self, found: Object) -> int:
+        """Where an object's class stands in `classes`."""
+        return found.index if isinstance(found.index, int) else self.classes.index(found.label)
+
     def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
         """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
 
-        uint8 and 255 for void where the classifier has at most 254 classes, otherwise uint16 and 65535.
+        Classes are numbered as in `classes`. uint8 and 255 for void where there are at most 254 of them, otherwise
+        uint16 and 65535.
 
         Args:
             void: ``(low, high)``; a pixel that more than ``low`` and less than ``high`` of the masks from changed
@@ -192,11 +203,11 @@ class Segmentation:
         Raises:
             GradcutError: not ``0 <= low < high <= 1``, or more than 65,534 classes.
         """
-        classes = len(self.classifier.labels)
+        classes = len(self.classes)
         if classes > 65534:
             raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
         kind = np.uint8 if classes <= 254 else np.uint16
-        numbers = np.array([0, *(found.index + 1 for found in self.objects)], dtype=kind)
+        numbers = np.array([0, *(self.number(found) + 1 for found in self.objects)], dtype=kind)
         values: np.ndarray = numbers[self.labelmap()]
         if void is not None:
             low, high = checked_void(void)
