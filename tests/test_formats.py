@@ -104,7 +104,7 @@ def test_coco(run, tmp_path, polygons, capsys):
     capsys.readouterr()
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["red", "blue"]
     assert len(coco.getImgIds()) == 3
-    by_name = {name: image for name, image in zip(results, coco.loadImgs(coco.getImgIds()), strict=True)}
+    by_name = dict(zip(results, coco.loadImgs(coco.getImgIds()), strict=True))
     for name, result in results.items():
         image = by_name[name]
         assert (image["height"], image["width"]) == result.mask.shape

@@ -121,10 +121,10 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     """Resampling the photographs one by one, with another generator, gives nearly the same interval."""
     rows = rows_of(80)
     found = summarise(rows, resamples=2000)["recipes"]["a"]
+    ious = np.array([[Counts(*one["counts"]).iou for one in pairs([row])] for row in rows])
     rng, drawn = np.random.default_rng(7), []
     for _ in range(2000):
-        chosen = [rows[i] for i in rng.integers(0, 80, 80)]
-        drawn.append(np.mean([Counts(*one["counts"]).iou for one in pairs(chosen)]))
+        drawn.append(ious[rng.integers(0, 80, 80)].mean())
     assert found["class_iou"]["interval"] == pytest.approx(list(np.percentile(drawn, (2.5, 97.5))), abs=0.006)
     low, high = found["class_iou"]["interval"]
     assert low < found["class_iou"]["value"] < high
@@ -143,17 +143,17 @@ def test_intervals_are_seeded_and_follow_their_options():
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says():
-    """Photographs drawn from a known distribution, 120 datasets of 40: 95 % intervals should hold its mean."""
+    """Photographs drawn from a known distribution, 40 datasets of 30: 95 % intervals should hold its mean."""
     rng, held = np.random.default_rng(0), 0
-    for _ in range(120):
+    for _ in range(40):
         rows = [
             {"photograph": str(n), "recipe": "a", "union": [int(v), 100 - int(v), 0, 0], "background": [1, 0, 0],
              "classes": {}}
-            for n, v in enumerate(rng.integers(0, 101, 40))
+            for n, v in enumerate(rng.integers(0, 101, 30))
         ]  # fmt: skip
-        low, high = summarise(rows, resamples=200)["recipes"]["a"]["union_iou"]["interval"]
+        low, high = summarise(rows, resamples=100)["recipes"]["a"]["union_iou"]["interval"]
         held += low <= 0.5 <= high
-    assert 105 <= held <= 120
+    assert 34 <= held <= 40
 
 
 def test_differences_are_paired():

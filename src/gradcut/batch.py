@@ -139,7 +139,10 @@ class Job:
                 return finished
             content = json.dumps({"name": task.name, "alone": alone})
             self.place.write(runs.mark(task.name), content.encode())
-        return self._guard(task, lambda: Evidence(images.read(task.photograph), (), (), _NOTHING, {}, task.photograph))
+        read: Evidence | Entry = self._guard(
+            task, lambda: Evidence(images.read(task.photograph), (), (), _NOTHING, {}, task.photograph)
+        )
+        return read
 
     def _explain(self, batch: Sequence[tuple[Task, Evidence | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
         waiting = [(task, found) for task, found in batch if isinstance(found, Evidence)]
@@ -176,7 +179,7 @@ class Job:
         try:
             record = self.place.save(result, task.name, classmaps=True, void=self.void, pictures=self.pictures)
         except (GradcutError, OSError) as error:
-            raise _Unwritable(str(error)) from error
+            raise _UnwritableError(str(error)) from error
         return runs.entry(task.name, record)
 
     @staticmethod
@@ -184,12 +187,13 @@ class Job:
         """What the step returns, or the line that says why this photograph failed; none costs another's result."""
         try:
             return step()
-        except _Unwritable as error:
+        except _UnwritableError as error:
             raise GradcutError(str(error)) from error
         except MemoryError:
             return failed(task, f"{task.photograph}: not enough memory")
         except GradcutError as error:
-            return failed(task, str(error))
+            named = task.photograph in str(error)
+            return failed(task, str(error) if named else f"{task.photograph}: {error}")
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else ""
             return failed(task, f"{task.photograph}: {type(error).__name__}{reason and ': '}{reason}")
@@ -207,8 +211,8 @@ class Job:
         ours = made == (self.segmenter.recipe.fingerprint, self.segmenter.classifier.fingerprint)
         if not ours or record["photograph"] != task.photograph:
             raise GradcutError(
-                f"output: results/{task.name}.json in {self.place.url} was made from {record['photograph']} with recipe "
-                f"{record['recipe']['name']}; choose another folder or --overwrite"
+                f"output: results/{task.name}.json in {self.place.url} was made from {record['photograph']} with "
+                f"recipe {record['recipe']['name']}; choose another folder or --overwrite"
             )
         return line
 
@@ -232,7 +236,7 @@ class Job:
                 yield self._finish(task, line)
 
 
-class _Unwritable(Exception):
+class _UnwritableError(Exception):
     """The place refuses a file: the run ends, for the next photograph would fail as well."""
 
 

@@ -120,4 +120,5 @@ def _resized(
     rank = np.lexsort((-sure.ravel(), ~side.ravel(), ~allowed.ravel()))
     chosen = np.zeros(side.size, dtype=bool)
     chosen[rank[:number]] = True
-    return chosen.reshape(side.shape) & allowed
+    kept: np.ndarray = chosen.reshape(side.shape) & allowed
+    return kept

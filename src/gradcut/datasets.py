@@ -462,7 +462,9 @@ def folder(
     masks = photographs if masks is None else _folder(masks, "masks")
     beside = masks.resolve() == photographs.resolve()
     found = {
-        name: path for path, name in images.find([photographs])[0] if not (beside and path.suffix.lower() == ".png")
+        name: Path(path)
+        for path, name in images.find([photographs])[0]
+        if not (beside and Path(path).suffix.lower() == ".png")
     }
     if not found:
         raise DatasetError(f"{photographs}: no photographs in this folder")

@@ -197,7 +197,7 @@ class Segmentation:
             raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
         kind = np.uint8 if classes <= 254 else np.uint16
         numbers = np.array([0, *(found.index + 1 for found in self.objects)], dtype=kind)
-        values = numbers[self.labelmap()]
+        values: np.ndarray = numbers[self.labelmap()]
         if void is not None:
             low, high = checked_void(void)
             share = self.support().max(axis=0, initial=0)

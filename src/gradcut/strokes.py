@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut import images
+from gradcut import confidence, images
 from gradcut.errors import GradcutError
 from gradcut.seeds import Seeds
 from gradcut.segmenter import Segmentation
@@ -51,9 +51,14 @@ def refine(
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
     objects = tuple(
-        replace(o, seeds=seed, mask=mask, strokes=stroke)
+        replace(
+            o, seeds=seed, mask=mask, strokes=stroke,
+            confidence=confidence.expected_iou(
+                confidence.features(segmentation.image, o.saliency, mask, o.score), segmentation.recipe.name
+            ),
+        )
         for o, seed, mask, stroke in zip(found, seeds, exact, strokes, strict=True)
-    )
+    )  # fmt: skip
     return replace(segmentation, objects=objects, seconds=seconds)
 
 
