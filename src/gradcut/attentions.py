@@ -78,12 +78,14 @@ def _global(classifier: Classifier, seen: ForwardPass) -> list[Tensor]:
     whole = len(sizes) == 1 and all(rows == columns and seen.token_grid(rows) is not None for rows, columns in sizes)
     if whole and all(layer.shape[0] == layers[0].shape[0] for layer in layers):
         return layers
-    hidden = (
-        "it is a TorchScript module" if scripted(classifier.model) else f"between tokens {sorted(sizes) or 'nowhere'}"
+    where = (
+        f"among {', '.join(f'{rows} by {columns}' for rows, columns in sorted(sizes))} tokens" if sizes else "nowhere"
     )
+    if scripted(classifier.model):
+        where = "out of sight, being a TorchScript module"
     raise SaliencyError(
         f"attention needs a classifier in whose every layer all the tokens attend to all; {classifier.name} has "
-        f"attention {hidden}. GradCAM() works with any that has a feature map, Gradient() with any at all"
+        f"attention {where}. GradCAM() works with any that has a feature map, Gradient() with any at all"
     )
 
 

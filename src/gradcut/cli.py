@@ -155,7 +155,7 @@ def segment(
     asked = _load(classifier, device)
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
     for name in label or ():
-        asked.index(name)
+        asked.find(name)
     job = Job(
         Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
         pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
@@ -332,6 +332,28 @@ def recipes(as_json: AsJson = False) -> None:
     table = Table("recipe", "what it does", "saliency", "seeds", "masks")
     for name, recipe in RECIPES.items():
         table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
+    out.print(table)
+
+
+@app.command()
+def classifiers(
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what --classifier takes; with a pattern, timm's models too."""
+    from gradcut.sources import list_classifiers
+
+    found = list_classifiers(pattern)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    if not found:
+        raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
+    table = Table("classifier", "what it is")
+    for name, what in found.items():
+        table.add_row(name, what)
     out.print(table)
 
 
@@ -557,7 +579,7 @@ def evaluate(
     wanted = {*segmenters, *evaluation.BASELINES}
     rows = [row for row in rows if row["photograph"] in here and row["recipe"] in wanted]
     more = evaluation.evaluate(
-        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,  # type: ignore[arg-type]
+        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,
         skip={(row["photograph"], row["recipe"]) for row in rows},
     )  # fmt: skip
     total = len(samples) * len(wanted)
@@ -631,6 +653,42 @@ def _writing(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise GradcutError(f"output: {output} cannot be written: {error.strerror or error}") from error
+
+
+# serve ---------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--classifier", "-c", help="For the page's menu; may be repeated. [default: embedded]", show_default=False
+        ),
+    ] = None,
+    recipe: RecipeName = "default",
+    device: Device = None,
+    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of one upload.")] = 20,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of one photograph.")] = 50,
+) -> None:
+    """Serve the web page: see masks, correct them with strokes, download them. Needs gradcut[web]."""
+    try:
+        from gradcut import web, webstate
+    except ModuleNotFoundError as error:
+        raise GradcutError(f"serve: {error.name} is missing; pip install 'gradcut[web]'") from None
+    from gradcut.segmenter import as_recipe
+
+    asked = {name: _load(name, device) for name in classifier or ["embedded"]}
+    here = host in ("127.0.0.1", "localhost", "::1")
+    limits = webstate.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
+    page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if here else None)
+    server = web.Server(page, host, port)
+    if not here:
+        err.print("gradcut: everyone who reaches this address can use the page; it asks for no password")
+    print(server.url, flush=True)
+    server.run()
 
 
 def _dataset(where: dict[str, str]) -> Any:

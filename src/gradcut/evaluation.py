@@ -12,11 +12,12 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from gradcut import images
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
+from gradcut.segmenter import Segmenter
 
 Row = dict[str, Any]
 #: Called as ``segment(image, labels)``, labels None for those that are detected. The result has ``objects``, best
@@ -338,13 +340,10 @@ def read_folds(path: Path) -> dict[str, int]:
         raise EvaluationError(f"folds: {path}: expected the columns file and fold, a number: {error!r}") from error
 
 
-Labels = Literal["truth", "predicted"]
-
-
 def evaluate(
     samples: Dataset | Sequence[Sample],
     segmenters: Mapping[str, Segment | OutOfFold],
-    labels: Labels = "truth",
+    labels: str = "truth",
     *,
     size: int | tuple[int, int] | None = None,
     baselines: bool = True,
@@ -405,7 +404,7 @@ def _as_dataset(samples: Sequence[Sample]) -> Dataset:
 
 
 def judged_labels(
-    dataset: Dataset, segmenters: Mapping[str, Segment | OutOfFold], labels: Labels, only_known: bool
+    dataset: Dataset, segmenters: Mapping[str, Segment | OutOfFold], labels: str, only_known: bool
 ) -> tuple[str, ...] | None:
     """The classes to judge: the dataset's, or with ``only_known`` those that every classifier has; None: no names.
 
@@ -433,7 +432,7 @@ def judged_labels(
 
 def _knows(classifier: Any, label: str) -> bool:
     try:
-        classifier.index(label)
+        classifier.find(label)
     except GradcutError:
         return False
     return True
@@ -445,7 +444,7 @@ class _Task:
 
     dataset: Dataset
     segmenters: Mapping[str, Segment | OutOfFold]
-    labels: Labels
+    labels: str
     size: tuple[int, int] | None
     baselines: bool
     classification: bool
@@ -473,6 +472,11 @@ class _Task:
                 done = waiting.popleft().result()
                 waiting.extend(pool.submit(_work, number) for number in islice(turns, 1))
                 yield from done
+        except BrokenProcessPool as error:
+            raise EvaluationError(
+                "workers: a process could not start or ended early: is there memory enough, and can the model's class "
+                "be imported (one that a script or notebook defines cannot)? workers=1 does without"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -494,7 +498,7 @@ class _Task:
                 asked = self._found(next(iter(self.segmenters)), sample, cache)
                 return score(BASELINES[recipe](sample.image, asked), sample, self.known)
             segmenter = self._of(recipe, sample)
-            result = segmenter(sample.image, self._asked(sample))
+            result = self._segment(segmenter, sample, cache)
             cache.setdefault(("found", recipe), [one.label for one in result.objects])
             row = score(result, sample, self.known)
             if self.classification and self.known is not None and hasattr(segmenter, "classifier"):
@@ -509,6 +513,17 @@ class _Task:
         segmenter = self.segmenters[recipe]
         return segmenter.of(sample.name) if isinstance(segmenter, OutOfFold) else segmenter
 
+    def _segment(self, segmenter: Segment, sample: Sample, cache: dict[Any, Any]) -> Any:
+        """Recipes that differ in seeds or masks alone share their saliency."""
+        if type(segmenter) is not Segmenter:
+            return segmenter(sample.image, self._asked(sample))
+        classifier = segmenter.classifier
+        limits = segmenter.threshold, segmenter.top_k
+        key = ("evidence", id(classifier.model), repr(classifier), repr(segmenter.recipe.saliency), limits)
+        if key not in cache:
+            (cache[key],) = segmenter.explain([sample.image], self._asked(sample))
+        return segmenter.cut(cache[key])
+
     def _asked(self, sample: Sample) -> list[str] | None:
         return sorted(sample.masks) if self.labels == "truth" else None
 
@@ -517,7 +532,7 @@ class _Task:
         if (asked := self._asked(sample)) is not None:
             return asked
         if ("found", recipe) not in cache:
-            result = self._of(recipe, sample)(sample.image, None)
+            result = self._segment(self._of(recipe, sample), sample, cache)
             cache["found", recipe] = [one.label for one in result.objects]
         return list(cache["found", recipe])
 

@@ -47,22 +47,33 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
     Raises:
         ImageError: the file is missing, empty, truncated, no image, or has more than ``max_pixels`` pixels.
     """
+    return _read(path, os.fspath(path), max_pixels)
+
+
+def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Photograph:
+    """The photograph in a file's contents, as `read` reads it; ``name`` is what errors call it."""
+    return _read(io.BytesIO(data), name, max_pixels)
+
+
+def _read(file: str | os.PathLike[str] | io.BytesIO, name: str, max_pixels: int) -> Photograph:
     try:
-        with _open(path) as image:
+        if isinstance(file, str) and is_url(file):
+            file = fetch(file)
+        with _open(file, name) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
-                    f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
+                    f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
                     "shrink the photograph first"
                 )
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
+        raise ImageError(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        empty = not is_url(path) and Path(path).stat().st_size == 0
-        raise ImageError(f"{path}: {'the file is empty' if empty else 'not an image that can be read'}") from None
+        size = len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
+        raise ImageError(f"{name}: {'not an image that can be read' if size else 'the file is empty'}") from None
     # Pillow's decoders raise almost anything on damaged data.
     except (
         OSError,
@@ -75,7 +86,7 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
         OverflowError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{path}: cannot be read: {reason}") from error
+        raise ImageError(f"{name}: cannot be read: {reason}") from error
 
 
 def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
@@ -85,7 +96,7 @@ def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
         ImageError: the file is missing or cannot be read.
     """
     try:
-        with _open(path) as image:
+        with _open(path, os.fspath(path)) as image:
             return np.array(image)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -93,15 +104,14 @@ def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
         raise ImageError(f"{path}: not an image that can be read") from error
 
 
-def _open(path: str | os.PathLike[str]) -> Image.Image:
+def _open(file: str | os.PathLike[str] | io.BytesIO, name: str) -> Image.Image:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
-    source = fetch(path) if is_url(path) else path
     with _open_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            return Image.open(source)
+            return Image.open(file)
         except Image.DecompressionBombError:
-            raise ImageError(f"{path}: more pixels than can be decoded safely; shrink the photograph first") from None
+            raise ImageError(f"{name}: more pixels than can be decoded safely; shrink the photograph first") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -162,6 +172,12 @@ def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np
     height, width = size
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR)) >= 128
+
+
+def coverage(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """How much of each pixel of a grid of ``size`` = (height, width) the mask covers, 0 to 1."""
+    height, width = size
+    return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
 
 
 def is_url(path: object) -> TypeGuard[str]:
@@ -276,11 +292,19 @@ def write_png(
     palette: UInt8[np.ndarray, "n 3"] | None = None,
 ) -> None:
     """Write a boolean mask (0 and 255), grey, RGB or, with a palette, an indexed PNG; all or nothing."""
+    data = encode_png(pixels, palette)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_png(pixels: Shaped[np.ndarray, "H W *c"], palette: UInt8[np.ndarray, "n k"] | None = None) -> bytes:
+    """A PNG file's contents; pixels and palette as for `write_png`. A palette of four columns is RGBA."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     image = Image.fromarray(pixels)
     if palette is not None:
         image = Image.fromarray(pixels).convert("L")
-        image.putpalette(palette.tobytes())
-    with replacing(Path(path)) as temporary:
-        image.save(temporary, format="PNG")
+        image.putpalette(palette.tobytes(), "RGBA" if palette.shape[1] == 4 else "RGB")
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()

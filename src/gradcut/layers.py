@@ -177,13 +177,16 @@ def _named(
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    for known in (name, f"_orig_mod.{name}"):
-        if name and known in modules:
-            return modules[known]
-    raise SaliencyError(
-        f"layers: expected names from model.named_modules(), such as {_some(list(modules))}, got {name!r}"
-    )
+    # A compiled module has itself, as it was written, inside.
+    modules: dict[str, nn.Module] = {
+        ".".join(part for part in path.split(".") if part != "_orig_mod"): module
+        for path, module in model.named_modules()
+    }
+    if not name or name not in modules:
+        raise SaliencyError(
+            f"layers: expected names from model.named_modules(), such as {_some(list(modules))}, got {name!r}"
+        )
+    return modules[name]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,13 +13,13 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from gradcut import images, pictures
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import GradcutError
-from gradcut.evaluation import BASELINES, Counts, Labels, OutOfFold, Row, Segment, judged_labels, prepared
+from gradcut.evaluation import BASELINES, Counts, OutOfFold, Row, Segment, judged_labels, prepared
 from gradcut.images import Photograph
 from gradcut.pictures import Picture
 from gradcut.summary import NUMBERS, PROTOCOL, SIZES
@@ -28,6 +28,9 @@ from gradcut.summary import NUMBERS, PROTOCOL, SIZES
 class ReportError(GradcutError):
     """Scores from which no page can be made."""
 
+
+#: A photograph or a picture at the gallery's size.
+Small = UInt8[np.ndarray, "h w 3"]
 
 # What the gallery shows -----------------------------------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ def draw(
     choices: Sequence[Choice],
     dataset: Dataset,
     segmenters: Mapping[str, Segment | OutOfFold],
-    labels: Labels,
+    labels: str,
     size: int | None = None,
     only_known: bool = False,
     height: int = 180,
@@ -110,7 +113,7 @@ def draw(
         yield Entry(choice, first, panels)
 
 
-def _panels(result: Any, choice: Choice, recipe: str, sample: Sample, small: Photograph) -> list[tuple[str, Picture]]:
+def _panels(result: Any, choice: Choice, recipe: str, sample: Sample, small: Small) -> list[tuple[str, Picture]]:
     if choice.label == OBJECT:
         found, mask = result.objects[0], result.mask
     else:
@@ -131,7 +134,7 @@ def _panels(result: Any, choice: Choice, recipe: str, sample: Sample, small: Pho
     ]
 
 
-def _shrunk(photograph: Photograph, height: int) -> Photograph:
+def _shrunk(photograph: Photograph, height: int) -> Small:
     H, W = photograph.shape[:2]
     return images.resize(photograph, (height, max(1, round(W / H * height))))
 
@@ -139,7 +142,7 @@ def _shrunk(photograph: Photograph, height: int) -> Photograph:
 _TINT, _VOID = np.array([255, 196, 0]), np.array([128, 128, 128])
 
 
-def _tinted(small: Photograph, mask: Bool[np.ndarray, "H W"], ignore: Bool[np.ndarray, "H W"]) -> Picture:
+def _tinted(small: Small, mask: Bool[np.ndarray, "H W"], ignore: Bool[np.ndarray, "H W"]) -> Small:
     """The mask in yellow with an outline on a dimmed photograph, ignored pixels in grey."""
     inside, void = (images.resize_mask(one, small.shape[:2]) for one in (mask, ignore))
     picture = small * 0.45

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+from PIL import Image, ImageShow
 from torch import Tensor
 
 from gradcut import confidence, images, pictures
@@ -100,15 +104,17 @@ class Object:
     ``score`` is the class's probability in [0, 1]; ``saliency`` and ``seeds`` have the classifier's input
     size, ``mask`` the photograph's own. ``confidence`` is the IoU to expect of the mask, in [0, 1], as
     `gradcut.confidence.expected_iou` says.
+    ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
     """
 
     label: str
-    index: int
+    index: int | tuple[int, ...]
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
     mask: Bool[np.ndarray, "H W"] = field(repr=False)
     confidence: float
+    strokes: Seeds | None = field(default=None, repr=False)
 
     @property
     def area(self) -> int:
@@ -213,7 +219,32 @@ class Segmentation:
     def picture(self) -> Picture:
         """One row an object: photograph, saliency, seeds, mask, masked photograph."""
         rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
-        return pictures.strip(self.image, rows)
+        return pictures.strip(self.image, rows) if rows else self.image
+
+    def show(self) -> None:
+        """Show the result: in a notebook's cell, elsewhere as a picture in the system's viewer.
+
+        Raises:
+            GradcutError: there is no viewer.
+        """
+        shell = sys.modules.get("IPython")
+        if shell is not None and hasattr(shell.get_ipython(), "kernel"):
+            shell.display.display(self)
+        elif not ImageShow.show(Image.fromarray(self.picture()), "gradcut"):
+            raise GradcutError("show: no program that shows pictures was found; use result.save(folder)")
+
+    def _repr_png_(self) -> bytes:
+        return images.encode_png(self.picture())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line for each object."""
+        picture = base64.b64encode(self._repr_png_()).decode()
+        lines = [f"{o.label}: score {o.score:.2f}, {o.mask.mean():.0%} of the photograph" for o in self.objects]
+        if not lines:
+            best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
+            lines = [f"Nothing reaches the threshold; the best are {best}"]
+        text = "<br>".join(map(html.escape, lines))
+        return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
 
     def save(self, folder: str | os.PathLike[str]) -> Mapping[str, Any]:
         """Write all of it below ``folder``, as `gradcut.export.save` says, and return the record.
@@ -279,7 +310,8 @@ class Segmenter:
         """Segment one photograph: a path, a PIL image or ``UInt8 "H W 3"``.
 
         Args:
-            labels: classes to ask for whatever their score, instead of the detected ones.
+            labels: classes to ask for whatever their score, instead of the detected ones; groups as
+                `Classifier.find` finds them.
 
         Raises:
             ImageError: the photograph cannot be read.
@@ -298,7 +330,7 @@ class Segmenter:
         Detection happens inside the saliency's own forward pass.
         """
         classifier = self.classifier
-        asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
+        asked = None if labels is None else {label: classifier.find(label) for label in labels}
         found: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
 
@@ -308,8 +340,10 @@ class Segmenter:
                 found.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
                 found.extend(
-                    tuple(Detection(classifier.labels[index], index, scores[index]) for index in asked)
-                    for scores in classifier.probabilities(logits).tolist()
+                    tuple(
+                        Detection(_name(classifier, label, i), i, classifier.score(p, i)) for label, i in asked.items()
+                    )
+                    for p in classifier.probabilities(logits)
                 )
             return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
@@ -356,6 +390,12 @@ def checked_void(void: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= low < high <= 1:
         raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
     return low, high
+
+
+def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
+    """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
+    own = classifier.labels[index] if isinstance(index, int) else label
+    return own if own.casefold() == label.casefold() else label
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:

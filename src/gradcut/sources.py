@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import hashlib
 import json
 import re
@@ -77,6 +78,34 @@ def load_classifier(name: str = "embedded") -> Classifier:
     if name.endswith((".json", ".safetensors", ".pth", ".pt", ".bin")):
         return _card(Path(name).with_suffix(".json"), name)
     raise ClassifierError(f"classifier: expected one of {', '.join(ACCEPTED)}; got {name!r}")
+
+
+def list_classifiers(pattern: str | None = None) -> dict[str, str]:
+    """What `load_classifier` takes, and what it is: `ACCEPTED`, or the names that match, timm's models among them.
+
+    Args:
+        pattern: part of a name, or a pattern with ``*`` and ``?``; case does not matter.
+    """
+    if pattern is None:
+        return dict(ACCEPTED)
+    wanted = pattern.casefold()
+    wanted = wanted if set(wanted) & set("*?[") else f"*{wanted}*"
+    known = dict(ACCEPTED) | {f"timm/{name}": _what(name) for name in timm.list_pretrained() if _classes(name)}
+    return {
+        name: what
+        for name, what in known.items()
+        if fnmatch.fnmatch(name.casefold(), wanted) or fnmatch.fnmatch(name.casefold().removeprefix("timm/"), wanted)
+    }
+
+
+def _classes(name: str) -> int:
+    """0 for a backbone without a head."""
+    return int(timm.get_pretrained_cfg(name).num_classes)
+
+
+def _what(name: str) -> str:
+    config = timm.get_pretrained_cfg(name)
+    return f"{config.num_classes} classes at {config.input_size[1]} x {config.input_size[2]}"
 
 
 def _timm(rest: str, name: str) -> Classifier:
