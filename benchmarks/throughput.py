@@ -3,8 +3,9 @@
     python benchmarks/throughput.py IMAGES [--limit 32] [--rounds 3] [--workers 1 2] [--device cuda] [-o FILE]
 
 All contenders write the same files. They take turns, and the best round of each counts, because a machine that is
-shared only ever slows one down. `network` is the share of the wall time in which the model works: on a GPU, how busy
-it is kept; `cpu` is the processor time of a photograph, which a busy machine changes least. The stage with the most seconds a photograph and worker is the bottleneck.
+shared only ever slows one down. `cpu` is the processor time of a photograph, which a busy machine changes least.
+`network` is the share of the wall time in which the model works: on a GPU, how busy it is kept. The stage with the
+most seconds a photograph and worker is the bottleneck.
 """
 
 from __future__ import annotations

@@ -25,9 +25,12 @@ FEATURES = ("score", "area", "energy", "contrast", "edge", "solidity", "strength
 
 
 def features(
-    photograph: Photograph, saliency: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"], score: float
-) -> Float[np.ndarray, 6]:
-    """What tells a good mask from a bad one without the truth, measured at the saliency's size.
+    photograph: Photograph,
+    saliency: Float[np.ndarray, "n h w"],
+    masks: Bool[np.ndarray, "n H W"],
+    scores: Sequence[float],
+) -> Float[np.ndarray, "n 9"]:
+    """What tells a good mask from a bad one without the truth, for all the classes of one photograph.
 
     ============ ================================================================================
     ``score``    log-odds of the class's probability, within -6 and 6
@@ -82,8 +85,8 @@ def _one(
     )
 
 
-def expected_iou(values: Float[np.ndarray, 6], recipe: str) -> float:
-    """The IoU with the true mask to expect, in [0, 1].
+def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str) -> list[float]:
+    """The IoU with the true mask to expect of each class, in [0, 1], from its features.
 
     It is calibrated for the recipes in ``confidence.json``; another recipe gets the coefficients of ``default``, and
     then the numbers rank its masks without being probabilities.

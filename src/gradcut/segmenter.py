@@ -376,8 +376,10 @@ class Segmenter:
             recipe.name,
         )
         objects = tuple(
-            Object(detection.label, detection.index, detection.score, *found)
-            for detection, *found in zip(evidence.found, evidence.saliency, seeds, masks, sure, strict=True)
+            Object(detection.label, detection.index, detection.score, saliency, seed, mask, iou)
+            for detection, saliency, seed, mask, iou in zip(
+                evidence.found, evidence.saliency, seeds, masks, sure, strict=True
+            )
         )
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
