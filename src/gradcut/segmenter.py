@@ -380,15 +380,18 @@ class Segmenter:
         masks = recipe.masks(evidence.photograph, evidence.saliency, seeds)
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
+        sure = confidence.expected_iou(
+            confidence.features(
+                evidence.photograph, evidence.saliency, masks, [detection.score for detection in evidence.found]
+            ),
+            recipe.name,
+        )
         objects = tuple(
-            Object(
-                detection.label, detection.index, detection.score, saliency, seed, mask,
-                confidence.expected_iou(
-                    confidence.features(evidence.photograph, saliency, mask, detection.score), recipe.name
-                ),
+            Object(detection.label, detection.index, detection.score, saliency, seed, mask, iou)
+            for detection, saliency, seed, mask, iou in zip(
+                evidence.found, evidence.saliency, seeds, masks, sure, strict=True
             )
-            for detection, saliency, seed, mask in zip(evidence.found, evidence.saliency, seeds, masks, strict=True)
-        )  # fmt: skip
+        )
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
