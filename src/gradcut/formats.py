@@ -22,7 +22,7 @@ from jaxtyping import Bool, Integer, UInt8
 
 from gradcut import export, images, outlines, pictures, runs
 from gradcut.errors import GradcutError
-from gradcut.segmenter import Segmentation
+from gradcut.segmenter import Segmentation, first
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class _Run:
             return np.zeros(size, np.uint8) if path is None else images.read_values(f"{self.folder}/{path}")
 
         marked = tuple(
-            Marked(o["label"], o["index"], o["score"], o["confidence"], partial(_inside, values, o["mask"]))
+            Marked(o["label"], _first(o["index"]), o["score"], o["confidence"], partial(_inside, values, o["mask"]))
             for o in line["objects"]
         )
         return Annotated(line["name"], line["photograph"], size, marked, lambda: values(line["files"].get("classmap")))
@@ -115,8 +115,21 @@ def run_pile(folder: str | os.PathLike[str]) -> Pile:
     Raises:
         RunError: the folder holds no run.
     """
-    about, _ = runs.read_run(folder)
-    return Pile(tuple(about["classes"]), _Run(os.fspath(folder)), about["settings"]["void"] is not None)
+    about, lines = runs.read_run(folder)
+    found = ((o["label"], _first(o["index"])) for line in lines for o in line.get("objects", ()))
+    return Pile(_named(about["classes"], found), _Run(os.fspath(folder)), about["settings"]["void"] is not None)
+
+
+def _first(index: int | list[int]) -> int:
+    return first(index if isinstance(index, int) else tuple(index))
+
+
+def _named(classes: Sequence[str], found: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    """The classes, where a group stands for its lowest class by the group's name."""
+    names = list(classes)
+    for label, index in found:
+        names[index] = label
+    return tuple(names)
 
 
 def pile(results: Sequence[Segmentation]) -> Pile:
@@ -130,12 +143,13 @@ def pile(results: Sequence[Segmentation]) -> Pile:
     named = export.filenames(
         [Path(r.source).stem if r.source else f"photograph-{n}" for n, r in enumerate(results, start=1)]
     )
+    found = ((o.label, first(o.index)) for result in results for o in result.objects)
     return Pile(
-        results[0].classifier.labels,
+        _named(results[0].classifier.labels, found),
         [
             Annotated(
                 name, result.source or f"{name}.jpg", result.mask.shape,
-                tuple(Marked(o.label, o.index, o.score, o.confidence, lambda o=o: o.mask) for o in result.objects),  # type: ignore[misc]
+                tuple(Marked(o.label, first(o.index), o.score, o.confidence, partial(getattr, o, "mask")) for o in result.objects),
                 result.classmap,
             )
             for name, result in zip(named, results, strict=True)

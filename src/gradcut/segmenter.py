@@ -183,6 +183,8 @@ class Segmentation:
     def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
         """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
 
+        A group of classes has the number of its lowest class.
+
         uint8 and 255 for void where the classifier has at most 254 classes, otherwise uint16 and 65535.
 
         Args:
@@ -196,7 +198,7 @@ class Segmentation:
         if classes > 65534:
             raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
         kind = np.uint8 if classes <= 254 else np.uint16
-        numbers = np.array([0, *(found.index + 1 for found in self.objects)], dtype=kind)
+        numbers = np.array([0, *(first(found.index) + 1 for found in self.objects)], dtype=kind)
         values: np.ndarray = numbers[self.labelmap()]
         if void is not None:
             low, high = checked_void(void)
@@ -384,6 +386,11 @@ class Segmenter:
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
+
+
+def first(index: int | tuple[int, ...]) -> int:
+    """A class's number; a group of classes goes by the lowest of its numbers."""
+    return index if isinstance(index, int) else min(index)
 
 
 def checked_void(void: tuple[float, float]) -> tuple[float, float]:
