@@ -50,14 +50,16 @@ def refine(
     exact = [(mask | stroke.foreground) & ~stroke.background for mask, stroke in zip(masks, strokes, strict=True)]
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
+    measured = confidence.features(
+        segmentation.image, np.stack([o.saliency for o in found]), np.stack(exact), [o.score for o in found]
+    )
+    sure = confidence.expected_iou(measured, segmentation.recipe.name)
     objects = tuple(
         replace(
             o, seeds=seed, mask=mask, strokes=stroke,
-            confidence=confidence.expected_iou(
-                confidence.features(segmentation.image, o.saliency, mask, o.score), segmentation.recipe.name
-            ),
+            confidence=iou,
         )
-        for o, seed, mask, stroke in zip(found, seeds, exact, strokes, strict=True)
+        for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, sure, strict=True)
     )  # fmt: skip
     return replace(segmentation, objects=objects, seconds=seconds)
 
