@@ -83,7 +83,7 @@ class Job:
 
     def about(self) -> dict[str, Any]:
         """The rest of ``run.json``: what a reader of the results needs to know."""
-        return {"classes": list(self.segmenter.classifier.labels), "versions": runs.versions()}
+        return {"classes": list(self.segmenter.classifier.names(self.labels or ())), "versions": runs.versions()}
 
     def __call__(self, tasks: Sequence[Task], workers: int = 1) -> Generator[Entry]:
         """Do the tasks and yield each one's line for the manifest, finished results of an earlier run included.

@@ -154,8 +154,7 @@ def segment(
         exports.check(name)
     asked = _load(classifier, device)
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
-    for name in label or ():
-        asked.find(name)
+    asked.ask(label or ())
     job = Job(
         Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
         pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),

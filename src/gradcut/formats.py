@@ -131,7 +131,7 @@ def pile(results: Sequence[Segmentation]) -> Pile:
         [Path(r.source).stem if r.source else f"photograph-{n}" for n, r in enumerate(results, start=1)]
     )
     return Pile(
-        results[0].classifier.labels,
+        results[0].classifier.names(list(dict.fromkeys(o.label for result in results for o in result.objects))),
         [
             Annotated(
                 name, result.source or f"{name}.jpg", result.mask.shape,

@@ -108,7 +108,7 @@ class Object:
     """
 
     label: str
-    index: int | tuple[int, ...]
+    index: int
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
@@ -330,7 +330,7 @@ class Segmenter:
         Detection happens inside the saliency's own forward pass.
         """
         classifier = self.classifier
-        asked = None if labels is None else {label: classifier.find(label) for label in labels}
+        asked = None if labels is None else classifier.ask(labels)
         found: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
 
@@ -341,11 +341,18 @@ class Segmenter:
             else:
                 found.extend(
                     tuple(
-                        Detection(_name(classifier, label, i), i, classifier.score(p, i)) for label, i in asked.items()
+                        Detection(label, i, classifier.score(p, i))
+                        if isinstance(i, int)
+                        else Detection(label, i[0], classifier.score(p, i), i)
+                        for label, i in asked.items()
                     )
                     for p in classifier.probabilities(logits)
                 )
-            return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
+            return [
+                (photograph, detection.group or detection.index)
+                for photograph, each in enumerate(found)
+                for detection in each
+            ]
 
         clock = [time.perf_counter()]
         x = classifier.prepare(photographs)
@@ -389,12 +396,6 @@ def checked_void(void: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= low < high <= 1:
         raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
     return low, high
-
-
-def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
-    """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
-    own = classifier.labels[index] if isinstance(index, int) else label
-    return own if own.casefold() == label.casefold() else label
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:
