@@ -2,19 +2,20 @@
 
     python benchmarks/findings.py --images IMAGES --annotations instances.json --folds FOLDS -o findings
 
-FOLDS is what `gradcut fit --folds` wrote. Two files of rows are made in the output folder, and resumed when the script
-is started again: `scores.jsonl`, by `gradcut evaluate` with the recipes that gradcut has, and `signs.jsonl`, for the
-gradient with and without its sign, with the holes of every mask. `findings.json` and the tables come from these rows.
+FOLDS is what `gradcut fit --folds` wrote: each photograph goes through the head that was fitted without it, and is
+asked for the classes that are there. The output folder gets `rows.jsonl`, one row a photograph and recipe as
+`gradcut evaluate` writes them, with the holes of every mask; a script that was stopped goes on from there.
+`findings.json` and the tables come from these rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ import torch
 from scipy import ndimage
 
 from gradcut import RECIPES, Segmenter, datasets, evaluation, load_classifier, summary
+from gradcut.evaluation import Row
 from gradcut.saliency import Gradient, input_gradient
 
-RECIPE_NAMES = ("simonyan", "guided", "expansion")
+#: The gradient's absolute value and its sign, guided backpropagation, and the expansion instead of the cut.
+NAMES = ("simonyan", "guided", "signed", "expansion", *evaluation.BASELINES)
 
 
 class BothSigns:
@@ -47,39 +50,53 @@ def holes(mask: np.ndarray) -> dict[str, float]:
     return {"number": int(ndimage.label(inside)[1]), "share": float(inside.sum() / max(1, filled.sum()))}
 
 
-def signs(dataset: datasets.Dataset, heads: list[Any], folds: dict[str, int], path: Path) -> list[evaluation.Row]:
-    """Rows of `absolute` and `signed`, with ``holes`` by class."""
-    rows = evaluation.read_rows(path) if path.exists() else []
-    done = {row["photograph"] for row in rows if row["recipe"] == "signed"}
-    rows = [row for row in rows if row["photograph"] in done]
+def rows_of(name: str, sample: datasets.Sample, head: Any, labels: tuple[str, ...], check: bool) -> list[Row]:
+    """All recipes on one photograph; three of them share one gradient."""
+    gradient, asked = BothSigns(), sorted(sample.masks)
+    simonyan = Segmenter(head, replace(RECIPES["simonyan"], saliency=gradient))
+    (absolute,) = simonyan.explain([sample.image], asked)
+    if check:  # the shortcut gives what the steps themselves give
+        for signed, maps in ((False, absolute.saliency), (True, gradient.signed)):
+            step = replace(RECIPES["simonyan"], saliency=Gradient(of="probability", signed=signed))
+            (reference,) = Segmenter(head, step).explain([sample.image], asked)
+            assert np.allclose(reference.saliency, maps, atol=1e-6 * maps.max())
+    results = {
+        "simonyan": simonyan.cut(absolute),
+        "guided": Segmenter(head, "guided")(sample.image, asked),
+        "signed": simonyan.cut(replace(absolute, saliency=gradient.signed)),
+        "expansion": Segmenter(head, "expansion").cut(absolute),
+    } | {name: baseline(sample.image, asked) for name, baseline in evaluation.BASELINES.items()}
+    rows = []
+    for recipe, result in results.items():
+        row = {"photograph": name, "recipe": recipe, **evaluation.score(result, sample, labels)}
+        for found in result.objects:
+            if recipe not in evaluation.BASELINES and found.label in row["classes"]:
+                row["classes"][found.label]["holes"] = holes(found.mask)
+        rows.append(row)
+    return rows
+
+
+def measure(dataset: datasets.Dataset, folder: Path, path: Path) -> list[Row]:
+    """The rows in ``path``, and those that it lacks."""
+    folds = evaluation.read_folds(folder / "folds.csv")
+    heads = [load_classifier(str(folder / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
+    prints = {"heads": [head.fingerprint for head in heads], "recipes": {}}
+    rows = evaluation.resume(path, prints)
+    complete = {row["photograph"] for row in rows if row["recipe"] == NAMES[-1]}
+    rows = [row for row in rows if row["photograph"] in complete]
     path.write_text("".join(map(evaluation.line, rows)), encoding="utf-8")
-    simonyan = RECIPES["simonyan"]
     for number, name in enumerate(dataset.names):
-        if name in done:
+        if name in complete:
             continue
-        sample, gradient = dataset[number], BothSigns()
-        segmenter = Segmenter(heads[folds[Path(name).name]], replace(simonyan, saliency=gradient))
-        labels = sorted(sample.masks)
-        (evidence,) = segmenter.explain([sample.image], labels)
-        if not done and number == 0:  # the shortcut gives what the steps themselves give
-            for signed, maps in ((False, evidence.saliency), (True, gradient.signed)):
-                step = replace(simonyan, saliency=Gradient(of="probability", signed=signed))
-                (reference,) = Segmenter(heads[folds[Path(name).name]], step).explain([sample.image], labels)
-                assert np.allclose(reference.saliency, maps, atol=1e-6 * maps.max())
-        for recipe, one in (("absolute", evidence), ("signed", replace(evidence, saliency=gradient.signed))):
-            result = segmenter.cut(one)
-            row = {"photograph": name, "recipe": recipe, **evaluation.score(result, sample, dataset.labels)}
-            for found in result.objects:
-                if found.label in row["classes"]:
-                    row["classes"][found.label]["holes"] = holes(found.mask)
-            rows.append(row)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(evaluation.line(row))
+        more = rows_of(name, dataset[number], heads[folds[Path(name).name]], dataset.labels or (), check=not rows)
+        rows += more
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(map(evaluation.line, more)))
         print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
     return rows
 
 
-def mean(rows: list[evaluation.Row], value: Callable[[evaluation.Row], list[float]], seed: int = 0) -> dict[str, Any]:
+def mean(rows: list[Row], value: Callable[[Row], list[float]], seed: int = 0) -> dict[str, Any]:
     """Mean of all values with its bootstrap interval over photographs."""
     values = [value(row) for row in rows]
     total, number = np.array([sum(v) for v in values]), np.array([len(v) for v in values], dtype=float)
@@ -91,12 +108,16 @@ def mean(rows: list[evaluation.Row], value: Callable[[evaluation.Row], list[floa
     }  # fmt: skip
 
 
-def union(row: evaluation.Row) -> list[float]:
+def values_of_holes(key: str, row: Row) -> list[float]:
+    return [one["holes"][key] for one in row["classes"].values() if "holes" in one]
+
+
+def union(row: Row) -> list[float]:
     value = evaluation.Counts(*row["union"]).iou
     return [] if value is None else [value]
 
 
-def group(row: evaluation.Row) -> str:
+def group(row: Row) -> str:
     """What the photograph holds: by its true objects, all classes together."""
     true = [one for one in row["classes"].values() if one["true"]]
     number, largest = sum(one["objects"] for one in true), max((one["largest"] for one in true), default=0.0)
@@ -119,36 +140,18 @@ def main() -> None:
     for option in ("images", "annotations", "folds"):
         parser.add_argument(f"--{option}", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--workers", default="1")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
 
-    scores = given.output / "scores.jsonl"
-    where = ["--images", given.images, "--annotations", given.annotations, "--folds", given.folds, "-o", scores]
-    asked = [part for name in RECIPE_NAMES for part in ("--recipe", name)]
-    code = "import gradcut.cli; gradcut.cli.main()"
-    command = [sys.executable, "-c", code, "evaluate", "coco", *where, *asked, "--labels", "truth", "--resamples", "0"]
-    subprocess.run([*map(str, command), "--workers", given.workers], check=True, stdout=subprocess.DEVNULL)
-    wanted = (*RECIPE_NAMES, *evaluation.BASELINES)
-    rows = [row for row in evaluation.read_rows(scores) if row["recipe"] in wanted]
-
-    dataset = datasets.coco(given.images, given.annotations)
-    folds = evaluation.read_folds(given.folds / "folds.csv")
-    heads = [load_classifier(str(given.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
-    sign_rows = signs(dataset, heads, folds, given.output / "signs.jsonl")
-    absolute = {row["photograph"]: row["union"] for row in sign_rows if row["recipe"] == "absolute"}
-    differing = [r["photograph"] for r in rows if r["recipe"] == "simonyan" and absolute[r["photograph"]] != r["union"]]
-    if differing:
-        raise SystemExit(f"simonyan and absolute should agree, and differ on {differing[:5]}: remove {given.output}")
-
-    figures = summary.summarise([*rows, *(row for row in sign_rows if row["recipe"] == "signed")])
+    rows = measure(datasets.coco(given.images, given.annotations), given.folds, given.output / "rows.jsonl")
+    figures = summary.summarise(rows)
     recipes = figures["recipes"]
     differences = {tuple(entry["recipes"]): entry for entry in figures["differences"]}
     found: dict[str, Any] = {"recipes": recipes, "differences": figures["differences"]}
 
     print("| recipe | class IoU | union IoU | pointing | energy inside |\n| --- | --- | --- | --- | --- |")
-    for name in ("simonyan", "guided", "signed", "expansion", "whole", "box"):
+    for name in NAMES:
         keys = ("class_iou", "union_iou", "pointing", "energy")
         cells = (figure(recipes[name][key]) if recipes[name][key]["value"] is not None else "" for key in keys)
         print(f"| `{name}` | {' | '.join(cells)} |")
@@ -160,15 +163,12 @@ def main() -> None:
         print(f"| `{pair[0]}` - `{pair[1]}` | {' | '.join(cells)} |")
 
     print("\n| holes | share of the filled mask | number a mask |\n| --- | --- | --- |")
-    for recipe in ("absolute", "signed"):
-        mine = [row for row in sign_rows if row["recipe"] == recipe]
-        by = {
-            key: mean(mine, lambda row, key=key: [c["holes"][key] for c in row["classes"].values() if "holes" in c])
-            for key in ("share", "number")
-        }
-        found[f"holes {recipe}"] = by
+    for recipe in ("simonyan", "signed"):
+        mine = [row for row in rows if row["recipe"] == recipe]
+        by = {key: mean(mine, partial(values_of_holes, key)) for key in ("share", "number")}
+        found[f"holes, {recipe}"] = by
         low, high = by["number"]["interval"]
-        print(f"| {recipe} | {figure(by['share'])} | {by['number']['value']:.0f} ({low:.0f} to {high:.0f}) |")
+        print(f"| `{recipe}` | {figure(by['share'])} | {by['number']['value']:.0f} ({low:.0f} to {high:.0f}) |")
     empty = {
         name: mean(
             [row for row in rows if row["recipe"] == name],
@@ -180,7 +180,7 @@ def main() -> None:
     print("\nempty masks: " + ", ".join(f"`{name}` {figure(one)}" for name, one in empty.items()))
 
     groups = sorted({group(row) for row in rows})
-    names = ("simonyan", "guided", "expansion", "whole", "box")
+    names = ("simonyan", "guided", "expansion", *evaluation.BASELINES)
     print(f"\n| union IoU | n | {' | '.join(f'`{n}`' for n in names)} |\n| --- |{' --- |' * (len(names) + 1)}")
     for label in groups:
         by = {n: mean([r for r in rows if r["recipe"] == n and group(r) == label], union) for n in names}

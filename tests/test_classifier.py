@@ -107,18 +107,6 @@ def test_labels_are_found():
     one_line(error)
 
 
-def test_asking_for_labels():
-    classifier = Classifier(Head(lambda z: z), imagenet_labels(), size=16)
-    assert classifier.ask(["DOG", "Zebra", "tvmonitor"]) == {
-        "DOG": tuple(range(151, 269)), "zebra": 340, "tvmonitor": (664, 782, 851),
-    }  # fmt: skip
-    names = classifier.names(["dog"])
-    assert names[151] == "dog"
-    assert names[:151] + names[152:] == classifier.labels[:151] + classifier.labels[152:]
-    with pytest.raises(ClassifierError, match="'dog' and 'Chihuahua' share a class of custom"):
-        classifier.ask(["dog", "Chihuahua"])
-
-
 def test_the_model_is_left_as_it_was():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     model[1].eval()

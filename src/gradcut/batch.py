@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,7 +84,9 @@ class Job:
 
     def about(self) -> dict[str, Any]:
         """The rest of ``run.json``: what a reader of the results needs to know."""
-        return {"classes": list(self.segmenter.classifier.names(self.labels or ())), "versions": runs.versions()}
+        classifier = self.segmenter.classifier
+        groups = [label for label in self.labels or () if not isinstance(classifier.find(label), int)]
+        return {"classes": [*classifier.labels, *groups], "versions": runs.versions()}
 
     def __call__(self, tasks: Sequence[Task], workers: int = 1) -> Generator[Entry]:
         """Do the tasks and yield each one's line for the manifest, finished results of an earlier run included.
@@ -139,9 +142,14 @@ class Job:
                 return finished
             content = json.dumps({"name": task.name, "alone": alone})
             self.place.write(runs.mark(task.name), content.encode())
-        read: Evidence | Entry = self._guard(
-            task, lambda: Evidence(images.read(task.photograph), (), (), _NOTHING, {}, task.photograph)
-        )
+        began = time.perf_counter()
+
+        def evidence() -> Evidence:
+            photograph = images.read(task.photograph)
+            seconds = {"read": time.perf_counter() - began}
+            return Evidence(photograph, (), (), _NOTHING, seconds, task.photograph)
+
+        read: Evidence | Entry = self._guard(task, evidence)
         return read
 
     def _explain(self, batch: Sequence[tuple[Task, Evidence | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
@@ -165,7 +173,10 @@ class Job:
         photographs = [each.photograph for each in waiting]
         photographs += [photographs[-1]] * (self.batch - len(photographs))
         explained = self.segmenter.explain(photographs, self.labels)
-        return [replace(new, source=old.source) for old, new in zip(waiting, explained, strict=False)]
+        return [
+            replace(new, source=old.source, seconds={**old.seconds, **new.seconds})
+            for old, new in zip(waiting, explained, strict=False)
+        ]
 
     def _finish(self, task: Task, evidence: Evidence | Entry) -> Entry:
         """Cut and write, and take the mark away."""

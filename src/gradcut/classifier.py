@@ -29,14 +29,12 @@ class ClassifierError(GradcutError):
 class Detection:
     """A class that the classifier sees: its label, its index, and its probability in [0, 1].
 
-    A group of classes, as `Classifier.find` finds it, has all its indices in ``group``, the first of them as its
-    own, and the probability of any of them.
+    A group of classes, as `Classifier.find` finds it, has its members' indices, and the probability of any of them.
     """
 
     label: str
-    index: int
+    index: int | tuple[int, ...]
     score: float
-    group: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,32 +215,6 @@ class Classifier:
         if not found:
             return self.index(label)
         return found if len(found) > 1 else found[0]
-
-    def ask(self, labels: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
-        """What each label means, as `find` has it, under the classifier's own spelling where it has the label.
-
-        Raises:
-            ClassifierError: one is unknown, or two would share an index.
-        """
-        asked: dict[str, int | tuple[int, ...]] = {}
-        taken: dict[int, str] = {}
-        for label in labels:
-            found = self.find(label)
-            first = found if isinstance(found, int) else found[0]
-            name = self.labels[first] if self.labels[first].casefold() == label.casefold() else label
-            if taken.setdefault(first, name) != name:
-                raise ClassifierError(
-                    f"labels: {taken[first]!r} and {name!r} share a class of {self.name}; ask for one"
-                )
-            asked[name] = found
-        return asked
-
-    def names(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """The labels, with what is asked for in the places of what it means; a group is in the place of its first."""
-        names = list(self.labels)
-        for label, found in self.ask(labels).items():
-            names[found if isinstance(found, int) else found[0]] = label
-        return tuple(names)
 
     def score(self, probabilities: Float[Tensor, " n"], index: int | tuple[int, ...]) -> float:
         """The probability of a class, or of any of a group: their sum under a softmax, else 1 - prod (1 - p)."""

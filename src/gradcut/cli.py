@@ -154,7 +154,8 @@ def segment(
         exports.check(name)
     asked = _load(classifier, device)
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
-    asked.ask(label or ())
+    for name in label or ():
+        asked.find(name)
     job = Job(
         Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
         pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
@@ -754,46 +755,51 @@ def _version() -> str:
 
 
 def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
-    """The summary as tables: means, breakdowns, and which recipe is better than which."""
+    """The summary as tables that fit a terminal of 80 columns; what is left out of them is in --json."""
     recipes = figures["recipes"]
     share = figures["bootstrap"]["confidence"]
     out.print(f"{title}, {labels} labels; {share:.0%} intervals over photographs", highlight=False)
-    columns = {
-        "class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou", "precision": "precision",
-        "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing", "energy inside": "energy",
-        "mAP": "map",
-    }  # fmt: skip
-    columns = {name: key for name, key in columns.items() if any(one[key]["n"] for one in recipes.values())}
-    table = Table("recipe", "photographs", *columns)
+    first = {"class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou"}
+    table = Table("recipe", "photographs", *first)
     for name, one in recipes.items():
-        table.add_row(name, str(one["photographs"]), *(_figure(one[key]) for key in columns.values()))
+        table.add_row(name, str(one["photographs"]), *(_figure(one[key]) for key in first.values()))
     out.print(table)
+    second = {
+        "precision": "precision", "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing",
+        "energy inside": "energy", "mAP": "map",
+    }  # fmt: skip
+    second = {title: key for title, key in second.items() if any(one[key]["n"] for one in recipes.values())}
+    table = Table("recipe", *second)
     for name, one in recipes.items():
-        if "protocol" in one:
-            parts = ", ".join(f"{key} {_figure(value)}" for key, value in one["protocol"].items())
-            out.print(f"ImageNet-Segmentation protocol, {name}: {parts}", highlight=False, markup=False)
-    for key, heading in (("by_size", "largest object"), ("by_number", "objects")):
+        table.add_row(name, *(_figure({**one[key], "interval": None}) for key in second.values()))
+    out.print(table)
+    if any("protocol" in one for one in recipes.values()):
+        table = Table("ImageNet-Segmentation protocol", "pixels right", "mIoU", "mAP")
+        for name, one in recipes.items():
+            if "protocol" in one:
+                table.add_row(name, *(_figure(one["protocol"][key]) for key in ("pixel_accuracy", "miou", "map")))
+        out.print(table)
+    for key, heading in (("by_size", "largest object"), ("by_number", "number of objects")):
         groups = next(iter(recipes.values()))[key]
         for measure, of in (("class_iou", "class IoU"), ("union_iou", "union IoU")):
-            table = Table(
-                f"{of} by {heading}", *(f"{group} (n = {one[measure]['n']})" for group, one in groups.items())
-            )
+            heads = (f"{group}\nn = {one[measure]['n']}" for group, one in groups.items())
+            table = Table(f"{of} by\n{heading}", *heads)
             for name, one in recipes.items():
                 table.add_row(name, *(_figure(one[key][group][measure]) for group in groups))
             out.print(table)
     if figures["differences"]:
-        table = Table("paired differences", "photographs", "class IoU", "union IoU", "mIoU")
+        table = Table("paired difference", *first)
         for entry in figures["differences"]:
-            shown = (_figure(entry[key], sign="+") for key in ("class_iou", "union_iou", "miou"))
-            table.add_row(" - ".join(entry["recipes"]), str(entry["photographs"]), *shown)
+            shown = (_figure(entry[key], sign="+") for key in first.values())
+            table.add_row(" - ".join(entry["recipes"]), *shown)
         out.print(table)
 
 
 def _figure(figure: dict[str, Any], sign: str = "") -> str:
     if figure["value"] is None:
         return ""
-    low, high = figure["interval"] or (None, None)
-    return f"{figure['value']:{sign}.3f}" + ("" if low is None else f"\n{low:{sign}.3f} to {high:{sign}.3f}")
+    value, interval = f"{figure['value']:{sign}.3f}", figure["interval"]
+    return value if interval is None else f"{value}\n{interval[0]:{sign}.3f}..{interval[1]:{sign}.3f}"
 
 
 def _load(name: str, device: str | None) -> Classifier:

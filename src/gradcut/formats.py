@@ -123,19 +123,25 @@ def pile(results: Sequence[Segmentation]) -> Pile:
     """Results in memory, all of one classifier. Photographs without a path are called ``photograph-1`` and so on.
 
     Raises:
-        GradcutError: no results.
+        GradcutError: no results, or results of other classes than the first one's.
     """
     if not results:
         raise GradcutError("results: expected at least one, got none")
+    classes = max((result.classes for result in results), key=len)
+    if any(result.classes != classes[: len(result.classes)] for result in results):
+        raise GradcutError("results: expected one classifier and the same groups of classes in all of them")
     named = export.filenames(
         [Path(r.source).stem if r.source else f"photograph-{n}" for n, r in enumerate(results, start=1)]
     )
     return Pile(
-        results[0].classifier.names(list(dict.fromkeys(o.label for result in results for o in result.objects))),
+        classes,
         [
             Annotated(
                 name, result.source or f"{name}.jpg", result.mask.shape,
-                tuple(Marked(o.label, o.index, o.score, o.confidence, lambda o=o: o.mask) for o in result.objects),  # type: ignore[misc]
+                tuple(
+                    Marked(o.label, result.number(o), o.score, o.confidence, partial(getattr, o, "mask"))
+                    for o in result.objects
+                ),
                 result.classmap,
             )
             for name, result in zip(named, results, strict=True)

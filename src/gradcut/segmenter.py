@@ -108,7 +108,7 @@ class Object:
     """
 
     label: str
-    index: int
+    index: int | tuple[int, ...]
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
@@ -180,10 +180,21 @@ class Segmentation:
         """The mean of the objects' confidences; None where nothing was found."""
         return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's labels, and after them the groups of classes that were asked for, in order."""
+        groups = (found.label for found in self.objects if not isinstance(found.index, int))
+        return (*self.classifier.labels, *groups)
+
+    def number(self, found: Object) -> int:
+        """Where an object's class stands in `classes`."""
+        return found.index if isinstance(found.index, int) else self.classes.index(found.label)
+
     def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
         """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
 
-        uint8 and 255 for void where the classifier has at most 254 classes, otherwise uint16 and 65535.
+        Classes are numbered as in `classes`. uint8 and 255 for void where there are at most 254 of them, otherwise
+        uint16 and 65535.
 
         Args:
             void: ``(low, high)``; a pixel that more than ``low`` and less than ``high`` of the masks from changed
@@ -192,11 +203,11 @@ class Segmentation:
         Raises:
             GradcutError: not ``0 <= low < high <= 1``, or more than 65,534 classes.
         """
-        classes = len(self.classifier.labels)
+        classes = len(self.classes)
         if classes > 65534:
             raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
         kind = np.uint8 if classes <= 254 else np.uint16
-        numbers = np.array([0, *(found.index + 1 for found in self.objects)], dtype=kind)
+        numbers = np.array([0, *(self.number(found) + 1 for found in self.objects)], dtype=kind)
         values: np.ndarray = numbers[self.labelmap()]
         if void is not None:
             low, high = checked_void(void)
@@ -330,7 +341,7 @@ class Segmenter:
         Detection happens inside the saliency's own forward pass.
         """
         classifier = self.classifier
-        asked = None if labels is None else classifier.ask(labels)
+        asked = None if labels is None else {label: classifier.find(label) for label in labels}
         found: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
 
@@ -341,18 +352,11 @@ class Segmenter:
             else:
                 found.extend(
                     tuple(
-                        Detection(label, i, classifier.score(p, i))
-                        if isinstance(i, int)
-                        else Detection(label, i[0], classifier.score(p, i), i)
-                        for label, i in asked.items()
+                        Detection(_name(classifier, label, i), i, classifier.score(p, i)) for label, i in asked.items()
                     )
                     for p in classifier.probabilities(logits)
                 )
-            return [
-                (photograph, detection.group or detection.index)
-                for photograph, each in enumerate(found)
-                for detection in each
-            ]
+            return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
         clock = [time.perf_counter()]
         x = classifier.prepare(photographs)
@@ -376,15 +380,18 @@ class Segmenter:
         masks = recipe.masks(evidence.photograph, evidence.saliency, seeds)
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
+        sure = confidence.expected_iou(
+            confidence.features(
+                evidence.photograph, evidence.saliency, masks, [detection.score for detection in evidence.found]
+            ),
+            recipe.name,
+        )
         objects = tuple(
-            Object(
-                detection.label, detection.index, detection.score, saliency, seed, mask,
-                confidence.expected_iou(
-                    confidence.features(evidence.photograph, saliency, mask, detection.score), recipe.name
-                ),
+            Object(detection.label, detection.index, detection.score, saliency, seed, mask, iou)
+            for detection, saliency, seed, mask, iou in zip(
+                evidence.found, evidence.saliency, seeds, masks, sure, strict=True
             )
-            for detection, saliency, seed, mask in zip(evidence.found, evidence.saliency, seeds, masks, strict=True)
-        )  # fmt: skip
+        )
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
@@ -396,6 +403,12 @@ def checked_void(void: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= low < high <= 1:
         raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
     return low, high
+
+
+def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
+    """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
+    own = classifier.labels[index] if isinstance(index, int) else label
+    return own if own.casefold() == label.casefold() else label
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:
