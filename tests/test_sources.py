@@ -123,6 +123,21 @@ def test_masks_out_of_every_source_with_every_method_that_applies(vit, tmp_path,
                 method(classifier, classifier.prepare([photograph]), [(0, 0)])
 
 
+def test_a_group_of_classes_has_a_mask_and_exports(embedded, cat, tmp_path):
+    from gradcut.formats import pile
+
+    (found,) = Segmenter(embedded)(cat, ["cat"]).objects
+    (one,) = Segmenter(embedded)(cat, ["Egyptian cat"]).objects
+    assert found.label == "cat"
+    assert found.score > one.score
+    assert not np.array_equal(found.saliency, one.saliency)
+    result = Segmenter(embedded)(cat, ["cat", "dog"])
+    given = pile([result])
+    assert given.classes[1000:] == ("cat", "dog")
+    for each in result.objects:
+        assert (result.classmap() == given.classes.index(each.label) + 1).any()
+
+
 # timm -------------------------------------------------------------------------------------------------------------
 
 
