@@ -83,7 +83,7 @@ class ColourCut:
         grid: places a side, at least 2.
     """
 
-    middle: float = 0.45
+    middle: float = 0.6
     slope: float = 6.0
     smoothness: float = 3.0
     components: int = 5
