@@ -105,7 +105,7 @@ def visit(browser, server):
     def open_page(url=server.url, width=1280, height=800, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         contexts.append(context)
-        context.set_default_timeout(30000)
+        context.set_default_timeout(60000)
         page = context.new_page()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or urlsplit(request.url).scheme))
         page.on("pageerror", lambda error: failures.append(str(error)))
@@ -287,6 +287,7 @@ def test_recipes_side_by_side_and_aligned(visit, drawn):
     page.select_option("#compare", "simonyan")
     settle(page)
     assert page.locator(".row").count() == 2
+    assert "the mask covers" in page.inner_text("#status"), "nothing is under way any more"
     assert page.locator(".row h2").all_inner_texts()[1].startswith("simonyan")
     masks = page.locator("img.mask").evaluate_all("all => all.map(one => one.src)")
     assert masks[0] != masks[1]
@@ -451,7 +452,7 @@ def test_a_server_that_fails_or_goes_becomes_a_sentence(visit, drawn):
         page = visit(server.url)
 
         def fail():
-            raise KeyError("/root/secret")
+            raise KeyError("/srv/secret")
 
         broken.model.meanwhile = fail
         upload(page, png(drawn[0]), settled=False)

@@ -112,6 +112,8 @@ class ForwardPass(TorchFunctionMode):
     ) -> Any:
         args = tuple(_detached(value) for value in args)
         kwargs = {key: _detached(value) for key, value in (kwargs or {}).items()}
+        if func is Tensor.view and not (len(args) == 2 and isinstance(args[1], torch.dtype)):
+            func = Tensor.reshape  # the same, but for a model that counts on its photographs' order in memory
         if func is F.batch_norm:
             result: Any = _batch_norm(*args, **kwargs)
         elif self.attention is not None:
@@ -389,6 +391,18 @@ def run(
     for passes in _RECORDINGS.get():
         passes.append(seen)
     return logits
+
+
+def fresh(classifier: Classifier, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """The same photographs, detached, fit for a graph of their own.
+
+    On the CPU the channels of a pixel lie side by side, which makes convolutions faster; TorchScript is given
+    what it was made for.
+    """
+    x = x.clone() if x.is_inference() else x.detach()
+    if x.device.type == "cpu" and not scripted(classifier.model):
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
 
 
 @contextmanager

@@ -23,9 +23,9 @@ from gradcut import confidence, images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph, Photographs
-from gradcut.masks import Expansion, GraphCut, MaskMaker
+from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.pictures import Picture
-from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
+from gradcut.saliency import CAM, Affinity, DeconvNet, Gradient, GuidedBackprop, MultiScale, Rivals, Saliency, Target
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 
@@ -56,10 +56,17 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "class activation map, seeds by fraction of its maximum, graph cut",
+            "class activation maps at two sizes, rivalry of the classes, affinity of the features, cut with colours",
+            Affinity(Rivals(MultiScale(CAM(), (1.0, 1.67)))),
+            Fractions(0.95, 0.02),
+            ColourCut(),
+        ),
+        Recipe(
+            "fast",
+            "class activation map, seeds by fraction of its maximum, cut with colours",
             CAM(),
-            Fractions(),
-            GraphCut(),
+            Fractions(0.95, 0.02),
+            ColourCut(),
         ),
         Recipe(
             "simonyan",

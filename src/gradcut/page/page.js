@@ -90,13 +90,14 @@ function update() {
 async function once() {
   const { photograph } = state;
   const names = [$("recipe").value, $("compare").value].filter(Boolean);
+  let first = null;
   for (const [number, name] of names.entries()) {
     const seen = await segment(name, number === 0);
     if (photograph !== state.photograph) return;
     if (number === 0) {
+      first = seen;
       state.label = seen.label;
       showClasses(seen);
-      showFigures(seen);
     }
     showRow(number, name, seen);
   }
@@ -106,6 +107,7 @@ async function once() {
     element.classList.remove("stale");
   }
   $("error").hidden = true;
+  showFigures(first);
 }
 
 let since = 0, step = "", ticking = 0;
