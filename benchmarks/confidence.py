@@ -32,11 +32,15 @@ def measure(samples, segmenters, of):
         if not known:
             continue
         (evidence,) = segment.explain([sample.image], known)
-        for found in segment.cut(evidence).objects:
+        result = segment.cut(evidence)
+        values = confidence.features(
+            sample.image, evidence.saliency, np.stack([o.mask for o in result.objects]),
+            [o.score for o in result.objects],
+        )  # fmt: skip
+        for found, measured in zip(result.objects, values, strict=True):
             mask, truth = found.mask & ~sample.ignore, sample.masks[found.label] & ~sample.ignore
             iou = (mask & truth).sum() / max((mask | truth).sum(), 1)
-            values = confidence.features(sample.image, found.saliency, found.mask, found.score)
-            rows.append((number, *values, iou))
+            rows.append((number, *measured, iou))
     return np.array(rows)
 
 

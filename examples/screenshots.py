@@ -48,11 +48,12 @@ def main(folder: Path) -> None:
             context = browser.new_context(
                 viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, has_touch=touch, is_mobile=touch
             )
+            context.set_default_timeout(120_000)
             page = context.new_page()
             page.goto(server.url)
             page.click("#example")
             settle(page)
-            stroke(page, "foreground", [(0.86, 0.72), (0.93, 0.86)])
+            stroke(page, "foreground", [(0.36, 0.94), (0.6, 0.94)])
             if not touch:
                 page.select_option("#compare", "simonyan")
                 settle(page)

@@ -71,7 +71,7 @@ def test_a_folder_with_one_percent_broken_files(command, tmp_path):
     status, out, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "--no-pictures")
     assert status == 1
     assert len(out.splitlines()) == 99
-    assert [line for line in err.splitlines() if "042.png" in line][0].startswith(f"gradcut: {tmp_path}/in/042.png: ")
+    assert next(line for line in err.splitlines() if "042.png" in line).startswith(f"gradcut: {tmp_path}/in/042.png: ")
     assert "99 photographs in" in err
     assert "1 failed" in err
     assert " a second" in err

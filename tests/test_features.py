@@ -297,3 +297,24 @@ def test_a_convolution_in_place_of_the_linear_layer() -> None:
     maps = GradCAM()(classifier, x, [(0, 1)])
     expected = F.interpolate(own[None, None], (16, 16), mode="bilinear")[0, 0]
     torch.testing.assert_close(maps[0] / maps[0].max(), expected / expected.max(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_counts_on_the_order_in_memory() -> None:
+    """`view` refuses maps whose channels lie side by side, as they do here on the CPU."""
+
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4 * 7 * 7, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x).relu()
+            return self.head(x.view(x.size(0), -1))
+
+    classifier = as_classifier(Viewing(), 16)
+    x = photographs(16)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(classifier.model(leaf)[0, 1], leaf)
+    found = Gradient(of="logit").attribution(classifier, x, [(0, 1)])
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-6)
+    assert float(GradCAM()(classifier, x, [(0, 1)]).max()) > 0

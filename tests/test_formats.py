@@ -104,7 +104,7 @@ def test_coco(run, tmp_path, polygons, capsys):
     capsys.readouterr()
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["red", "blue"]
     assert len(coco.getImgIds()) == 3
-    by_name = {name: image for name, image in zip(results, coco.loadImgs(coco.getImgIds()), strict=True)}
+    by_name = dict(zip(results, coco.loadImgs(coco.getImgIds()), strict=True))
     for name, result in results.items():
         image = by_name[name]
         assert (image["height"], image["width"]) == result.mask.shape
@@ -425,3 +425,14 @@ def test_places_that_cannot_be_written_or_read(run, tmp_path):
         formats.write(run[0], "s3://bucket/x", "coco")
     with pytest.raises(GradcutError, match="results: expected at least one"):
         formats.pile([])
+
+
+def test_a_group_of_classes_has_a_number_after_the_classes(embedded, cat, tmp_path):
+    segment = Segmenter(embedded, "simonyan")
+    result = segment(cat, labels=["lynx", "dog"])
+    assert result.classes == (*embedded.labels, "dog")
+    assert set(np.unique(result.classmap())) == {0, embedded.index("lynx") + 1, 1001}
+    results = formats.pile([result, segment(cat, labels=["lynx", "dog"])])
+    assert [marked.index for marked in next(iter(results.photographs)).objects] == [embedded.index("lynx"), 1000]
+    with pytest.raises(GradcutError, match="the same groups"):
+        formats.pile([result, segment(cat, labels=["bird"])])

@@ -129,9 +129,28 @@ def test_strokes_reach_the_mask_maker_as_seeds():
     assert not after.background[1, 2]
     assert after.background[9, 10:].all()
     assert before.foreground[9, 10:].all()
-    painted = box((10, 15), 1, 2, 2, 3) | box((10, 15), 9, 10, 10, 15)
-    for one, other in zip(before, after, strict=True):
-        assert np.array_equal(one & ~painted, other & ~painted), "the other seeds stay"
+
+
+def test_seeds_that_a_stroke_contradicts_are_withdrawn():
+    """The region it touches, not the others; and a stroke of another object takes its own pixels only."""
+    size = (12, 20)
+    left, right, edge = box(size, 2, 2, 6, 6), box(size, 2, 12, 6, 16), box(size, 10, 0, 12, 20)
+    saliency = np.ones((2, *size), dtype=np.float32)
+    saliency[:, 0, 0] = 0
+    rule = lambda saliency: Seeds(left | right, edge)  # noqa: E731
+    result = _result(np.zeros((*size, 3), dtype=np.uint8), saliency, careless, rule)
+    dab = box(size, 3, 3, 4, 4)
+    one, other = refine(result, background={"a": dab}).objects
+    assert np.array_equal(one.seeds.foreground, right)
+    assert np.array_equal(one.seeds.background, edge | dab)
+    assert np.array_equal(other.seeds.foreground, left | right)
+    one, other = refine(result, foreground={"a": dab}).objects
+    assert np.array_equal(one.seeds.foreground, left | right)
+    assert np.array_equal(other.seeds.foreground, (left | right) & ~dab)
+    assert np.array_equal(other.seeds.background, edge | dab)
+    one, other = refine(result, foreground={"a": box(size, 10, 5, 11, 6)}).objects
+    assert not (one.seeds.background & edge).any()
+    assert np.array_equal(other.seeds.background, edge)
 
 
 def test_a_side_that_lost_its_seeds_gets_the_best_that_are_left():

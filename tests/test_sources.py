@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gradcut import Classifier, Segmenter, load_classifier
+from gradcut import Classifier, Segmenter, load_classifier, saliency
 from gradcut.classifier import ClassifierError
 from gradcut.labels import coco_ids, imagenet_labels
-from gradcut.saliency import CAM, Gradient, GuidedBackprop
 from gradcut.segmenter import RECIPES, Recipe
 from gradcut.sources import ACCEPTED, list_classifiers
 
@@ -84,7 +83,7 @@ def test_coco80_sees_the_cat(cat):
     assert 0.05 < result.objects[0].mask.mean() < 0.95
     # Twelve by twelve features at 384: CAM, whose equation holds exactly, takes the head for what it is.
     x = classifier.prepare([cat])
-    assert CAM()(classifier, x, [(0, found[0].index)]).max() > 0
+    assert saliency.CAM()(classifier, x, [(0, found[0].index)]).max() > 0
 
 
 def sources(vit: str, tmp_path) -> dict[str, Classifier]:
@@ -100,17 +99,54 @@ def sources(vit: str, tmp_path) -> dict[str, Classifier]:
     }
 
 
-def test_masks_out_of_every_source(vit, tmp_path, cat):
+ATTENTIONS = (saliency.AttentionGradient(), saliency.AttentionRollout())
+OTHERS = (
+    saliency.Gradient(of="probability"), saliency.Gradient(of="logit"), saliency.GradientXInput(),
+    saliency.GuidedBackprop(), saliency.DeconvNet(), saliency.SmoothGrad(samples=2), saliency.VarGrad(samples=2),
+    saliency.IntegratedGradients(steps=4), saliency.GradCAM(), saliency.GradCAMPlusPlus(), saliency.HiResCAM(),
+    saliency.LayerCAM(), saliency.GuidedGradCAM(),
+)  # fmt: skip
+
+
+def test_masks_out_of_every_source_with_every_method_that_applies(vit, tmp_path, cat):
     photograph = np.ascontiguousarray(cat[::4, ::4])
     for name, classifier in sources(vit, tmp_path).items():
         label = classifier.detect([photograph], threshold=0, top_k=1)[0][0].label
-        methods = [Gradient(of="probability"), Gradient(of="logit"), GuidedBackprop(of="logit")]
-        methods += [CAM()] if name != "transformers" else []
-        for saliency in methods:
-            recipe = Recipe("test", "", saliency, RECIPES["simonyan"].seeds, RECIPES["simonyan"].masks)
+        tokens = name == "transformers"
+        for method in (*OTHERS, *(ATTENTIONS if tokens else (saliency.CAM(),))):
+            recipe = Recipe("test", "", method, RECIPES["simonyan"].seeds, RECIPES["simonyan"].masks)
             (found,) = Segmenter(classifier, recipe)(photograph, [label]).objects
-            assert found.saliency.max() > 0, (name, saliency)
-            assert 0 < found.mask.mean() < 1, (name, saliency)
+            assert found.saliency.max() > 0, (name, method)
+            assert 0 < found.mask.mean() < 1, (name, method)
+        for method in (saliency.CAM(),) if tokens else ATTENTIONS:
+            with pytest.raises(saliency.SaliencyError, match=r"GradCAM\(\) works with any"):
+                method(classifier, classifier.prepare([photograph]), [(0, 0)])
+
+
+def test_a_group_of_classes_has_a_mask_and_exports(embedded, cat, tmp_path):
+    from gradcut.formats import pile
+
+    (found,) = Segmenter(embedded)(cat, ["cat"]).objects
+    (one,) = Segmenter(embedded)(cat, ["Egyptian cat"]).objects
+    assert found.label == "cat"
+    assert found.score > one.score
+    assert not np.array_equal(found.saliency, one.saliency)
+    result = Segmenter(embedded)(cat, ["cat", "dog"])
+    given = pile([result])
+    assert given.classes[1000:] == ("cat", "dog")
+    for each in result.objects:
+        assert (result.classmap() == given.classes.index(each.label) + 1).any()
+
+
+def test_a_namesake_keeps_the_name_it_was_asked_for_by(cat):
+    from gradcut.formats import pile
+
+    result = Segmenter(load_classifier("coco80").at(96))(cat, ["sofa", "couch"])
+    sofa, couch = result.objects
+    assert (sofa.label, couch.label) == ("sofa", "couch")
+    assert np.array_equal(sofa.mask, couch.mask)
+    assert sofa.score == pytest.approx(couch.score)
+    assert pile([result]).classes[80:] == ("sofa",)
 
 
 # timm -------------------------------------------------------------------------------------------------------------

@@ -122,9 +122,8 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     rows = rows_of(80)
     found = summarise(rows, resamples=2000)["recipes"]["a"]
     ious = np.array([[Counts(*one["counts"]).iou for one in pairs([row])] for row in rows])
-    rng, drawn = np.random.default_rng(7), []
-    for _ in range(2000):
-        drawn.append(ious[rng.integers(0, 80, 80)].mean())
+    rng = np.random.default_rng(7)
+    drawn = [ious[rng.integers(0, 80, 80)].mean() for _ in range(2000)]
     assert found["class_iou"]["interval"] == pytest.approx(list(np.percentile(drawn, (2.5, 97.5))), abs=0.006)
     low, high = found["class_iou"]["interval"]
     assert low < found["class_iou"]["value"] < high

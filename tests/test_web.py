@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,10 +20,12 @@ import typer
 from conftest import Brightness
 from jaxtyping import install_import_hook
 from PIL import Image
+from pycocotools import mask as coder
 
 import gradcut
 from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, refine
 from gradcut.cli import app, main
+from gradcut.formats import brush_rle
 from gradcut.masks import GraphCut
 from gradcut.saliency import CAM
 from gradcut.seeds import Percentiles
@@ -102,7 +105,7 @@ def visit(browser, server):
     def open_page(url=server.url, width=1280, height=800, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         contexts.append(context)
-        context.set_default_timeout(30000)
+        context.set_default_timeout(60000)
         page = context.new_page()
         page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or urlsplit(request.url).scheme))
         page.on("pageerror", lambda error: failures.append(str(error)))
@@ -227,6 +230,23 @@ def test_from_the_photograph_to_the_corrected_mask(visit, drawn):
     values = np.asarray(Image.open(io.BytesIO(downloaded(page, "labelmap")[1])))
     assert set(np.unique(values)) == {0, 1, 2}
     assert len(np.unique(values[inside])) == 1
+    masks = {}
+    name, data = downloaded(page, "coco")
+    document = json.loads(data)
+    names = {each["id"]: each["name"] for each in document["categories"]}
+    for each in document["annotations"]:
+        masks[names[each["category_id"]]] = coder.decode(each["segmentation"]) > 0
+    assert name == "my drawing-coco.json"
+    assert document["images"][0]["file_name"] == "my drawing.png"
+    assert np.array_equal(masks["red"], painted)
+    assert np.array_equal(masks["blue"], mask_of(page))
+    name, data = downloaded(page, "label-studio")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    (task,) = json.loads(archive.read("tasks.json"))
+    assert [each["value"]["brushlabels"] for each in task["predictions"][0]["result"]] == [["blue"], ["red"]]
+    red = task["predictions"][0]["result"][1]["value"]["rle"]
+    assert red == brush_rle(painted)
+    assert b"BrushLabels" in archive.read("config.xml")
 
 
 def test_sliders_answer_without_the_network(visit, server, drawn):
@@ -267,6 +287,7 @@ def test_recipes_side_by_side_and_aligned(visit, drawn):
     page.select_option("#compare", "simonyan")
     settle(page)
     assert page.locator(".row").count() == 2
+    assert "the mask covers" in page.inner_text("#status"), "nothing is under way any more"
     assert page.locator(".row h2").all_inner_texts()[1].startswith("simonyan")
     masks = page.locator("img.mask").evaluate_all("all => all.map(one => one.src)")
     assert masks[0] != masks[1]
@@ -431,7 +452,7 @@ def test_a_server_that_fails_or_goes_becomes_a_sentence(visit, drawn):
         page = visit(server.url)
 
         def fail():
-            raise KeyError("/root/secret")
+            raise KeyError("/srv/secret")
 
         broken.model.meanwhile = fail
         upload(page, png(drawn[0]), settled=False)
@@ -607,10 +628,13 @@ def test_uploads_have_limits_and_leave_no_file(drawn, tmp_path, monkeypatch):
         assert "100 x 101 pixels" in sentence(*ask(server, "POST", "/api/photograph", large), 400)
         answer, data = ask(server, "POST", "/api/photograph", png(drawn[0]), x_name="..%2F..%2Fetc%2Fa%22b%0A.png")
         assert json.loads(data)["name"] == 'a"b\n.png'
-        answer, data = ask(server, "POST", "/api/download/mask", question(json.loads(data)["photograph"]))
-        assert answer.status == 200
-        assert "/" not in answer.getheader("content-disposition")
-    assert list(tmp_path.iterdir()) == [], "photographs stay in memory"
+        body = question(json.loads(data)["photograph"])
+        for kind in ("mask", "labelmap", "coco", "label-studio"):
+            answer, data = ask(server, "POST", f"/api/download/{kind}", body)
+            assert answer.status == 200
+            assert str(tmp_path).encode() not in data
+            assert "/" not in answer.getheader("content-disposition").removeprefix("attachment")
+    assert list(tmp_path.iterdir()) == [], "photographs stay in memory, and what an export wrote is gone"
 
 
 def kept(tab, side=10, used=None):

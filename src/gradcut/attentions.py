@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from gradcut.cams import upsampled
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, run, scripted
-from gradcut.gradients import fresh
+from gradcut.features import ForwardPass, fresh, run, scripted
 from gradcut.targets import SaliencyError, Score, Targets, backpropagate, check_score, resolve
 
 
@@ -27,7 +26,7 @@ class AttentionRollout:
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
             seen = ForwardPass(x, attention=True)
-            logits = run(classifier, x, seen)
+            logits = run(classifier, fresh(classifier, x), seen)
             layers = _global(classifier, seen)
             photographs = [photograph for photograph, _ in resolve(targets, logits)]
             mixed = [(layer.mean(1).to(x.dtype) + _one(layer, x)) / 2 for layer in layers]
@@ -57,7 +56,7 @@ class AttentionGradient:
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.inference_mode(False), torch.enable_grad():
             seen = ForwardPass(x, attention=True)
-            logits = run(classifier, fresh(x), seen)
+            logits = run(classifier, fresh(classifier, x), seen)
             layers = _global(classifier, seen)
             pairs = resolve(targets, logits)
             gradients = backpropagate(classifier, logits, pairs, self.of, layers)

@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,7 +84,9 @@ class Job:
 
     def about(self) -> dict[str, Any]:
         """The rest of ``run.json``: what a reader of the results needs to know."""
-        return {"classes": list(self.segmenter.classifier.labels), "versions": runs.versions()}
+        classifier = self.segmenter.classifier
+        groups = [label for label in self.labels or () if not isinstance(classifier.find(label), int)]
+        return {"classes": [*classifier.labels, *groups], "versions": runs.versions()}
 
     def __call__(self, tasks: Sequence[Task], workers: int = 1) -> Generator[Entry]:
         """Do the tasks and yield each one's line for the manifest, finished results of an earlier run included.
@@ -139,7 +142,15 @@ class Job:
                 return finished
             content = json.dumps({"name": task.name, "alone": alone})
             self.place.write(runs.mark(task.name), content.encode())
-        return self._guard(task, lambda: Evidence(images.read(task.photograph), (), (), _NOTHING, {}, task.photograph))
+        began = time.perf_counter()
+
+        def evidence() -> Evidence:
+            photograph = images.read(task.photograph)
+            seconds = {"read": time.perf_counter() - began}
+            return Evidence(photograph, (), (), _NOTHING, seconds, task.photograph)
+
+        read: Evidence | Entry = self._guard(task, evidence)
+        return read
 
     def _explain(self, batch: Sequence[tuple[Task, Evidence | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
         waiting = [(task, found) for task, found in batch if isinstance(found, Evidence)]
@@ -162,7 +173,10 @@ class Job:
         photographs = [each.photograph for each in waiting]
         photographs += [photographs[-1]] * (self.batch - len(photographs))
         explained = self.segmenter.explain(photographs, self.labels)
-        return [replace(new, source=old.source) for old, new in zip(waiting, explained, strict=False)]
+        return [
+            replace(new, source=old.source, seconds={**old.seconds, **new.seconds})
+            for old, new in zip(waiting, explained, strict=False)
+        ]
 
     def _finish(self, task: Task, evidence: Evidence | Entry) -> Entry:
         """Cut and write, and take the mark away."""
@@ -176,7 +190,7 @@ class Job:
         try:
             record = self.place.save(result, task.name, classmaps=True, void=self.void, pictures=self.pictures)
         except (GradcutError, OSError) as error:
-            raise _Unwritable(str(error)) from error
+            raise _UnwritableError(str(error)) from error
         return runs.entry(task.name, record)
 
     @staticmethod
@@ -184,12 +198,13 @@ class Job:
         """What the step returns, or the line that says why this photograph failed; none costs another's result."""
         try:
             return step()
-        except _Unwritable as error:
+        except _UnwritableError as error:
             raise GradcutError(str(error)) from error
         except MemoryError:
             return failed(task, f"{task.photograph}: not enough memory")
         except GradcutError as error:
-            return failed(task, str(error))
+            named = task.photograph in str(error)
+            return failed(task, str(error) if named else f"{task.photograph}: {error}")
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else ""
             return failed(task, f"{task.photograph}: {type(error).__name__}{reason and ': '}{reason}")
@@ -207,8 +222,8 @@ class Job:
         ours = made == (self.segmenter.recipe.fingerprint, self.segmenter.classifier.fingerprint)
         if not ours or record["photograph"] != task.photograph:
             raise GradcutError(
-                f"output: results/{task.name}.json in {self.place.url} was made from {record['photograph']} with recipe "
-                f"{record['recipe']['name']}; choose another folder or --overwrite"
+                f"output: results/{task.name}.json in {self.place.url} was made from {record['photograph']} with "
+                f"recipe {record['recipe']['name']}; choose another folder or --overwrite"
             )
         return line
 
@@ -232,7 +247,7 @@ class Job:
                 yield self._finish(task, line)
 
 
-class _Unwritable(Exception):
+class _UnwritableError(Exception):
     """The place refuses a file: the run ends, for the next photograph would fail as well."""
 
 

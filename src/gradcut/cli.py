@@ -125,7 +125,7 @@ def segment(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that cut; with ray, actors. [default: the cores; ray: 2]", show_default=False),
+        typer.Option(min=1, help="Threads that cut; ray: actors. [default: the cores; ray: 2]", show_default=False),
     ] = None,
     batch: Annotated[
         int | None,
@@ -158,7 +158,7 @@ def segment(
         asked.find(name)
     job = Job(
         Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
-        pictures, batch or (1 if asked.device.type == "cpu" else 16),
+        pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
     )  # fmt: skip
     runner, workers = _engine(engine, address, gpus, workers)
     photographs, failures = images.find(_given(paths or [], listed or []))
@@ -814,7 +814,6 @@ class _Tally:
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.before, self.failed, self.empty = total, 0, 0, 0, 0
-        self.seconds: dict[str, float] = {}
         self.began = time.perf_counter()
 
     def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:

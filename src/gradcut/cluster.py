@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import logging
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gradcut.batch import Job, Task
@@ -44,7 +48,9 @@ class OnRay:
             return
         if not ray.is_initialized():
             try:
-                ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+                ray.init(
+                    address=self.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
+                )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise GradcutError(
                     f"address: no Ray cluster at {self.address}: {str(error).splitlines()[0]}"
@@ -55,7 +61,7 @@ class OnRay:
         rows = [{"photograph": task.photograph, "name": task.name} for task in tasks]
         data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // block)).map_batches(
             Worker,
-            fn_constructor_args=(_Sent(ray.put(job)), self.threads, self.gpus > 0),
+            fn_constructor_args=(_Sent(ray.put(job)), self.threads, self.gpus > 0, str(Path.cwd())),
             batch_size=block,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=self.threads,
@@ -81,11 +87,13 @@ class _Sent:
 class Worker:
     """An actor: the job with its model, on this actor's share of a machine."""
 
-    def __init__(self, sent: _Sent, threads: int, gpu: bool) -> None:
+    def __init__(self, sent: _Sent, threads: int, gpu: bool, folder: str) -> None:
         import ray
         import torch
 
         torch.set_num_threads(threads)
+        with contextlib.suppress(OSError):  # relative paths mean the same here, where all machines share them
+            os.chdir(folder)
         self.job: Job = ray.get(sent.reference)
         self.threads = threads
         if gpu:

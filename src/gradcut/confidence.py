@@ -1,6 +1,6 @@
 """How far a mask can be trusted: the IoU to expect of it, and which of its pixels are unsure.
 
-The expected IoU is a logistic function of six numbers that are at hand once a mask is made. Its coefficients, in
+The expected IoU is a logistic function of nine numbers that are at hand once a mask is made. Its coefficients, in
 ``data/confidence.json``, are fitted to photographs with known masks by ``benchmarks/confidence.py``.
 """
 
@@ -21,13 +21,16 @@ from gradcut.images import Photograph
 from gradcut.seeds import Seeds
 
 #: What `features` measures, in order.
-FEATURES = ("score", "area", "energy", "contrast", "edge", "solidity")
+FEATURES = ("score", "area", "energy", "contrast", "edge", "solidity", "strength", "lead", "company")
 
 
 def features(
-    photograph: Photograph, saliency: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"], score: float
-) -> Float[np.ndarray, 6]:
-    """What tells a good mask from a bad one without the truth, measured at the saliency's size.
+    photograph: Photograph,
+    saliency: Float[np.ndarray, "n h w"],
+    masks: Bool[np.ndarray, "n H W"],
+    scores: Sequence[float],
+) -> Float[np.ndarray, "n 9"]:
+    """What tells a good mask from a bad one without the truth, for all the classes of one photograph.
 
     ============ ================================================================================
     ``score``    log-odds of the class's probability, within -6 and 6
@@ -36,8 +39,31 @@ def features(
     ``contrast`` mean saliency inside, over the sum of the means inside and outside
     ``edge``     colour change across the mask's boundary, over the change across all boundaries
     ``solidity`` logarithm of the mask's area over its squared perimeter: low for ragged masks
+    ``strength`` logarithm of the saliency's maximum
+    ``lead``     the same, less that of the photograph's strongest class
+    ``company``  logarithm of the number of classes
     ============ ================================================================================
+
+    All are measured at the saliency's size.
     """
+    if not len(saliency):
+        return np.zeros((0, len(FEATURES)))
+    colour = images.resize(photograph, saliency.shape[1:]).astype(np.float32)
+    right, down = (np.abs(np.diff(colour, axis=axis)).sum(2) for axis in (1, 0))
+    rows = [_one(right, down, *each) for each in zip(saliency, masks, scores, strict=True)]
+    strength = np.log(saliency.max(axis=(1, 2)).astype(np.float64) + 1e-6)
+    company = np.full(len(rows), math.log(len(rows)))
+    return np.column_stack([np.array(rows), strength, strength - strength.max(), company])
+
+
+def _one(
+    right: Float[np.ndarray, "h w_1"],
+    down: Float[np.ndarray, "h_1 w"],
+    saliency: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "H W"],
+    score: float,
+) -> tuple[float, ...]:
+    """The first six; ``right`` and ``down`` are the colour's change to the next pixel."""
     small = images.resize_mask(mask, saliency.shape)
     area = float(small.mean())
     odds = min(max(score, 1e-9), 1 - 1e-9)
@@ -45,33 +71,30 @@ def features(
     inside = float(saliency[small].sum())
     mean_inside = inside / max(small.sum(), 1)
     mean_outside = (total - inside) / max((~small).sum(), 1)
-    colour = images.resize(photograph, saliency.shape).astype(np.float32)
-    right, down = (np.abs(np.diff(colour, axis=axis)).sum(2) for axis in (1, 0))
     on_right, on_down = small[:, 1:] != small[:, :-1], small[1:] != small[:-1]
     perimeter = int(on_right.sum() + on_down.sum())
     across = (float(right[on_right].sum()) + float(down[on_down].sum())) / max(perimeter, 1)
     everywhere = (float(right.sum()) + float(down.sum())) / max(right.size + down.size, 1)
-    return np.array(
-        [
-            min(max(math.log(odds / (1 - odds)), -6.0), 6.0),
-            math.log(area + 1e-4),
-            inside / total if total else 0.0,
-            mean_inside / (mean_inside + mean_outside) if total else 0.5,
-            across / (across + everywhere) if across + everywhere else 0.5,
-            math.log((small.sum() + 1) / (perimeter + 4) ** 2),
-        ]
+    return (
+        min(max(math.log(odds / (1 - odds)), -6.0), 6.0),
+        math.log(area + 1e-4),
+        inside / total if total else 0.0,
+        mean_inside / (mean_inside + mean_outside) if total else 0.5,
+        across / (across + everywhere) if across + everywhere else 0.5,
+        math.log((small.sum() + 1) / (perimeter + 4) ** 2),
     )
 
 
-def expected_iou(values: Float[np.ndarray, 6], recipe: str) -> float:
-    """The IoU with the true mask to expect, in [0, 1].
+def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str) -> list[float]:
+    """The IoU with the true mask to expect of each class, in [0, 1], from its features.
 
     It is calibrated for the recipes in ``confidence.json``; another recipe gets the coefficients of ``default``, and
     then the numbers rank its masks without being probabilities.
     """
     known = coefficients()
     fitted = known.get(recipe, known["default"])
-    return 1 / (1 + math.exp(-float(np.dot(values, fitted["weights"])) - fitted["bias"]))
+    odds: list[float] = (values @ np.array(fitted["weights"]) + fitted["bias"]).tolist()
+    return [1 / (1 + math.exp(-min(max(each, -50.0), 50.0))) for each in odds]
 
 
 @cache
@@ -120,4 +143,5 @@ def _resized(
     rank = np.lexsort((-sure.ravel(), ~side.ravel(), ~allowed.ravel()))
     chosen = np.zeros(side.size, dtype=bool)
     chosen[rank[:number]] = True
-    return chosen.reshape(side.shape) & allowed
+    kept: np.ndarray = chosen.reshape(side.shape) & allowed
+    return kept

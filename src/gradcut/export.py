@@ -105,7 +105,7 @@ def record(result: Segmentation) -> dict[str, Any]:
         "objects": [
             {
                 "label": found.label,
-                "index": found.index,
+                "index": result.number(found),
                 "score": round(found.score, 6),
                 "confidence": round(found.confidence, 6),
                 "area": found.area,

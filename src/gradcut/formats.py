@@ -13,13 +13,14 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
-from gradcut import images, outlines, pictures, runs
+from gradcut import export, images, outlines, pictures, runs
 from gradcut.errors import GradcutError
 from gradcut.segmenter import Segmentation
 
@@ -79,6 +80,11 @@ class Options:
     minimum: float = 0
 
 
+def _inside(values: Callable[[str], Any], path: str) -> Bool[np.ndarray, "H W"]:
+    mask: np.ndarray = values(path) > 0
+    return mask
+
+
 @dataclass(frozen=True)
 class _Run:
     """A finished run's photographs; they may be gone through more than once."""
@@ -97,7 +103,7 @@ class _Run:
             return np.zeros(size, np.uint8) if path is None else images.read_values(f"{self.folder}/{path}")
 
         marked = tuple(
-            Marked(o["label"], o["index"], o["score"], o["confidence"], lambda path=o["mask"]: values(path) > 0)  # type: ignore[misc]
+            Marked(o["label"], o["index"], o["score"], o["confidence"], partial(_inside, values, o["mask"]))
             for o in line["objects"]
         )
         return Annotated(line["name"], line["photograph"], size, marked, lambda: values(line["files"].get("classmap")))
@@ -117,19 +123,25 @@ def pile(results: Sequence[Segmentation]) -> Pile:
     """Results in memory, all of one classifier. Photographs without a path are called ``photograph-1`` and so on.
 
     Raises:
-        GradcutError: no results.
+        GradcutError: no results, or results of other classes than the first one's.
     """
     if not results:
         raise GradcutError("results: expected at least one, got none")
-    named = runs.export.filenames(
+    classes = max((result.classes for result in results), key=len)
+    if any(result.classes != classes[: len(result.classes)] for result in results):
+        raise GradcutError("results: expected one classifier and the same groups of classes in all of them")
+    named = export.filenames(
         [Path(r.source).stem if r.source else f"photograph-{n}" for n, r in enumerate(results, start=1)]
     )
     return Pile(
-        results[0].classifier.labels,
+        classes,
         [
             Annotated(
-                name, result.source or f"{name}.jpg", result.mask.shape,  # type: ignore[arg-type]
-                tuple(Marked(o.label, o.index, o.score, o.confidence, lambda o=o: o.mask) for o in result.objects),  # type: ignore[misc]
+                name, result.source or f"{name}.jpg", result.mask.shape,
+                tuple(
+                    Marked(o.label, result.number(o), o.score, o.confidence, partial(getattr, o, "mask"))
+                    for o in result.objects
+                ),
                 result.classmap,
             )
             for name, result in zip(named, results, strict=True)
@@ -322,7 +334,8 @@ def _box(mask: Bool[np.ndarray, "H W"]) -> list[float]:
 def _coco_document(given: Pile, options: Options, file_name: Callable[[Annotated], str]) -> dict[str, Any]:
     categories = _category_ids(given.classes)
     ids = _image_ids(each.name for each in given.photographs)
-    listed, annotations = [], []
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for each in given.photographs:
         height, width = each.size
         listed.append({"id": ids[each.name], "file_name": file_name(each), "height": height, "width": width})
@@ -416,7 +429,8 @@ def _class_pixels(each: Annotated, numbers: Mapping[int, int]) -> UInt8[np.ndarr
     for index, number in numbers.items():
         table[index + 1] = number
     table[-1] = 255
-    return table[values]
+    pixels: np.ndarray = table[values]
+    return pixels
 
 
 def _object_pixels(each: Annotated) -> UInt8[np.ndarray, "H W"]:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -180,7 +180,7 @@ def coverage(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.n
     return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
 
 
-def is_url(path: object) -> bool:
+def is_url(path: object) -> TypeGuard[str]:
     """Whether this is an address such as ``s3://bucket/cat.jpg`` and no path on this machine."""
     return isinstance(path, str) and "://" in path and not path.startswith("file://")
 
@@ -229,7 +229,7 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     found: dict[str, Path | str] = {}
     seen: set[str] = set()
     failures: list[str] = []
-    for given in map(os.fspath, paths):
+    for given in (os.fspath(path) for path in paths):
         members, kind = _remote_members(given) if is_url(given) else _members(given.removeprefix("file://"))
         if not members:
             failures.append(f"{given}: no photographs in this {kind}")

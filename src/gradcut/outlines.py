@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,7 +27,7 @@ def outlines(mask: Bool[np.ndarray, "H W"], tolerance: float = 0, centres: bool 
             to whole pixels moves a point); otherwise along the edges of the pixels.
     """
     parts: dict[int, tuple[list[Polygon], list[Polygon]]] = {}
-    numbers = ndimage.label(mask)[0]
+    numbers: Any = ndimage.label(mask)[0]
     for corners, directions in _loops(mask):
         x, y = corners[0] + _PIXEL[directions[0]]
         if centres:
@@ -45,17 +46,17 @@ def outlines(mask: Bool[np.ndarray, "H W"], tolerance: float = 0, centres: bool 
 
 
 def _loops(mask: Bool[np.ndarray, "H W"]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The mask's edges as closed loops: for each the pixel corners in order, and the direction from each to the next."""
+    """The mask's edges as closed loops: the pixel corners in order, and the direction from each to the next."""
     padded = np.pad(mask, 1)
     inner = padded[1:-1, 1:-1]
     width = mask.shape[1] + 1
     keys = []
     # The first corner of an edge on each side of a pixel: top, right, bottom, left.
-    for direction, (beside, (dx, dy)) in enumerate(
+    for side, (beside, (dx, dy)) in enumerate(
         zip((padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]), -_PIXEL, strict=True)
     ):
         y, x = np.nonzero(inner & ~beside)
-        keys.append(((y + dy) * width + x + dx) * 4 + direction)
+        keys.append(((y + dy) * width + x + dx) * 4 + side)
     edges = np.sort(np.concatenate(keys))
     if not len(edges):
         return []
@@ -73,11 +74,11 @@ def _loops(mask: Bool[np.ndarray, "H W"]) -> list[tuple[np.ndarray, np.ndarray]]
     for first in range(len(following)):
         if free[first]:
             loop = []
-            at_edge = first
-            while free[at_edge]:
-                free[at_edge] = 0
-                loop.append(at_edge)
-                at_edge = following[at_edge]
+            edge = first
+            while free[edge]:
+                free[edge] = 0
+                loop.append(edge)
+                edge = following[edge]
             chosen = np.array(loop)
             loops.append((np.stack([corner[chosen] % width, corner[chosen] // width], axis=1), direction[chosen]))
     return loops

@@ -23,9 +23,9 @@ from gradcut import confidence, images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph, Photographs
-from gradcut.masks import Expansion, GraphCut, MaskMaker
+from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.pictures import Picture
-from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
+from gradcut.saliency import CAM, Affinity, DeconvNet, Gradient, GuidedBackprop, MultiScale, Rivals, Saliency, Target
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 
@@ -56,10 +56,17 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "class activation map, seeds by fraction of its maximum, graph cut",
+            "class activation maps at two sizes, rivalry of the classes, affinity of the features, cut with colours",
+            Affinity(Rivals(MultiScale(CAM(), (1.0, 1.67)))),
+            Fractions(0.95, 0.02),
+            ColourCut(),
+        ),
+        Recipe(
+            "fast",
+            "class activation map, seeds by fraction of its maximum, cut with colours",
             CAM(),
-            Fractions(),
-            GraphCut(),
+            Fractions(0.95, 0.02),
+            ColourCut(),
         ),
         Recipe(
             "simonyan",
@@ -180,10 +187,21 @@ class Segmentation:
         """The mean of the objects' confidences; None where nothing was found."""
         return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's labels, and after them the groups of classes that were asked for, in order."""
+        groups = (found.label for found in self.objects if not isinstance(found.index, int))
+        return (*self.classifier.labels, *groups)
+
+    def number(self, found: Object) -> int:
+        """Where an object's class stands in `classes`."""
+        return found.index if isinstance(found.index, int) else self.classes.index(found.label)
+
     def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
         """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
 
-        uint8 and 255 for void where the classifier has at most 254 classes, otherwise uint16 and 65535.
+        Classes are numbered as in `classes`. uint8 and 255 for void where there are at most 254 of them, otherwise
+        uint16 and 65535.
 
         Args:
             void: ``(low, high)``; a pixel that more than ``low`` and less than ``high`` of the masks from changed
@@ -192,12 +210,12 @@ class Segmentation:
         Raises:
             GradcutError: not ``0 <= low < high <= 1``, or more than 65,534 classes.
         """
-        classes = len(self.classifier.labels)
+        classes = len(self.classes)
         if classes > 65534:
             raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
         kind = np.uint8 if classes <= 254 else np.uint16
-        numbers = np.array([0, *(found.index + 1 for found in self.objects)], dtype=kind)
-        values = numbers[self.labelmap()]
+        numbers = np.array([0, *(self.number(found) + 1 for found in self.objects)], dtype=kind)
+        values: np.ndarray = numbers[self.labelmap()]
         if void is not None:
             low, high = checked_void(void)
             share = self.support().max(axis=0, initial=0)
@@ -369,15 +387,18 @@ class Segmenter:
         masks = recipe.masks(evidence.photograph, evidence.saliency, seeds)
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
+        sure = confidence.expected_iou(
+            confidence.features(
+                evidence.photograph, evidence.saliency, masks, [detection.score for detection in evidence.found]
+            ),
+            recipe.name,
+        )
         objects = tuple(
-            Object(
-                detection.label, detection.index, detection.score, saliency, seed, mask,
-                confidence.expected_iou(
-                    confidence.features(evidence.photograph, saliency, mask, detection.score), recipe.name
-                ),
+            Object(detection.label, detection.index, detection.score, saliency, seed, mask, iou)
+            for detection, saliency, seed, mask, iou in zip(
+                evidence.found, evidence.saliency, seeds, masks, sure, strict=True
             )
-            for detection, saliency, seed, mask in zip(evidence.found, evidence.saliency, seeds, masks, strict=True)
-        )  # fmt: skip
+        )
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )

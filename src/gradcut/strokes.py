@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import ndimage
 
-from gradcut import images
+from gradcut import confidence, images
 from gradcut.errors import GradcutError
 from gradcut.seeds import Seeds
 from gradcut.segmenter import Segmentation
@@ -23,10 +24,10 @@ def refine(
     """Cut again with strokes that a person painted, as hard seeds: no network, a fraction of a second.
 
     What was painted foreground is inside the mask afterwards, what was painted background outside, to the
-    pixel, whatever the recipe; around it the mask maker decides, with the strokes among its seeds. A stroke
-    wins over the automatic seeds and over earlier strokes, which stay in force: correcting in two steps is
-    correcting at once. One pixel has one class, so what is painted foreground of one object is background of
-    the others.
+    pixel, whatever the recipe; around it the mask maker decides, with the strokes among its seeds. A region of
+    automatic seeds that a stroke contradicts is withdrawn. Earlier strokes stay in force where no later one
+    covers them: correcting in two steps is correcting at once. One pixel has one class, so what is painted
+    foreground of one object is background of the others.
 
     Args:
         foreground, background: a mask of the photograph's size for each label that was painted; for a
@@ -39,21 +40,33 @@ def refine(
     found = segmentation.objects
     if not found:
         return segmentation
-    started = time.perf_counter()
+    anyone = np.logical_or.reduce([own.foreground for own in strokes])
+    taken = [anyone & ~own.foreground for own in strokes]
+    clock = [time.perf_counter()]
     seeds = [
-        _merge(segmentation.recipe.seeds(o.saliency), stroke, o.saliency)
-        for o, stroke in zip(found, strokes, strict=True)
+        _merge(segmentation.recipe.seeds(o.saliency), own, others, o.saliency)
+        for o, own, others in zip(found, strokes, taken, strict=True)
     ]
-    clock = [started, time.perf_counter()]
+    clock.append(time.perf_counter())
     masks = segmentation.recipe.masks(segmentation.image, np.stack([o.saliency for o in found]), seeds)
     # A mask maker works at the saliency's size, where a stroke's boundary falls inside a pixel.
-    exact = [(mask | stroke.foreground) & ~stroke.background for mask, stroke in zip(masks, strokes, strict=True)]
+    exact = [
+        (mask | own.foreground) & ~own.background & ~others
+        for mask, own, others in zip(masks, strokes, taken, strict=True)
+    ]
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
-    objects = tuple(
-        replace(o, seeds=seed, mask=mask, strokes=stroke)
-        for o, seed, mask, stroke in zip(found, seeds, exact, strokes, strict=True)
+    measured = confidence.features(
+        segmentation.image, np.stack([o.saliency for o in found]), np.stack(exact), [o.score for o in found]
     )
+    sure = confidence.expected_iou(measured, segmentation.recipe.name)
+    objects = tuple(
+        replace(
+            o, seeds=seed, mask=mask, strokes=stroke,
+            confidence=iou,
+        )
+        for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, sure, strict=True)
+    )  # fmt: skip
     return replace(segmentation, objects=objects, seconds=seconds)
 
 
@@ -88,8 +101,7 @@ def _strokes(segmentation: Segmentation, foreground: Painted | None, background:
     strokes = []
     for o, a, b in zip(segmentation.objects, inside, outside, strict=True):
         before = o.strokes or Seeds(nowhere, nowhere)
-        b = b | (anyone & ~a)
-        strokes.append(Seeds((before.foreground & ~b) | a, (before.background & ~a) | b))
+        strokes.append(Seeds((before.foreground & ~b & ~anyone) | a, (before.background & ~a) | b))
     return strokes
 
 
@@ -97,17 +109,20 @@ def _described(mask: object) -> str:
     return f"{mask.dtype} of {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
 
 
-def _merge(seeds: Seeds, strokes: Seeds, saliency: Float[np.ndarray, "h w"]) -> Seeds:
-    """Automatic seeds with strokes laid over them, at the saliency's size.
+def _merge(seeds: Seeds, own: Seeds, others: Bool[np.ndarray, "H W"], saliency: Float[np.ndarray, "h w"]) -> Seeds:
+    """Automatic seeds with an object's own strokes and the other objects' foreground laid over them.
 
-    Where the strokes leave a side without seeds, the unpainted pixels of the highest (lowest) saliency count.
+    All at the saliency's size. A region of automatic seeds that a stroke of the other kind touches is wrong
+    somewhere, and a person paints one stroke, not all of it over: the region is withdrawn as a whole. Where that
+    leaves a side without seeds, the unpainted pixels of the highest (lowest) saliency count.
     """
-    inside, outside = (images.coverage(stroke, saliency.shape) for stroke in strokes)
-    foreground = (seeds.foreground & (outside == 0)) | (inside > outside)
-    background = (seeds.background & (inside == 0)) | (outside > inside)
+    inside, against = (images.coverage(stroke, saliency.shape) for stroke in own)
+    outside = images.coverage(own.background | others, saliency.shape)
     unpainted = (inside == 0) & (outside == 0)
     if not unpainted.any():
         return seeds  # the strokes decide every pixel, whatever is cut
+    foreground = (_uncontradicted(seeds.foreground, against > 0) & (outside == 0)) | (inside > outside)
+    background = (_uncontradicted(seeds.background, inside > 0) & (inside == 0)) | (outside > inside)
     if not foreground.any():
         foreground = unpainted & (saliency == saliency[unpainted].max())
         background &= ~foreground
@@ -115,3 +130,9 @@ def _merge(seeds: Seeds, strokes: Seeds, saliency: Float[np.ndarray, "h w"]) -> 
         background = unpainted & (saliency == saliency[unpainted].min())
         foreground &= ~background
     return Seeds(foreground, background)
+
+
+def _uncontradicted(seeds: Bool[np.ndarray, "h w"], against: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The connected regions (4 neighbours) of the seeds that the other kind's strokes do not touch."""
+    regions, _ = ndimage.label(seeds)
+    return seeds & ~np.isin(regions, regions[seeds & against])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import io
+import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple, NoReturn, TypeGuard
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from gradcut import images, pictures
+from gradcut import formats, images, pictures
 from gradcut.classifier import Classifier
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
@@ -185,6 +188,7 @@ def _pictures(result: Segmentation, found: Object) -> dict[str, Any]:
     seeds = found.seeds.background + 2 * found.seeds.foreground.astype(np.uint8)
     return {
         "score": found.score,
+        "confidence": found.confidence,
         "share": float(found.mask.mean()),
         "mask": _data_url(mask, _MASK_COLOURS),
         "seeds": _data_url(seeds, _SEED_COLOURS),
@@ -217,9 +221,26 @@ def _labelmap_file(result: Segmentation, found: Object, name: str) -> bytes:
     return images.encode_png(result.labelmap(), pictures.palette())
 
 
+def _coco_file(result: Segmentation, found: Object, name: str) -> bytes:
+    with TemporaryDirectory(prefix="gradcut-") as folder:
+        return formats.write(formats.pile([result]), folder, "coco").read_bytes()
+
+
+def _label_studio_file(result: Segmentation, found: Object, name: str) -> bytes:
+    """The tasks, and the labelling interface that they belong to, in one archive."""
+    file = io.BytesIO()
+    with TemporaryDirectory(prefix="gradcut-") as folder, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        formats.write(formats.pile([result]), folder, "label-studio")
+        for path in sorted(Path(folder).iterdir()):
+            archive.write(path, path.name)
+    return file.getvalue()
+
+
 #: Each download's name, ending, media type and maker, called with the segmentation, the class looked at and the
 #: photograph's name.
 DOWNLOADS: Mapping[str, tuple[str, str, str, Callable[[Segmentation, Object, str], bytes]]] = {
     "mask": ("Mask (PNG)", ".png", "image/png", _mask_file),
     "labelmap": ("All classes (PNG)", "-labels.png", "image/png", _labelmap_file),
+    "coco": ("COCO (JSON)", "-coco.json", "application/json", _coco_file),
+    "label-studio": ("Label Studio (ZIP)", "-label-studio.zip", "application/zip", _label_studio_file),
 }

@@ -90,13 +90,14 @@ function update() {
 async function once() {
   const { photograph } = state;
   const names = [$("recipe").value, $("compare").value].filter(Boolean);
+  let first = null;
   for (const [number, name] of names.entries()) {
     const seen = await segment(name, number === 0);
     if (photograph !== state.photograph) return;
     if (number === 0) {
+      first = seen;
       state.label = seen.label;
       showClasses(seen);
-      showFigures(seen);
     }
     showRow(number, name, seen);
   }
@@ -106,6 +107,7 @@ async function once() {
     element.classList.remove("stale");
   }
   $("error").hidden = true;
+  showFigures(first);
 }
 
 let since = 0, step = "", ticking = 0;
@@ -213,7 +215,7 @@ function look(label) {
 
 function showFigures(seen) {
   const seconds = Object.values(seen.seconds).reduce((sum, value) => sum + value, 0);
-  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph; ${seconds.toFixed(2)} s`;
+  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph, expected IoU ${seen.confidence.toFixed(2)}; ${seconds.toFixed(2)} s`;
   const best = seen.classes.some(({ found }) => found) ? "" : `Nothing reaches the least score of ${$("threshold").value}; `;
   say(best ? `${best}looking at ${seen.label} all the same.` : `${seen.label}: the mask covers ${(100 * seen.share).toFixed(0)} % of the photograph.`);
 }
