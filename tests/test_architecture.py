@@ -14,7 +14,8 @@ import gradcut
 PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
-    "errors", "images", "classifier", "sources", "activations", "features", "saliency", "seeds", "maxflow", "masks",
+    "errors", "images", "classifier", "sources", "activations", "targets", "features", "gradients", "cams",
+    "attentions", "scales", "saliency", "seeds", "maxflow", "masks",
     "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "cli",
 )  # fmt: skip
 

@@ -1,0 +1,196 @@
+"""Class activation maps: saliency from the maps inside the network, weighted by what the class makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from gradcut.classifier import Classifier
+from gradcut.features import ForwardPass, run, run_with_maps
+from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels, fresh
+from gradcut.targets import Saliency, SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
+
+
+@dataclass(frozen=True)
+class CAM:
+    """Class activation map: a linear head's weights on the features before pooling (Zhou et al. 2016).
+
+    ``ReLU(sum_k w_ck A_k)`` of the last map A. Exact where the logits are a linear function of the mean of that
+    map, which is checked against the logits themselves. Costs one forward pass, no backward pass.
+
+    Args:
+        of: which score, see `Score`; its gradient at the logits weighs the classes' maps.
+    """
+
+    of: Score = "logit"
+
+    def __post_init__(self) -> None:
+        check_score(self.of)
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        with torch.no_grad():
+            seen = ForwardPass(x)
+            logits = run(classifier, x, seen)
+            features, weight = _linear_head(classifier, seen, logits)
+            pairs = resolve(targets, logits)
+            direction = score_gradient(classifier, logits, pairs, self.of)
+            photographs = [photograph for photograph, _ in pairs]
+            maps = torch.einsum("nc,nchw->nhw", direction @ weight, features[photographs]).clamp(min=0)
+            return upsampled(maps, x)
+
+
+def _linear_head(classifier: Classifier, seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
+    features = seen.feature_map
+    if features is not None and seen.head is not None:
+        weight, bias = seen.head
+        if weight.shape == (logits.shape[1], features.shape[1]):
+            expected = F.linear(features.mean((2, 3)), weight, bias)
+            if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+                return features, weight
+    raise SaliencyError(
+        f"CAM needs a classifier whose logits are a linear layer on the mean of its last feature map; "
+        f"{classifier.name}'s are not. GradCAM() works with any that has a feature map, Gradient() with any at all"
+    )
+
+
+@dataclass(frozen=True)
+class GradCAM:
+    """Grad-CAM (Selvaraju et al. 2017): each channel weighed by its gradient's mean.
+
+    ``ReLU(sum_k mean(G_k) A_k)`` of a map A and the gradient G of the class score with respect to it. Equals `CAM` up
+    to one factor where that applies. Needs a map inside the network. Costs one forward pass, and as many
+    backward passes, from the logits to the map only, as the largest number of classes in one photograph.
+
+    Args:
+        of: which score, see `Score`.
+        layers: 1 takes the last map, found without naming it: in a vision transformer with a class token,
+            the last tokens that the logits depend on. A larger number takes the last map of each of the
+            last so many resolutions; a name or several (as in ``model.named_modules()``) the last map that
+            is made in each of those modules.
+        fuse: how the maps of several layers, each divided by its maximum, become one: ``"mean"`` or ``"max"``.
+    """
+
+    of: Score = "logit"
+    layers: int | str | tuple[str, ...] = 1
+    fuse: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        check_score(self.of)
+        names = (self.layers,) if isinstance(self.layers, str) else self.layers
+        usable = names >= 1 if isinstance(names, int) else bool(names) and all(isinstance(n, str) for n in names)
+        if isinstance(self.layers, bool) or not usable:
+            raise SaliencyError(f"layers: expected a number from 1, a name or a tuple of names, got {self.layers!r}")
+        if self.fuse not in ("mean", "max"):
+            raise SaliencyError(f"fuse: expected 'mean' or 'max', got {self.fuse!r}")
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        layers = (self.layers,) if isinstance(self.layers, str) else self.layers
+        with torch.inference_mode(False), torch.enable_grad():
+            logits, places, tensors = run_with_maps(classifier, fresh(x), layers)
+            pairs = resolve(targets, logits)
+            gradients = backpropagate(classifier, logits, pairs, self.of, tensors)
+        photographs = [photograph for photograph, _ in pairs]
+        maps = []
+        with torch.no_grad():
+            for place, tensor, gradient in zip(places, tensors, gradients, strict=True):
+                A, G = place.layout.of(tensor.detach())[photographs], place.layout.of(gradient)
+                maps.append(upsampled(self.weighted(A.to(x.dtype), G.to(x.dtype)).clamp(min=0), x))
+            if len(maps) == 1:
+                return maps[0]
+            relative = torch.stack(
+                [m / m.amax((1, 2), keepdim=True).clamp(min=torch.finfo(m.dtype).tiny) for m in maps]
+            )
+            return relative.mean(0) if self.fuse == "mean" else relative.amax(0)
+
+    def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+        """The weighted sum of the channels; what is negative in it counts as 0."""
+        return torch.einsum("nc,nchw->nhw", G.mean((2, 3)), A)
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus(GradCAM):
+    """Grad-CAM++ (Chattopadhay et al. 2018): the positive gradients alone, weighed so that every instance counts.
+
+    ``alpha = G^2 / (2 G^2 + sum(A) G^3)``, channel weight ``sum(alpha ReLU(G))``, as in the paper for
+    the exponential of the logit, whose common factor is left out. Needs and costs as much as `GradCAM`.
+    """
+
+    def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+        denominator = 2 * G**2 + A.sum((2, 3), keepdim=True) * G**3 + 1e-6
+        alpha = torch.where(G == 0, 0, G**2 / denominator)
+        return torch.einsum("nc,nchw->nhw", (alpha * G.clamp(min=0)).sum((2, 3)), A)
+
+
+@dataclass(frozen=True)
+class LayerCAM(GradCAM):
+    """LayerCAM (Jiang et al. 2021): every place of every channel weighed by its own positive gradient.
+
+    ``ReLU(sum_k ReLU(G_k) A_k)``, which also works on fine, early maps: ``LayerCAM(layers=3)``. Needs and costs as
+    much as `GradCAM`, but with several layers the backward passes go on to the earliest.
+    """
+
+    def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+        return (G.clamp(min=0) * A).sum(1)
+
+
+@dataclass(frozen=True)
+class HiResCAM(GradCAM):
+    """HiResCAM (Draelos & Carin 2020): every place of every channel weighed by its own gradient.
+
+    ``ReLU(sum_k G_k A_k)``, faithful to what the classifier computes where the rest of the network is linear. Needs
+    and costs as much as `GradCAM`.
+    """
+
+    def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+        return (G * A).sum(1)
+
+
+_GUIDED = GuidedBackprop(of="logit")
+
+
+@dataclass(frozen=True)
+class GuidedGradCAM:
+    """Guided Grad-CAM (Selvaraju et al. 2017): a fine map of pixels times a coarse map of the class.
+
+    Needs and costs as much as its two methods together.
+
+    Args:
+        pixels: the fine one.
+        regions: the coarse one.
+    """
+
+    pixels: PixelMethod = _GUIDED
+    regions: Saliency = GradCAM()
+
+    def __post_init__(self) -> None:
+        check_pixels(self.pixels)
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.over_channels(self.attribution(classifier, x, targets))
+
+    def attribution(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> Float[Tensor, "n 3 h w"]:
+        """The product, channel by channel."""
+        chosen = Remembered(targets)
+        regions = self.regions(classifier, x, chosen)
+        return self.pixels.attribution(classifier, x, chosen.pairs) * regions[:, None]
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """As the method for pixels does."""
+        return self.pixels.over_channels(attribution)
+
+
+def upsampled(maps: Float[Tensor, "n gh gw"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n h w"]:
+    """Bilinear, to the photographs' size and their number type."""
+    if not len(maps):
+        return x.new_zeros(0, *x.shape[2:])
+    if maps.shape[1:] == x.shape[2:]:
+        return maps.to(x.dtype)
+    maps = maps.to(x.dtype)[:, None]
+    return F.interpolate(maps, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
