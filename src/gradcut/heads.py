@@ -1,0 +1,208 @@
+"""A classifier's last linear layer: found, taken off to get features, put on again with other classes, kept in a file.
+
+A head file is safetensors with ``weight: Float32 "n d"`` and ``bias: Float32 "n"``, and in its metadata under
+``gradcut`` a card in JSON: labels, backbone, preparation, threshold, and how it was fitted.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gradcut.classifier import Classifier, ClassifierError
+from gradcut.images import replacing
+
+FORMAT = "gradcut head 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear multi-label head for a frozen backbone: ``logits = features @ weight.T + bias``.
+
+    Args:
+        weight: ``Float32 "n d"``, one row a label.
+        bias: ``Float32 "n"``.
+        labels: one name a row.
+        backbone: the name that `gradcut.load_classifier` knows the backbone by.
+        backbone_sha256: of the backbone's weights, `weights_sha256`.
+        layer: the dotted name of the linear layer that this head replaces.
+        size: height and width that photographs had when it was fitted.
+        threshold: the least probability of a detection.
+        figures: how it was fitted and how well, as JSON values, for the record.
+    """
+
+    weight: Float[Tensor, "n d"] = field(repr=False)
+    bias: Float[Tensor, " n"] = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
+    backbone: str
+    backbone_sha256: str
+    layer: str
+    size: tuple[int, int]
+    threshold: float
+    figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def save(self, path: Path) -> None:
+        """Write the file, all or nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        card = {
+            "format": FORMAT,
+            "labels": list(self.labels),
+            "backbone": self.backbone,
+            "backbone_sha256": self.backbone_sha256,
+            "layer": self.layer,
+            "size": list(self.size),
+            "multilabel": True,
+            "threshold": self.threshold,
+            "fit": dict(self.figures),
+        }
+        tensors = {"weight": self.weight.float().contiguous(), "bias": self.bias.float().contiguous()}
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(tensors, {"gradcut": json.dumps(card, ensure_ascii=False)}))
+
+
+def read_head(path: Path) -> Head:
+    """A head from its file. Nothing in it is executed.
+
+    Raises:
+        ClassifierError: not a head file, damaged, or with a card that does not fit its weights.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = set(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names & {"weight", "bias"}}
+    except FileNotFoundError:
+        raise ClassifierError(f"{path}: no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise ClassifierError(f"{path}: cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+    try:
+        card = json.loads(metadata["gradcut"])
+        if card["format"] != FORMAT:
+            raise ClassifierError(f"{path}: expected a head of format {FORMAT!r}, got {card['format']!r}")
+        head = Head(
+            labels=tuple(card["labels"]),
+            backbone=card["backbone"],
+            backbone_sha256=card["backbone_sha256"],
+            layer=card["layer"],
+            size=(int(card["size"][0]), int(card["size"][1])),
+            threshold=float(card["threshold"]),
+            figures=card.get("fit", {}),
+            **tensors,
+        )
+    except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        raise ClassifierError(
+            f"{path}: not a head that 'gradcut fit' wrote: its card or its weights lack {error}"
+        ) from error
+    n = len(head.labels)
+    if head.weight.ndim != 2 or len(head.weight) != n or head.bias.shape != (n,):
+        raise ClassifierError(
+            f"{path}: expected weights for {n} labels, got weight {tuple(head.weight.shape)} and "
+            f"bias {tuple(head.bias.shape)}"
+        )
+    return head
+
+
+def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
+    """The backbone with this head in the place of its own; the backbone itself stays as it is.
+
+    Raises:
+        ClassifierError: the head was fitted on other weights or for another architecture.
+    """
+    found = weights_sha256(backbone.model)
+    if found != head.backbone_sha256:
+        raise ClassifierError(
+            f"classifier: {name} was fitted on a backbone with weights {head.backbone_sha256[:12]}, "
+            f"{backbone.name} has {found[:12]}; fit it again, or bring the backbone that it was fitted on"
+        )
+    n, d = head.weight.shape
+    linear = nn.Linear(d, n, device=backbone.device, dtype=backbone.dtype)
+    with torch.no_grad():
+        linear.weight.copy_(head.weight)
+        linear.bias.copy_(head.bias)
+    return Classifier(
+        _replaced(backbone.model, head.layer, linear),
+        labels=head.labels,
+        size=head.size,
+        mean=backbone.mean,
+        std=backbone.std,
+        multilabel=True,
+        threshold=head.threshold,
+        name=name,
+    )
+
+
+def find_layer(classifier: Classifier) -> str:
+    """The dotted name of the linear layer that makes the logits out of the features.
+
+    Raises:
+        ClassifierError: the logits are not the outputs of one ``nn.Linear``.
+    """
+    linears = [
+        name
+        for name, module in classifier.model.named_modules()
+        if isinstance(module, nn.Linear) and name and module.out_features == len(classifier.labels)
+    ]
+    for layer in linears[-1:]:
+        x = torch.rand(1, 3, *classifier.size, generator=torch.Generator().manual_seed(0))
+        x = x.to(classifier.device, classifier.dtype)
+        linear = linear_of(classifier, layer)
+        with torch.no_grad():
+            features = extractor(classifier, layer)(x)
+            logits = classifier.logits(x)
+            if isinstance(features, Tensor) and features.ndim == 2:
+                expected = linear(features)
+                if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+                    return layer
+    raise ClassifierError(
+        f"backbone: expected a classifier whose logits come from one nn.Linear over a vector of features; "
+        f"those of {classifier.name} do not"
+    )
+
+
+def extractor(classifier: Classifier, layer: str) -> nn.Module:
+    """The model without its linear layer, in evaluation mode: photographs ``b 3 h w`` to features ``b d``."""
+    return _replaced(classifier.model, layer, nn.Identity()).eval()
+
+
+def linear_of(classifier: Classifier, layer: str) -> nn.Linear:
+    """The layer of that name."""
+    module = classifier.model.get_submodule(layer)
+    assert isinstance(module, nn.Linear)
+    return module
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over a model's weights and their names, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _replaced(model: nn.Module, layer: str, replacement: nn.Module) -> nn.Module:
+    """A copy of the model with another module at ``layer``."""
+    model = copy.deepcopy(model)
+    parent, _, leaf = layer.rpartition(".")
+    try:
+        owner = model.get_submodule(parent)
+        owner.get_submodule(leaf)
+    except AttributeError:
+        raise ClassifierError(f"backbone: expected a layer {layer!r}, the model has none") from None
+    setattr(owner, leaf, replacement)
+    return model
