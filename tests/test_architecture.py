@@ -14,9 +14,10 @@ import gradcut
 PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
-    "errors", "images", "labels", "classifier", "heads", "sources", "fit", "activations", "targets", "features",
-    "gradients", "cams", "attentions", "scales", "saliency", "seeds", "maxflow", "masks",
-    "pictures", "segmenter", "export", "datasets", "evaluation", "summary", "batch", "cli",
+    "errors", "images", "labels", "classifier", "weights", "mldecoder", "heads", "sources", "fit", "activations",
+    "targets", "features", "layers", "gradients", "cams", "attentions", "scales", "affinity", "saliency", "seeds",
+    "maxflow", "masks", "pictures", "confidence", "segmenter", "strokes", "outlines", "export", "runs", "formats",
+    "datasets", "evaluation", "summary", "report", "batch", "cluster", "webstate", "webview", "web", "cli",
 )  # fmt: skip
 
 

@@ -58,7 +58,8 @@ def test_segment_writes_what_it_says(gradcut_command, cat_file, tmp_path):
     assert f"{cat_file}: tabby 0." in out
     assert "1 photographs in" in err
     assert files_below(out_folder) == {
-        "labelmaps/cat.png", "masks/cat/tabby.png", "pictures/cat.png", "results/cat.json",
+        "labelmaps/cat.png", "classmaps/cat.png", "masks/cat/tabby.png", "pictures/cat.png", "results/cat.json",
+        "run.json", "manifest.jsonl",
     }  # fmt: skip
     with Image.open(out_folder / "labelmaps/cat.png") as labels, Image.open(cat_file) as photograph:
         assert labels.size == photograph.size
@@ -100,7 +101,7 @@ def test_nothing_reaches_the_threshold(gradcut_command, cat_file, tmp_path):
     assert status == 0
     assert out == ""
     assert "nothing reaches the threshold; the best are Egyptian cat 0." in err
-    assert files_below(tmp_path / "out") == {"results/cat.json"}
+    assert files_below(tmp_path / "out") == {"results/cat.json", "run.json", "manifest.jsonl"}
 
 
 def test_limit(gradcut_command, tmp_path, cat):

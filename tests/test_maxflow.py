@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,6 @@ import gradcut.maxflow
 from gradcut.maxflow import _expand, alpha_expansion, energy_of, min_cut
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "../shared/data/coco-dev/images"
-DIRECTIONS = ("right", "down", "down_right", "down_left")
 
 
 def edge_shapes(h, w, connectivity):
@@ -40,7 +40,7 @@ def random_problem(rng, h, w, connectivity=4, dtype=np.float64, seeds=0.0, zeros
 
 
 def reference_energy(foreground_cost, background_cost, *weights):
-    """PyMaxflow's minimum, summed from its labels; an infinite cost becomes more than all the rest together."""
+    """PyMaxflow's minimum, summed from its labels; an infinite cost is more than all the rest together."""
     costs = [np.asarray(c, np.float64) for c in (foreground_cost, background_cost)]
     weights = [np.asarray(w, np.float64) for w in weights]
     finite = [c[np.isfinite(c)] for c in costs]
@@ -49,7 +49,7 @@ def reference_energy(foreground_cost, background_cost, *weights):
     graph = pymaxflow.Graph[float](h * w, 4 * h * w)
     nodes = graph.add_grid_nodes((h, w))
     graph.add_grid_tedges(nodes, *(np.where(np.isinf(c), infinite, c) for c in costs[::-1]))
-    ends = gradcut.maxflow._pairs(nodes)
+    ends = gradcut.maxflow._ends(nodes)
     for weight, (a, b) in zip(weights, ends, strict=False):
         graph.add_edges(a.ravel(), b.ravel(), weight.ravel(), weight.ravel())
     graph.maxflow()
@@ -104,7 +104,7 @@ def test_equals_pymaxflow_on_random_grids(dtype, seed, **kinds):
 
 def photograph_problems(rgb, rng):
     """Weights and seeds as the recipes have them, on a map that is smooth and rough by turns."""
-    differences = [((a - b) ** 2).sum(axis=2) for a, b in gradcut.maxflow._pairs(rgb)]
+    differences = [((a - b) ** 2).sum(axis=2) for a, b in gradcut.maxflow._ends(rgb)]
     saliency = np.abs(np.diff(rgb.sum(axis=2), prepend=0)) + rng.random(rgb.shape[:2])
     foreground, background = saliency >= np.percentile(saliency, 95), saliency <= np.percentile(saliency, 30)
     inf = np.inf
@@ -256,7 +256,7 @@ def test_errors_name_the_argument(arguments, message):
         min_cut(*arguments)
 
 
-# --- alpha-expansion -----------------------------------------------------------------------------------------------
+# --- alpha-expansion ---
 
 
 def multilabel_problem(rng, k, h, w, connectivity, forbidden=0.0, dtype=np.float64):
@@ -275,9 +275,9 @@ def test_an_expansion_is_the_best_of_all(connectivity, forbidden):
     for _ in range(6):
         costs, weights = multilabel_problem(rng, 4, 2, 4, connectivity, forbidden)
         labels = np.where(np.isinf(costs), 2.0, rng.random(costs.shape)).argmin(axis=0)
-        named = dict(zip(DIRECTIONS, [*weights, None, None], strict=False))
+        padded = [*weights, None, None][:4]
         for alpha in range(4):
-            expanded = _expand(labels, alpha, costs, named)
+            expanded = _expand(labels, alpha, costs, padded)
             best = min(energy_of(np.where(change, alpha, labels), costs, *weights) for change in changes)
             assert close(energy_of(expanded, costs, *weights), best)
 
@@ -347,15 +347,22 @@ def test_expansion_errors_name_the_argument(costs, initial, message):
         alpha_expansion(costs, RIGHT, DOWN, initial=initial)
 
 
-# --- Compilation ---------------------------------------------------------------------------------------------------
+# --- Compilation ---
 
 
-def test_compilation_is_announced_once_and_cached(tmp_path):
+def test_compilation_is_announced_once_and_cached_beside_a_read_only_package(tmp_path):
     program = (
         "import numpy as np; from gradcut.maxflow import min_cut; "
         "min_cut(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 0)), np.zeros((0, 1)))"
     )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    package = tmp_path / "gradcut"
+    shutil.copytree(Path(gradcut.maxflow.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__pycache__").touch()  # numba cannot make its folder there, whoever runs this
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {
+        "PYTHONPATH": str(tmp_path),
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
     messages = [
         subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
@@ -365,3 +372,4 @@ def test_compilation_is_announced_once_and_cached(tmp_path):
     assert messages[0].count("\n") == 1
     assert "compiling the graph cut once" in messages[0]
     assert messages[1] == ""
+    assert list((tmp_path / "cache").rglob("*.nbi"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradcut.seeds import Seeds
     from gradcut.segmenter import RECIPES, Object, Recipe, Segmentation, Segmenter
     from gradcut.sources import load_classifier
+    from gradcut.strokes import refine
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "load_classifier",
+    "refine",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "GradcutError": "errors",
     "Seeds": "seeds",
     "load_classifier": "sources",
+    "refine": "strokes",
 }
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from gradcut.cams import upsampled
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, run, scripted
-from gradcut.gradients import fresh
+from gradcut.features import ForwardPass, fresh, run, scripted
 from gradcut.targets import SaliencyError, Score, Targets, backpropagate, check_score, resolve
 
 
@@ -27,7 +26,7 @@ class AttentionRollout:
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
             seen = ForwardPass(x, attention=True)
-            logits = run(classifier, x, seen)
+            logits = run(classifier, fresh(classifier, x), seen)
             layers = _global(classifier, seen)
             photographs = [photograph for photograph, _ in resolve(targets, logits)]
             mixed = [(layer.mean(1).to(x.dtype) + _one(layer, x)) / 2 for layer in layers]
@@ -57,7 +56,7 @@ class AttentionGradient:
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.inference_mode(False), torch.enable_grad():
             seen = ForwardPass(x, attention=True)
-            logits = run(classifier, fresh(x), seen)
+            logits = run(classifier, fresh(classifier, x), seen)
             layers = _global(classifier, seen)
             pairs = resolve(targets, logits)
             gradients = backpropagate(classifier, logits, pairs, self.of, layers)
@@ -78,12 +77,14 @@ def _global(classifier: Classifier, seen: ForwardPass) -> list[Tensor]:
     whole = len(sizes) == 1 and all(rows == columns and seen.token_grid(rows) is not None for rows, columns in sizes)
     if whole and all(layer.shape[0] == layers[0].shape[0] for layer in layers):
         return layers
-    hidden = (
-        "it is a TorchScript module" if scripted(classifier.model) else f"between tokens {sorted(sizes) or 'nowhere'}"
+    where = (
+        f"among {', '.join(f'{rows} by {columns}' for rows, columns in sorted(sizes))} tokens" if sizes else "nowhere"
     )
+    if scripted(classifier.model):
+        where = "out of sight, being a TorchScript module"
     raise SaliencyError(
         f"attention needs a classifier in whose every layer all the tokens attend to all; {classifier.name} has "
-        f"attention {hidden}. GradCAM() works with any that has a feature map, Gradient() with any at all"
+        f"attention {where}. GradCAM() works with any that has a feature map, Gradient() with any at all"
     )
 
 

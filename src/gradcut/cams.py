@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, run, run_with_maps
-from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels, fresh
+from gradcut.features import ForwardPass, fresh, run
+from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels
+from gradcut.layers import run_with_maps
 from gradcut.targets import Saliency, SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
 
 
@@ -35,7 +36,7 @@ class CAM:
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
             seen = ForwardPass(x)
-            logits = run(classifier, x, seen)
+            logits = run(classifier, fresh(classifier, x), seen)
             features, weight = _linear_head(classifier, seen, logits)
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
@@ -91,7 +92,7 @@ class GradCAM:
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         layers = (self.layers,) if isinstance(self.layers, str) else self.layers
         with torch.inference_mode(False), torch.enable_grad():
-            logits, places, tensors = run_with_maps(classifier, fresh(x), layers)
+            logits, places, tensors = run_with_maps(classifier, fresh(classifier, x), layers)
             pairs = resolve(targets, logits)
             gradients = backpropagate(classifier, logits, pairs, self.of, tensors)
         photographs = [photograph for photograph, _ in pairs]

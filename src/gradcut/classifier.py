@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gradcut import images
+from gradcut import labels as vocabularies
 from gradcut.errors import GradcutError
 from gradcut.images import Photographs
 
@@ -26,10 +27,13 @@ class ClassifierError(GradcutError):
 
 @dataclass(frozen=True)
 class Detection:
-    """A class that the classifier sees: its label, its index, and its probability in [0, 1]."""
+    """A class that the classifier sees: its label, its index, and its probability in [0, 1].
+
+    A group of classes, as `Classifier.find` finds it, has its members' indices, and the probability of any of them.
+    """
 
     label: str
-    index: int
+    index: int | tuple[int, ...]
     score: float
 
 
@@ -182,21 +186,40 @@ class Classifier:
             return self.decide(self.logits(self.prepare(photographs)), threshold, top_k)
 
     def index(self, label: str) -> int:
-        """The output of a label.
+        """The output of that name; where two names differ in case only, the case counts.
 
         Raises:
             ClassifierError: unknown; the message lists the nearest labels.
         """
-        try:
+        if label in self.labels:
+            return self.labels.index(label)
+        if label.casefold() in self._indices:
             return self._indices[label.casefold()]
-        except KeyError:
-            pass
         known = list(self.labels)
         within = [name for name in known if label.casefold() in name.casefold()]
         near = difflib.get_close_matches(label, known, n=5, cutoff=0.5)
         nearest = list(dict.fromkeys(within + near))[:5]
         hint = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "no label is near it"
         raise ClassifierError(f"label: {self.name} has no label {label!r}; {hint}")
+
+    def find(self, label: str) -> int | tuple[int, ...]:
+        """The output that means a label, or the group of them: ``dog`` is 118 of ImageNet's classes.
+
+        The output of that name, else its namesake in COCO or Pascal VOC, else the classes of its kind, as
+        `gradcut.labels.group` has them.
+
+        Raises:
+            ClassifierError: as for `index`.
+        """
+        found = vocabularies.group(label, self.labels)
+        if not found:
+            return self.index(label)
+        return found if len(found) > 1 else found[0]
+
+    def score(self, probabilities: Float[Tensor, " n"], index: int | tuple[int, ...]) -> float:
+        """The probability of a class, or of any of a group: their sum under a softmax, else 1 - prod (1 - p)."""
+        chosen = probabilities[[index] if isinstance(index, int) else list(index)].double()
+        return float(1 - (1 - chosen).prod()) if self.multilabel else min(1.0, float(chosen.sum()))
 
     @cached_property
     def _indices(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ from rich.table import Table
 from gradcut.errors import GradcutError
 
 if TYPE_CHECKING:
-    from gradcut.batch import Outcome
     from gradcut.classifier import Classifier
 
 app = typer.Typer(
@@ -83,8 +83,21 @@ def demo(
 
 @app.command()
 def segment(
-    paths: Paths,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="Folder or address (s3://, gs://) for the results.", show_default=False),
+    ],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Photographs, folders of them, patterns ('*.jpg'), addresses; - reads a list from standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    listed: Annotated[
+        list[Path] | None,
+        typer.Option("--list", help="Text file with a path a line; may be repeated.", show_default=False),
+    ] = None,
     classifier: ClassifierName = "coco80",
     recipe: RecipeName = "default",
     label: Annotated[
@@ -95,39 +108,176 @@ def segment(
     threshold: Threshold = None,
     size: Size = None,
     device: Device = None,
+    void: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH", show_default=False,
+            help="Class maps are void where more than LOW and less than HIGH of the masks from changed seeds agree.",
+        ),
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Write a picture of each photograph for a person.")] = True,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", show_default=False,
+            help="Export the finished run to OUTPUT/exports/FORMAT; may be repeated; see 'gradcut export'.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that cut; ray: actors. [default: the cores; ray: 2]", show_default=False),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photographs the network sees at once. [default: 1; not cpu: 16]", show_default=False),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local: threads here; ray: actors on a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="ray: of the cluster. [default: one on this machine]", show_default=False)
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="ray: GPUs an actor, a share of one allowed.")] = 0,
     limit: Limit = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photographs again.")] = False,
     as_json: AsJson = False,
-) -> None:
-    """Write masks of what the classifier sees in photographs. Finished photographs are skipped."""
+) -> None:  # fmt: skip
+    """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
+    from contextlib import closing
     from dataclasses import replace
 
+    from gradcut import formats as exports
     from gradcut import images
-    from gradcut.batch import segment_all
+    from gradcut.batch import Job, Task, segment_all
+    from gradcut.runs import Place
     from gradcut.segmenter import Segmenter, as_recipe
 
+    for name in formats or ():
+        exports.check(name)
     asked = _load(classifier, device)
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
-    segmenter = Segmenter(asked, steps, threshold, top_k)
     for name in label or ():
-        asked.index(name)
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-    photographs, failed = images.find(paths)
-    for reason in failed:
+        asked.find(name)
+    job = Job(
+        Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
+        pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
+    )  # fmt: skip
+    runner, workers = _engine(engine, address, gpus, workers)
+    photographs, failures = images.find(_given(paths or [], listed or []))
+    tasks = [Task(str(path), name) for path, name in photographs[:limit]]
+    for reason in failures:
         err.print(f"gradcut: {reason}", markup=False)
-    outcomes = []
-    for outcome in _progress(
-        segment_all(segmenter, photographs[:limit], output, label, overwrite), len(photographs[:limit])
-    ):
-        outcomes.append(outcome)
-        _tell(outcome, as_json)
-    errors = failed + [outcome.error for outcome in outcomes if outcome.error]
+    tally = _Tally(len(tasks))
+    try:
+        with closing(segment_all(job, tasks, workers, overwrite, runner)) as lines:
+            for line, skipped in tally.watch(lines):
+                if line["state"] == "failed":
+                    failures.append(line["error"])
+                _tell(line, skipped, as_json)
+    except KeyboardInterrupt:
+        err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest", markup=False)
+        raise typer.Exit(130) from None
+    for name in formats or ():
+        exports.write(output, f"{output}/exports/{name}", name)
     if as_json:
-        print(json.dumps({"results": [o.record for o in outcomes if o.record], "errors": errors}, indent=1))
+        _print_records(job.place, tasks, failures)
     else:
-        _summarise(outcomes, errors, output)
-    raise typer.Exit(1 if errors else 0)
+        err.print(f"gradcut: {tally.summary(output)}", markup=False)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _given(paths: list[str], listed: list[Path]) -> list[str]:
+    """The photographs of the command line: arguments, lists, and standard input."""
+    given: list[str] = []
+    for path in paths:
+        given += [line.rstrip("\r\n") for line in sys.stdin] if path == "-" else [path]
+    for each in listed:
+        try:
+            given += each.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError as error:
+            raise GradcutError(f"list: {each} cannot be read: {error.strerror or error}") from error
+    given = [path for path in given if path.strip()]
+    if not given:
+        raise GradcutError("paths: expected photographs, folders or patterns, got none")
+    return given
+
+
+def _engine(name: str, address: str | None, gpus: float, workers: int | None) -> tuple[Any, int]:
+    """Who does the job, and with how many workers."""
+    import os
+
+    if name == "ray":
+        from gradcut.cluster import OnRay
+
+        return OnRay(address, gpus), workers or 2
+    if name != "local":
+        raise GradcutError(f"engine: expected local or ray, got {name!r}")
+    if address is not None or gpus:
+        raise GradcutError("address, gpus: they are for --engine ray")
+    return None, workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [1])
+
+
+def _print_records(place: Any, tasks: Sequence[Any], errors: Sequence[str]) -> None:
+    """One JSON document, a record at a time: a long run's records do not fit into memory."""
+    print('{"results": [', end="")
+    separator = ""
+    for task in tasks:
+        record = place.read(f"results/{task.name}.json")
+        if record is not None:
+            print(separator + record.decode().rstrip(), end="")
+            separator = ",\n"
+    print(f'], "errors": {json.dumps(list(errors))}}}')
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format", "-f", show_default=False,
+            help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="[default: RUN/exports/FORMAT]", show_default=False)
+    ] = None,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="coco, label-studio: outlines instead of run lengths.")
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, help="Outlines may leave the mask's edge by so many pixels; 0 keeps the mask exactly."),
+    ] = 0,
+    minimum: Annotated[
+        float, typer.Option("--min-confidence", min=0, max=1, help="Leave objects below this confidence out.")
+    ] = 0,
+) -> None:  # fmt: skip
+    """Write a finished run in the formats of annotation and training tools."""
+    from gradcut import formats as exports
+
+    for name in formats:
+        exports.check(name)
+    for name in formats:
+        folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
+        print(exports.write(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
+
+
+@app.command()
+def review(
+    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a run's photographs, the least certain first."""
+    from gradcut.runs import review as ranked
+
+    lines = list(ranked(run))[:limit]
+    if as_json:
+        print(json.dumps(lines, indent=1, ensure_ascii=False))
+        return
+    for line in lines:
+        found = ", ".join(f"{o['label']} {o['confidence']:.2f}" for o in line["objects"]) or "nothing found"
+        sure = "    " if line["confidence"] is None else f"{line['confidence']:.2f}"
+        print(f"{sure}  {line['photograph']}: {found}")
 
 
 @app.command()
@@ -182,6 +332,28 @@ def recipes(as_json: AsJson = False) -> None:
     table = Table("recipe", "what it does", "saliency", "seeds", "masks")
     for name, recipe in RECIPES.items():
         table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
+    out.print(table)
+
+
+@app.command()
+def classifiers(
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what --classifier takes; with a pattern, timm's models too."""
+    from gradcut.sources import list_classifiers
+
+    found = list_classifiers(pattern)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    if not found:
+        raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
+    table = Table("classifier", "what it is")
+    for name, what in found.items():
+        table.add_row(name, what)
     out.print(table)
 
 
@@ -401,13 +573,13 @@ def evaluate(
     }  # fmt: skip
     rows: list[dict[str, Any]] = []
     if output is not None:
-        with writing(output):
+        with _writing(output):
             rows = evaluation.resume(output, settings, overwrite)
     here = set(samples.names)
     wanted = {*segmenters, *evaluation.BASELINES}
     rows = [row for row in rows if row["photograph"] in here and row["recipe"] in wanted]
     more = evaluation.evaluate(
-        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,  # type: ignore[arg-type]
+        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,
         skip={(row["photograph"], row["recipe"]) for row in rows},
     )  # fmt: skip
     total = len(samples) * len(wanted)
@@ -417,7 +589,7 @@ def evaluate(
         for row in more:
             rows.append(row)
             if output is not None:
-                with writing(output), output.open("a", encoding="utf-8") as file:
+                with _writing(output), output.open("a", encoding="utf-8") as file:
                     file.write(evaluation.line(row))
             bar.advance(task)
     errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
@@ -429,6 +601,94 @@ def evaluate(
     else:
         _print_figures(samples.title, asked, figures)
     raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def report(
+    scores: Annotated[Path, typer.Argument(help="As 'gradcut evaluate -o' wrote them.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", help="Chooses the gallery. [default: the best class IoU]", show_default=False),
+    ] = None,
+    gallery: Annotated[
+        int, typer.Option(min=0, help="How many of the best, the median and the worst; 0 needs no photographs.")
+    ] = 8,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 1000,
+    device: Device = None,
+) -> None:
+    """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
+    from gradcut import evaluation, images, summary
+    from gradcut import report as page
+
+    rows = evaluation.read_rows(scores)
+    settings = evaluation.read_settings(scores)
+    figures = summary.summarise(rows, resamples)
+    entries: list[Any] = []
+    ours = [name for name in settings["recipes"] if name in figures["recipes"]]
+    by = recipe or max(ours, key=lambda name: figures["recipes"][name]["class_iou"]["value"] or 0, default=None)
+    if gallery and by:
+        choices = page.choose(rows, by, gallery)
+        dataset = _dataset(settings["dataset"])
+        segmenters = _segmenters(settings["source"], ours, device)
+        for name, one in segmenters.items():
+            if _fingerprint(one) != settings["recipes"][name]:
+                raise GradcutError(f"{name}: recipe or classifier have changed since {scores}; evaluate again")
+        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+            drawn = page.draw(
+                choices, dataset, segmenters, settings["labels"], settings["size"], settings["only_known"]
+            )
+            entries.extend(bar.track(drawn, total=len(choices)))
+    text = page.page(rows, figures, settings, entries, by)
+    with _writing(output), images.replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(output)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Turns a file that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise GradcutError(f"output: {output} cannot be written: {error.strerror or error}") from error
+
+
+# serve ---------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--classifier", "-c", help="For the page's menu; may be repeated. [default: embedded]", show_default=False
+        ),
+    ] = None,
+    recipe: RecipeName = "default",
+    device: Device = None,
+    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of one upload.")] = 20,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of one photograph.")] = 50,
+) -> None:
+    """Serve the web page: see masks, correct them with strokes, download them. Needs gradcut[web]."""
+    try:
+        from gradcut import web, webstate
+    except ModuleNotFoundError as error:
+        raise GradcutError(f"serve: {error.name} is missing; pip install 'gradcut[web]'") from None
+    from gradcut.segmenter import as_recipe
+
+    asked = {name: _load(name, device) for name in classifier or ["embedded"]}
+    here = host in ("127.0.0.1", "localhost", "::1")
+    limits = webstate.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
+    page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if here else None)
+    server = web.Server(page, host, port)
+    if not here:
+        err.print("gradcut: everyone who reaches this address can use the page; it asks for no password")
+    print(server.url, flush=True)
+    server.run()
 
 
 def _dataset(where: dict[str, str]) -> Any:
@@ -495,46 +755,51 @@ def _version() -> str:
 
 
 def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
-    """The summary as tables: means, breakdowns, and which recipe is better than which."""
+    """The summary as tables that fit a terminal of 80 columns; what is left out of them is in --json."""
     recipes = figures["recipes"]
     share = figures["bootstrap"]["confidence"]
     out.print(f"{title}, {labels} labels; {share:.0%} intervals over photographs", highlight=False)
-    columns = {
-        "class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou", "precision": "precision",
-        "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing", "energy inside": "energy",
-        "mAP": "map",
-    }  # fmt: skip
-    columns = {name: key for name, key in columns.items() if any(one[key]["n"] for one in recipes.values())}
-    table = Table("recipe", "photographs", *columns)
+    first = {"class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou"}
+    table = Table("recipe", "photographs", *first)
     for name, one in recipes.items():
-        table.add_row(name, str(one["photographs"]), *(_figure(one[key]) for key in columns.values()))
+        table.add_row(name, str(one["photographs"]), *(_figure(one[key]) for key in first.values()))
     out.print(table)
+    second = {
+        "precision": "precision", "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing",
+        "energy inside": "energy", "mAP": "map",
+    }  # fmt: skip
+    second = {title: key for title, key in second.items() if any(one[key]["n"] for one in recipes.values())}
+    table = Table("recipe", *second)
     for name, one in recipes.items():
-        if "protocol" in one:
-            parts = ", ".join(f"{key} {_figure(value)}" for key, value in one["protocol"].items())
-            out.print(f"ImageNet-Segmentation protocol, {name}: {parts}", highlight=False, markup=False)
-    for key, heading in (("by_size", "largest object"), ("by_number", "objects")):
+        table.add_row(name, *(_figure({**one[key], "interval": None}) for key in second.values()))
+    out.print(table)
+    if any("protocol" in one for one in recipes.values()):
+        table = Table("ImageNet-Segmentation protocol", "pixels right", "mIoU", "mAP")
+        for name, one in recipes.items():
+            if "protocol" in one:
+                table.add_row(name, *(_figure(one["protocol"][key]) for key in ("pixel_accuracy", "miou", "map")))
+        out.print(table)
+    for key, heading in (("by_size", "largest object"), ("by_number", "number of objects")):
         groups = next(iter(recipes.values()))[key]
         for measure, of in (("class_iou", "class IoU"), ("union_iou", "union IoU")):
-            table = Table(
-                f"{of} by {heading}", *(f"{group} (n = {one[measure]['n']})" for group, one in groups.items())
-            )
+            heads = (f"{group}\nn = {one[measure]['n']}" for group, one in groups.items())
+            table = Table(f"{of} by\n{heading}", *heads)
             for name, one in recipes.items():
                 table.add_row(name, *(_figure(one[key][group][measure]) for group in groups))
             out.print(table)
     if figures["differences"]:
-        table = Table("paired differences", "photographs", "class IoU", "union IoU", "mIoU")
+        table = Table("paired difference", *first)
         for entry in figures["differences"]:
-            shown = (_figure(entry[key], sign="+") for key in ("class_iou", "union_iou", "miou"))
-            table.add_row(" - ".join(entry["recipes"]), str(entry["photographs"]), *shown)
+            shown = (_figure(entry[key], sign="+") for key in first.values())
+            table.add_row(" - ".join(entry["recipes"]), *shown)
         out.print(table)
 
 
 def _figure(figure: dict[str, Any], sign: str = "") -> str:
     if figure["value"] is None:
         return ""
-    low, high = figure["interval"] or (None, None)
-    return f"{figure['value']:{sign}.3f}" + ("" if low is None else f"\n{low:{sign}.3f} to {high:{sign}.3f}")
+    value, interval = f"{figure['value']:{sign}.3f}", figure["interval"]
+    return value if interval is None else f"{value}\n{interval[0]:{sign}.3f}..{interval[1]:{sign}.3f}"
 
 
 def _load(name: str, device: str | None) -> Classifier:
@@ -544,37 +809,56 @@ def _load(name: str, device: str | None) -> Classifier:
     return classifier if device is None else classifier.to(device)
 
 
-def _progress(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
-    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        for outcome in outcomes:
-            bar.advance(task)
-            yield outcome
+class _Tally:
+    """Counts a run's photographs, shows how far it is, and says in one line how it went."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.before, self.failed, self.empty = total, 0, 0, 0, 0
+        self.began = time.perf_counter()
+
+    def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:
+        columns = (
+            TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+            task = bar.add_task("", total=self.total, rate="")
+            for line, skipped in lines:
+                self.failed += line["state"] == "failed"
+                self.empty += line["state"] == "empty"
+                self.done += line["state"] != "failed"
+                self.before += skipped
+                bar.update(task, advance=1, rate=f"{self.rate:.1f}/s")
+                yield line, skipped
+
+    @property
+    def rate(self) -> float:
+        return (self.done + self.failed - self.before) / max(time.perf_counter() - self.began, 1e-9)
+
+    def summary(self, output: str) -> str:
+        parts = [f"{self.done} photographs in {output}"]
+        if self.before:
+            parts.append(f"{self.before} of them done before")
+        if self.empty:
+            parts.append(f"{self.empty} without an object")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.done + self.failed > self.before:
+            parts.append(f"{self.rate:.1f} a second")
+        return ", ".join(parts)
 
 
-def _tell(outcome: Outcome, quiet: bool) -> None:
+def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
     """One line about one photograph: failures and empty results to standard error, the rest to standard output."""
-    if outcome.error or outcome.record is None:
-        err.print(f"gradcut: {outcome.error}", markup=False)
-    elif not outcome.record["objects"]:
-        best = ", ".join(f"{label} {score:.2f}" for label, score in outcome.record["best_scores"].items())
-        err.print(f"{outcome.path}: nothing reaches the threshold; the best are {best}", markup=False)
+    if line["state"] == "failed":
+        err.print(f"gradcut: {line['error']}", markup=False)
+    elif line["state"] == "empty":
+        best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
+        err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}", markup=False)
     elif not quiet:
-        found = ", ".join(f"{o['label']} {o['score']:.2f}" for o in outcome.record["objects"])
-        note = "  (done before)" if outcome.skipped else ""
-        out.print(f"{outcome.path}: {found}{note}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _summarise(outcomes: Sequence[Outcome], errors: Sequence[str], output: Path) -> None:
-    done = sum(outcome.record is not None for outcome in outcomes)
-    skipped = sum(outcome.skipped for outcome in outcomes)
-    parts = [f"{done} photographs in {output}"]
-    if skipped:
-        parts.append(f"{skipped} of them done before")
-    if errors:
-        parts.append(f"{len(errors)} failed")
-    err.print("gradcut: " + ", ".join(parts), markup=False)
+        found = ", ".join(f"{o['label']} {o['score']:.2f}" for o in line["objects"])
+        note = "  (done before)" if skipped else ""
+        out.print(f"{line['photograph']}: {found}{note}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

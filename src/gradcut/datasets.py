@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -46,8 +46,9 @@ class Sample:
 
     name: str
     image: Photograph = field(repr=False)
-    masks: Mapping[str, Bool[np.ndarray, "H W"]] = field(repr=False)
-    ignore: Bool[np.ndarray, "H W"] = field(repr=False)
+    # "_ _" is H, W: a file may hold another size, and then the error has to name the sample.
+    masks: Mapping[str, Bool[np.ndarray, "_ _"]] = field(repr=False)
+    ignore: Bool[np.ndarray, "_ _"] = field(repr=False)
     areas: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     doubtful: frozenset[str] = frozenset()
 
@@ -87,8 +88,8 @@ def _nearest(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.nd
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset(Sequence[Sample]):
-    """Samples that are read when they are asked for.
+class Dataset:
+    """Samples that are read when they are asked for: iterate, index or slice.
 
     Args:
         title: for a person: which dataset, which part of it.
@@ -263,13 +264,13 @@ _COCO_NAMES = {
 }  # fmt: skip
 
 
-def voc(root: str | Path, split: str = "val", names: Literal["voc", "coco"] = "voc") -> Dataset:
+def voc(root: str | Path, split: str = "val", names: str = "voc") -> Dataset:
     """Pascal VOC 2012 segmentation (Everingham et al. 2010): palette PNGs, 255 is void and ignored.
 
     Args:
         root: the folder ``VOC2012``, or the ``VOCdevkit`` above it.
         split: a list in ``ImageSets/Segmentation``: train, val, trainval.
-        names: call the classes as VOC does, or as COCO does: airplane for aeroplane.
+        names: "voc" calls the classes as VOC does, "coco" as COCO does: airplane for aeroplane.
 
     Raises:
         DatasetError: the folder is not in this layout, or has no such split.
@@ -407,13 +408,13 @@ def _hdf5(path: Path) -> Any:
 # Oxford-IIIT Pet -----------------------------------------------------------------------------------------------------
 
 
-def pets(root: str | Path, split: str = "test", names: Literal["species", "breed"] = "species") -> Dataset:
+def pets(root: str | Path, split: str = "test", names: str = "species") -> Dataset:
     """Oxford-IIIT Pet (Parkhi et al. 2012): trimaps, 1 the animal, 2 background, 3 the border, which is ignored.
 
     Args:
         root: the folder with ``images`` and ``annotations``.
         split: a list in ``annotations``: test, trainval.
-        names: label the animal cat or dog, or with its breed as the file names have it, such as ``Egyptian Mau``.
+        names: "species" labels the animal cat or dog, "breed" as the file names have it, such as ``Egyptian Mau``.
 
     Raises:
         DatasetError: the folder is not in this layout.
@@ -461,7 +462,9 @@ def folder(
     masks = photographs if masks is None else _folder(masks, "masks")
     beside = masks.resolve() == photographs.resolve()
     found = {
-        name: path for path, name in images.find([photographs])[0] if not (beside and path.suffix.lower() == ".png")
+        name: Path(path)
+        for path, name in images.find([photographs])[0]
+        if not (beside and Path(path).suffix.lower() == ".png")
     }
     if not found:
         raise DatasetError(f"{photographs}: no photographs in this folder")

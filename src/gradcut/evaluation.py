@@ -12,11 +12,12 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from gradcut import images
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
+from gradcut.segmenter import Segmenter
 
 Row = dict[str, Any]
 #: Called as ``segment(image, labels)``, labels None for those that are detected. The result has ``objects``, best
@@ -338,13 +340,10 @@ def read_folds(path: Path) -> dict[str, int]:
         raise EvaluationError(f"folds: {path}: expected the columns file and fold, a number: {error!r}") from error
 
 
-Labels = Literal["truth", "predicted"]
-
-
 def evaluate(
     samples: Dataset | Sequence[Sample],
     segmenters: Mapping[str, Segment | OutOfFold],
-    labels: Labels = "truth",
+    labels: str = "truth",
     *,
     size: int | tuple[int, int] | None = None,
     baselines: bool = True,
@@ -387,7 +386,7 @@ def evaluate(
     square = (size, size) if isinstance(size, int) else size
     if square is not None and min(square) < 1:
         raise EvaluationError(f"size: expected positive height and width, got {square}")
-    known = _known(dataset, segmenters, labels, only_known)
+    known = judged_labels(dataset, segmenters, labels, only_known)
     task = _Task(dataset, dict(segmenters), labels, square, baselines, classification, known, frozenset(skip))
     names = list(segmenters) + (list(BASELINES) if baselines else [])
     wanted = [
@@ -404,10 +403,14 @@ def _as_dataset(samples: Sequence[Sample]) -> Dataset:
     return Dataset("samples", None if labels == (OBJECT,) else labels, tuple(by_name), by_name.__getitem__)
 
 
-def _known(
-    dataset: Dataset, segmenters: Mapping[str, Segment | OutOfFold], labels: Labels, only_known: bool
+def judged_labels(
+    dataset: Dataset, segmenters: Mapping[str, Segment | OutOfFold], labels: str, only_known: bool
 ) -> tuple[str, ...] | None:
-    """The classes to judge: the dataset's, or with ``only_known`` those that every classifier has."""
+    """The classes to judge: the dataset's, or with ``only_known`` those that every classifier has; None: no names.
+
+    Raises:
+        EvaluationError: classes that a classifier would have to know.
+    """
     if dataset.labels is None:
         if labels == "truth":
             raise EvaluationError(f"labels: {dataset.title} does not name its classes; ask for 'predicted'")
@@ -429,7 +432,7 @@ def _known(
 
 def _knows(classifier: Any, label: str) -> bool:
     try:
-        classifier.index(label)
+        classifier.find(label)
     except GradcutError:
         return False
     return True
@@ -441,7 +444,7 @@ class _Task:
 
     dataset: Dataset
     segmenters: Mapping[str, Segment | OutOfFold]
-    labels: Labels
+    labels: str
     size: tuple[int, int] | None
     baselines: bool
     classification: bool
@@ -469,6 +472,11 @@ class _Task:
                 done = waiting.popleft().result()
                 waiting.extend(pool.submit(_work, number) for number in islice(turns, 1))
                 yield from done
+        except BrokenProcessPool as error:
+            raise EvaluationError(
+                "workers: a process could not start or ended early: is there memory enough, and can the model's class "
+                "be imported (one that a script or notebook defines cannot)? workers=1 does without"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -478,18 +486,11 @@ class _Task:
         names = list(self.segmenters) + (list(BASELINES) if self.baselines else [])
         todo = [recipe for recipe in names if (name, recipe) not in self.skip]
         try:
-            sample = self._sample(number)
+            sample = prepared(self.dataset[number], self.known, self.size)
         except GradcutError as error:
             return [{"photograph": name, "recipe": recipe, "error": str(error)} for recipe in todo]
         cache: dict[Any, Any] = {}
         return [{"photograph": name, "recipe": recipe} | self._row(recipe, sample, cache) for recipe in todo]
-
-    def _sample(self, number: int) -> Sample:
-        sample: Sample = self.dataset[number]
-        if self.known is not None and not set(sample.masks) <= set(self.known):
-            kept = {label: mask for label, mask in sample.masks.items() if label in self.known}
-            sample = replace(sample, masks=kept, areas={label: sample.areas[label] for label in kept})
-        return sample if self.size is None else sample.resized(self.size)
 
     def _row(self, recipe: str, sample: Sample, cache: dict[Any, Any]) -> Row:
         try:
@@ -497,7 +498,7 @@ class _Task:
                 asked = self._found(next(iter(self.segmenters)), sample, cache)
                 return score(BASELINES[recipe](sample.image, asked), sample, self.known)
             segmenter = self._of(recipe, sample)
-            result = segmenter(sample.image, self._asked(sample))
+            result = self._segment(segmenter, sample, cache)
             cache.setdefault(("found", recipe), [one.label for one in result.objects])
             row = score(result, sample, self.known)
             if self.classification and self.known is not None and hasattr(segmenter, "classifier"):
@@ -512,6 +513,17 @@ class _Task:
         segmenter = self.segmenters[recipe]
         return segmenter.of(sample.name) if isinstance(segmenter, OutOfFold) else segmenter
 
+    def _segment(self, segmenter: Segment, sample: Sample, cache: dict[Any, Any]) -> Any:
+        """Recipes that differ in seeds or masks alone share their saliency."""
+        if type(segmenter) is not Segmenter:
+            return segmenter(sample.image, self._asked(sample))
+        classifier = segmenter.classifier
+        limits = segmenter.threshold, segmenter.top_k
+        key = ("evidence", id(classifier.model), repr(classifier), repr(segmenter.recipe.saliency), limits)
+        if key not in cache:
+            (cache[key],) = segmenter.explain([sample.image], self._asked(sample))
+        return segmenter.cut(cache[key])
+
     def _asked(self, sample: Sample) -> list[str] | None:
         return sorted(sample.masks) if self.labels == "truth" else None
 
@@ -520,7 +532,7 @@ class _Task:
         if (asked := self._asked(sample)) is not None:
             return asked
         if ("found", recipe) not in cache:
-            result = self._of(recipe, sample)(sample.image, None)
+            result = self._segment(self._of(recipe, sample), sample, cache)
             cache["found", recipe] = [one.label for one in result.objects]
         return list(cache["found", recipe])
 
@@ -532,6 +544,14 @@ class _Task:
             scores = {one.label.casefold(): _short(one.score) for one in detections}
             cache[key] = {label: scores[folded] for folded, label in mine.items() if folded in scores}
         return dict(cache[key])
+
+
+def prepared(sample: Sample, known: Collection[str] | None, size: tuple[int, int] | None) -> Sample:
+    """The sample as it is judged: with the known classes alone, and squashed to ``size``."""
+    if known is not None and not set(sample.masks) <= set(known):
+        kept = {label: mask for label, mask in sample.masks.items() if label in known}
+        sample = replace(sample, masks=kept, areas={label: sample.areas[label] for label in kept})
+    return sample if size is None else sample.resized(size)
 
 
 _task: _Task | None = None
@@ -565,6 +585,20 @@ def _one_thread() -> Iterator[None]:
 def settings_path(path: Path) -> Path:
     """Where the settings of a file of rows stand: ``scores.settings.json`` beside ``scores.jsonl``."""
     return path.with_suffix(".settings.json")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings that a file of rows was made with.
+
+    Raises:
+        EvaluationError: they are not beside it.
+    """
+    beside = settings_path(path)
+    try:
+        found: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"scores: {path} needs its settings in {beside}: {error}") from error
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -606,8 +640,8 @@ def resume(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> 
     done: list[Row] = []
     if path.exists() and not overwrite:
         try:
-            before = json.loads(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            before = read_settings(path)
+        except EvaluationError:
             raise EvaluationError(
                 f"output: {path} is there without its settings, {beside.name}; choose another name or --overwrite"
             ) from None

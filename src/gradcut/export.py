@@ -6,20 +6,31 @@ import importlib.metadata
 import json
 import platform
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gradcut import images, pictures
 from gradcut.errors import GradcutError
 from gradcut.segmenter import Segmentation
 
 
-def save(result: Segmentation, folder: Path, name: str) -> dict[str, Any]:
+def save(
+    result: Segmentation,
+    folder: Path,
+    name: str,
+    classmaps: bool = False,
+    void: tuple[float, float] | None = None,
+    pictures: bool = True,
+) -> dict[str, Any]:
     """Write one photograph's results below ``folder`` and return the JSON document.
 
     ========================== =============================================================
     ``labelmaps/NAME.png``     indexed PNG: 0 background, then the objects in order
+    ``classmaps/NAME.png``     `Segmentation.classmap`, whose numbers mean the same class in every photograph
     ``masks/NAME/LABEL.png``   each object's mask, 0 and 255
     ``pictures/NAME.png``      for a person: photograph, saliency, seeds, mask, cut-out
     ``results/NAME.json``      the record, written last: where it stands, the rest is complete
@@ -28,26 +39,42 @@ def save(result: Segmentation, folder: Path, name: str) -> dict[str, Any]:
     Without objects only the record is written; it holds the best scores. Files of an earlier result
     under the same name are removed first.
 
+    Args:
+        classmaps: write the class map too.
+        void: bounds of the class map's unsure pixels.
+        pictures: write the picture too.
+
     Raises:
         GradcutError: the folder cannot be written.
     """
     try:
-        return _save(result, folder, name)
+        return _save(result, folder, name, classmaps, void, pictures)
     except OSError as error:
         raise GradcutError(f"output: {folder} cannot be written: {error.strerror or error}") from error
 
 
-def _save(result: Segmentation, folder: Path, name: str) -> dict[str, Any]:
+def _save(
+    result: Segmentation, folder: Path, name: str, classmaps: bool, void: tuple[float, float] | None, pictured: bool
+) -> dict[str, Any]:
     remove(folder, name)
+    started = time.perf_counter()
     files: dict[str, Any] = {}
     stems = filenames([found.label for found in result.objects])
     if result.objects:
-        files = {"labelmap": f"labelmaps/{name}.png", "picture": f"pictures/{name}.png"}
+        files["labelmap"] = f"labelmaps/{name}.png"
         images.write_png(folder / files["labelmap"], result.labelmap(), palette=pictures.palette())
+        if classmaps:
+            files["classmap"] = f"classmaps/{name}.png"
+            values = result.classmap(void)
+            palette = pictures.palette() if values.dtype == np.uint8 else None
+            images.write_png(folder / files["classmap"], values, palette)
         for found, stem in zip(result.objects, stems, strict=True):
             images.write_png(folder / f"masks/{name}/{stem}.png", found.mask)
-        images.write_png(folder / files["picture"], result.picture())
+        if pictured:
+            files["picture"] = f"pictures/{name}.png"
+            images.write_png(folder / files["picture"], result.picture())
     document = record(result) | {"files": files}
+    document["seconds"]["save"] = round(time.perf_counter() - started, 4)
     for value, (entry, stem) in enumerate(zip(document["objects"], stems, strict=True), start=1):
         entry |= {"labelmap_value": value, "mask": f"masks/{name}/{stem}.png"}
     write_json(folder / f"results/{name}.json", document)
@@ -59,6 +86,7 @@ def remove(folder: Path, name: str) -> None:
     for path in (
         folder / f"results/{name}.json",
         folder / f"labelmaps/{name}.png",
+        folder / f"classmaps/{name}.png",
         folder / f"pictures/{name}.png",
     ):
         path.unlink(missing_ok=True)
@@ -73,11 +101,13 @@ def record(result: Segmentation) -> dict[str, Any]:
         "photograph": result.source,
         "width": width,
         "height": height,
+        "confidence": None if result.confidence is None else round(result.confidence, 6),
         "objects": [
             {
                 "label": found.label,
-                "index": found.index,
+                "index": result.number(found),
                 "score": round(found.score, 6),
+                "confidence": round(found.confidence, 6),
                 "area": found.area,
                 "box": found.box and list(found.box),
             }

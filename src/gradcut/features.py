@@ -1,9 +1,7 @@
 """What happens inside a network during one forward pass, seen without hooks and without naming layers.
 
 `ForwardPass` is a `TorchFunctionMode`: it sees every torch function that the model calls, numbers the
-calls, and keeps the spatial maps among the results. `find_maps` runs a model once to find out which calls
-make the maps that a method needs; `ForwardPass(cuts=...)` then starts the graph at those calls, so that
-everything before them costs no memory and no backward pass.
+calls, and keeps the spatial maps among the results.
 """
 
 from __future__ import annotations
@@ -15,9 +13,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from types import FrameType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +66,9 @@ class ForwardPass(TorchFunctionMode):
 
     Args:
         x: the photographs; only their number and size are kept.
-        cuts: calls, as `find_maps` gives them, whose results are wanted in ``cut_tensors`` so that a gradient with
-            respect to them can be taken. If the photographs ask for no gradient, the graph begins there.
+        cuts: calls, as `layers.run_with_maps` finds them, whose results are wanted in ``cut_tensors`` so that a
+            gradient with respect to them can be taken. If the photographs ask for no gradient, the graph
+            begins there.
         levels: keep the last map of every resolution in ``maps``, not only the very last. It costs no
             copies, but the maps live as long as this object.
         attention: keep the attention of every head in ``attention``.
@@ -115,7 +112,14 @@ class ForwardPass(TorchFunctionMode):
     ) -> Any:
         args = tuple(_detached(value) for value in args)
         kwargs = {key: _detached(value) for key, value in (kwargs or {}).items()}
-        result = self._attend(func, args, kwargs) if self.attention is not None else func(*args, **kwargs)
+        if func is Tensor.view and not (len(args) == 2 and isinstance(args[1], torch.dtype)):
+            func = Tensor.reshape  # the same, but for a model that counts on its photographs' order in memory
+        if func is F.batch_norm:
+            result: Any = _batch_norm(*args, **kwargs)
+        elif self.attention is not None:
+            result = self._attend(func, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
         self.calls += 1
         if not isinstance(result, Tensor):
             return result
@@ -139,7 +143,7 @@ class ForwardPass(TorchFunctionMode):
         return self.maps[-1] if self._last else None
 
     def _found(self, func: Callable[..., Any], result: Tensor, layout: Layout) -> None:
-        if layout.kind == "tokens" and func not in _TOKENS:
+        if layout.kind == "tokens" and func not in TOKENS:
             return
         if not self.levels:
             self._last.clear()
@@ -176,7 +180,7 @@ class ForwardPass(TorchFunctionMode):
 
     def _cut(self, place: Place, func: Callable[..., Any], result: Tensor, args: tuple[Any, ...]) -> Tensor:
         if func != place.function or tuple(result.shape[1:]) != place.shape:
-            raise _OtherPathError(
+            raise OtherPathError(
                 f"call {place.call} was {_name(place.function)} with a result {('b', *place.shape)}, "
                 f"now {_name(func)} with {('b', *result.shape[1:])}"
             )
@@ -239,14 +243,57 @@ class ForwardPass(TorchFunctionMode):
         return output, attention.mean(1) if a["average_attn_weights"] else attention
 
 
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`F.batch_norm`, with its arguments. With fixed statistics it is a multiplication, and so is its backward pass.
+
+    PyTorch's own on the CPU adds up the gradients of weight and bias whether asked to or not, which took a fifth
+    of EfficientNet-Lite0's backward pass.
+    """
+    fixed = not training and running_mean is not None and running_var is not None
+    graph = input.requires_grad and torch.is_grad_enabled()
+    if not (fixed and graph and input.device.type == "cpu"):
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    y: Tensor = _FixedNorm.apply(input, running_mean, running_var, weight, bias, eps)
+    return y
+
+
+class _FixedNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
+        scale = (variance + eps).rsqrt()
+        scale = scale if weight is None else scale * weight
+        ctx.save_for_backward(scale.view(1, -1, *(1,) * (x.ndim - 2)))
+        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = ctx.saved_tensors
+        return gradient * scale.to(gradient.dtype), None, None, None, None, None
+
+
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
-#: Results of these with four axes are attention, not maps.
 _SOFTMAXES = frozenset({F.softmax, torch.softmax, Tensor.softmax})
-_NO_MAPS = _SOFTMAXES | {torch.matmul, Tensor.matmul, Tensor.__matmul__, F.scaled_dot_product_attention}
+
+#: Results of these with four axes are attention, or a coarser copy that the head makes of the last map.
+_NO_MAPS = _SOFTMAXES | {
+    torch.matmul, Tensor.matmul, Tensor.__matmul__, F.scaled_dot_product_attention,
+    F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
+}  # fmt: skip
 
 #: What makes the tokens that count as a map: not the projections inside an attention or a perceptron.
-_TOKENS = frozenset({
+TOKENS = frozenset({
     F.layer_norm, F.rms_norm, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__,
     torch.cat, torch.concat, torch.addcmul,
 })  # fmt: skip
@@ -339,15 +386,28 @@ def run(
         ClassifierError: as `Classifier.logits`.
     """
     # The rule goes round the watch, so that the watch sees the calls that the model itself makes.
-    with _as_written(classifier.model), rule or nullcontext(), seen:
+    with as_written(classifier.model), rule or nullcontext(), seen:
         logits = classifier.logits(x)
     for passes in _RECORDINGS.get():
         passes.append(seen)
     return logits
 
 
+def fresh(classifier: Classifier, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """The same photographs, detached, fit for a graph of their own.
+
+    On the CPU the channels of a pixel lie side by side, which makes convolutions faster; TorchScript is given
+    what it was made for.
+    """
+    x = x.clone() if x.is_inference() else x.detach()
+    if x.device.type == "cpu" and not scripted(classifier.model):
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
 @contextmanager
-def _as_written(model: nn.Module) -> Iterator[None]:
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Run what has been compiled as it was before."""
     if "torch._dynamo" in sys.modules and any(
         isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
         for module in model.modules()
@@ -363,184 +423,8 @@ def scripted(model: nn.Module) -> bool:
     return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
 
 
-class _OtherPathError(Exception):
+class OtherPathError(Exception):
     """A forward pass called other functions than the one before."""
-
-
-class _Probe(ForwardPass):
-    """Notes every map of a forward pass, and in which of the named modules it was made."""
-
-    def __init__(self, x: Tensor, modules: Sequence[nn.Module], prefix: int | None) -> None:
-        super().__init__(x, prefix=prefix)
-        self.candidates: list[tuple[Place, Tensor | None]] = []
-        self.made_by: dict[int, Place | None] = {id(module): None for module in modules}
-
-    def _found(self, func: Callable[..., Any], result: Tensor, layout: Layout) -> None:
-        place = Place(self.calls, func, tuple(result.shape[1:]), layout)
-        if layout.kind != "tokens" or func in _TOKENS:
-            self.candidates.append((place, result if result.requires_grad else None))
-        if self.made_by:
-            for owner in _owners(sys._getframe(2)) & self.made_by.keys():
-                self.made_by[owner] = place
-
-
-def _owners(frame: FrameType | None) -> set[int]:
-    """The modules whose forward pass is going on, read off the stack: no hook tells, none has to be removed."""
-    owners = set()
-    while frame is not None:
-        if frame.f_code.co_name in ("forward", "_call_impl"):
-            owners.add(id(frame.f_locals.get("self")))
-        frame = frame.f_back
-    return owners
-
-
-#: By model: for the size of the photographs and the layers, the calls, and how many there are in all.
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, tuple[tuple[Place, ...], int]]] = WeakKeyDictionary()
-
-
-def run_with_maps(
-    classifier: Classifier, x: Float[Tensor, "b 3 h w"], layers: int | tuple[str, ...]
-) -> tuple[Float[Tensor, "b classes"], tuple[Place, ...], list[Tensor]]:
-    """The logits, and maps inside the network from which their graph begins.
-
-    The first call for a model and a size of photograph makes one or two more forward passes, to find
-    the maps; what it found is kept as long as the model lives.
-
-    Args:
-        layers: the last map of each of the last so many resolutions, or the last map that is made in
-            each of the modules of these names (as in ``model.named_modules()``).
-
-    Returns:
-        logits, places, and for each place the tensor to take gradients of; ``place.layout.of(tensor)`` is
-        the map ``Float "b c h w"``.
-
-    Raises:
-        SaliencyError: no such module, it makes no map, or the network takes another path every time.
-    """
-    key = (tuple(x.shape[1:]), layers)
-    known = _KNOWN.setdefault(classifier.model, {})
-    for _ in range(2):
-        if key not in known:
-            known[key] = _find(classifier, x, layers)
-        places, calls = known[key]
-        seen = ForwardPass(x, cuts=places)
-        try:
-            logits = run(classifier, x, seen)
-            if seen.calls != calls:
-                raise _OtherPathError(f"it called {calls} functions, now {seen.calls}")
-            return logits, places, seen.cut_tensors
-        except _OtherPathError as found:
-            # The model has been changed since, or the first pass filled a cache of its own.
-            del known[key]
-            reason = str(found)
-    raise SaliencyError(
-        f"{classifier.name}: its forward pass differs from one call to the next ({reason}), so that no map in it can "
-        "be found again; Gradient() works with any classifier"
-    )
-
-
-def _find(
-    classifier: Classifier, x: Float[Tensor, "b 3 h w"], layers: int | tuple[str, ...]
-) -> tuple[tuple[Place, ...], int]:
-    model = classifier.model
-    names: tuple[str, ...] = () if isinstance(layers, int) else layers
-    modules = [_module(model, name) for name in names]
-    # Two photographs, so that what has no batch is not taken for a map.
-    pair = x[:1].detach().expand(2, -1, -1, -1).clone()
-    with torch.no_grad():
-        probe, _ = _look(classifier, pair, modules)
-    if names:
-        return _named(classifier, x, names, [probe.made_by[id(module)] for module in modules]), probe.calls
-    candidates = [place for place, _ in probe.candidates]
-    if any(place.layout.kind == "tokens" for place in candidates):
-        with torch.enable_grad():
-            probe, logits = _look(classifier, pair.requires_grad_(), modules)
-        influential = _influential(probe.candidates, logits)
-        if candidates and not influential:
-            raise SaliencyError(
-                f"{classifier.name}: its logits depend on no map inside the network; are its weights initialised?"
-            )
-        candidates = influential
-    if not candidates:
-        raise SaliencyError(_no_map(classifier, x))
-    last: dict[tuple[int, int], Place] = {}
-    for place in candidates:
-        last[place.layout.h, place.layout.w] = place
-    ordered = sorted(last.values(), key=lambda place: place.call)
-    assert isinstance(layers, int)
-    if len(ordered) < layers:
-        raise SaliencyError(
-            f"layers: expected at most {len(ordered)}, the resolutions of {classifier.name}, got {layers}; "
-            "name the layers to choose among more"
-        )
-    return tuple(ordered[-layers:]), probe.calls
-
-
-def _look(classifier: Classifier, x: Tensor, modules: Sequence[nn.Module]) -> tuple[_Probe, Tensor]:
-    probe = _Probe(x, modules, _prefix(classifier.model))
-    with _as_written(classifier.model), probe:
-        return probe, classifier.logits(x)
-
-
-def _influential(candidates: Sequence[tuple[Place, Tensor | None]], logits: Tensor) -> list[Place]:
-    """Those on whose grid, not only on whose class token, the logits depend."""
-    inside = [(place, tensor) for place, tensor in candidates if tensor is not None]
-    weights = torch.linspace(1, 2, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
-    gradients = torch.autograd.grad((logits * weights).sum(), [tensor for _, tensor in inside], allow_unused=True)
-    return [
-        place
-        for (place, _), gradient in zip(inside, gradients, strict=True)
-        if gradient is not None and bool(place.layout.of(gradient).any())
-    ]
-
-
-def _named(classifier: Classifier, x: Tensor, names: Sequence[str], made: Sequence[Place | None]) -> tuple[Place, ...]:
-    places = []
-    for name, place in zip(names, made, strict=True):
-        if place is None:
-            why = _no_map(classifier, x) if scripted(classifier.model) else "it makes no map of more than one place"
-            raise SaliencyError(f"layers: {name!r} of {classifier.name}: {why}")
-        places.append(place)
-    calls = [place.call for place in places]
-    if calls != sorted(set(calls)):
-        raise SaliencyError(f"layers: expected each map once and in the network's order, got {tuple(names)}")
-    return tuple(places)
-
-
-def _module(model: nn.Module, name: str) -> nn.Module:
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    for known in (name, f"_orig_mod.{name}"):
-        if name and known in modules:
-            return modules[known]
-    raise SaliencyError(
-        f"layers: expected names from model.named_modules(), such as {_some(list(modules))}, got {name!r}"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    outer = [name for name in names if name and name.count(".") == 0]
-    return ", ".join(map(repr, outer[-4:]))
-
-
-def _prefix(model: nn.Module) -> int | None:
-    """The tokens before the grid, where the model says so, as timm's do."""
-    for module in model.modules():
-        known = getattr(module, "num_prefix_tokens", None)
-        if isinstance(known, int):
-            return known
-    return None
-
-
-def _no_map(classifier: Classifier, x: Tensor) -> str:
-    if scripted(classifier.model):
-        return (
-            f"{classifier.name} is a TorchScript module, whose functions cannot be seen; use the module that it was "
-            "made from, or Gradient(), which needs to see none"
-        )
-    return (
-        f"{classifier.name} makes no map of more than one place from photographs of {tuple(x.shape[2:])}; use larger "
-        "ones, or Gradient(), which needs no map"
-    )
 
 
 def _name(function: Callable[..., Any]) -> str:

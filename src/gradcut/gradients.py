@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradcut.activations import Backward, Rule, deconvnet, guided
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, run, scripted
+from gradcut.features import ForwardPass, fresh, run, scripted
 from gradcut.targets import SaliencyError, Score, Target, Targets, backpropagate, check_score, resolve
 
 
@@ -267,7 +267,7 @@ def input_gradient(
         SaliencyError: no activation followed ``rule``, so that the result would be the plain gradient.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x = fresh(x).requires_grad_()
+        x = fresh(classifier, x).requires_grad_()
         backward = None if rule is None else Backward(rule)
         logits = run(classifier, x, ForwardPass(x), backward)
         if backward is not None and not backward.followed:
@@ -285,17 +285,12 @@ def check_pixels(method: object) -> None:
         )
 
 
-def fresh(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """The same photographs, fit for a graph of their own."""
-    return x.clone() if x.is_inference() else x.detach()
-
-
 def decided(classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> list[Target]:
     """Targets as a list, with a forward pass of the photographs as they are if that takes one."""
     if not callable(targets):
         return list(targets)
     with torch.no_grad():
-        return resolve(targets, run(classifier, x, ForwardPass(x)))
+        return resolve(targets, run(classifier, fresh(classifier, x), ForwardPass(x)))
 
 
 class Remembered:

@@ -166,7 +166,7 @@ def find_layer(classifier: Classifier) -> str:
             if isinstance(features, Tensor) and features.ndim == 2:
                 expected = linear(features)
                 if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
-                    return layer
+                    return str(layer)
     raise ClassifierError(
         f"backbone: expected a classifier whose logits come from one nn.Linear over a vector of features; "
         f"those of {classifier.name} do not"

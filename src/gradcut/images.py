@@ -5,12 +5,15 @@ A photograph is ``UInt8[ndarray, "H W 3"]``: RGB, upright, at its own size.
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -44,22 +47,33 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
     Raises:
         ImageError: the file is missing, empty, truncated, no image, or has more than ``max_pixels`` pixels.
     """
+    return _read(path, os.fspath(path), max_pixels)
+
+
+def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Photograph:
+    """The photograph in a file's contents, as `read` reads it; ``name`` is what errors call it."""
+    return _read(io.BytesIO(data), name, max_pixels)
+
+
+def _read(file: str | os.PathLike[str] | io.BytesIO, name: str, max_pixels: int) -> Photograph:
     try:
-        with _open(path) as image:
+        if isinstance(file, str) and is_url(file):
+            file = fetch(file)
+        with _open(file, name) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
-                    f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
+                    f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
                     "shrink the photograph first"
                 )
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
+        raise ImageError(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        empty = Path(path).stat().st_size == 0
-        raise ImageError(f"{path}: {'the file is empty' if empty else 'not an image that can be read'}") from None
+        size = len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
+        raise ImageError(f"{name}: {'not an image that can be read' if size else 'the file is empty'}") from None
     # Pillow's decoders raise almost anything on damaged data.
     except (
         OSError,
@@ -72,7 +86,7 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photogra
         OverflowError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{path}: cannot be read: {reason}") from error
+        raise ImageError(f"{name}: cannot be read: {reason}") from error
 
 
 def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
@@ -82,7 +96,7 @@ def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
         ImageError: the file is missing or cannot be read.
     """
     try:
-        with _open(path) as image:
+        with _open(path, os.fspath(path)) as image:
             return np.array(image)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -90,14 +104,14 @@ def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
         raise ImageError(f"{path}: not an image that can be read") from error
 
 
-def _open(path: str | os.PathLike[str]) -> Image.Image:
+def _open(file: str | os.PathLike[str] | io.BytesIO, name: str) -> Image.Image:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
     with _open_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            return Image.open(path)
+            return Image.open(file)
         except Image.DecompressionBombError:
-            raise ImageError(f"{path}: more pixels than can be decoded safely; shrink the photograph first") from None
+            raise ImageError(f"{name}: more pixels than can be decoded safely; shrink the photograph first") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -160,38 +174,104 @@ def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np
     return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR)) >= 128
 
 
-def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Every photograph under files and folders, each with a name of its own, and what cannot be used.
+def coverage(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """How much of each pixel of a grid of ``size`` = (height, width) the mask covers, 0 to 1."""
+    height, width = size
+    return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
 
-    Folders are searched recursively, sorted by name, hidden files left out. A name is the path below the
+
+def is_url(path: object) -> TypeGuard[str]:
+    """Whether this is an address such as ``s3://bucket/cat.jpg`` and no path on this machine."""
+    return isinstance(path, str) and "://" in path and not path.startswith("file://")
+
+
+def remote(url: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it, as fsspec has them.
+
+    Raises:
+        ImageError: a protocol that is unknown, or whose package is not installed.
+    """
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ImageError(f"{url}: cannot be opened: {error}") from error
+    return files, path.rstrip("/")
+
+
+def fetch(url: str) -> io.BytesIO:
+    """A file at an address, as a whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ImageError: it is empty, or the protocol is unknown.
+    """
+    files, path = remote(url)
+    content = files.cat_file(path)
+    if not content:
+        raise ImageError(f"{url}: the file is empty")
+    return io.BytesIO(content)
+
+
+def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str, str]], list[str]]:
+    """Every photograph under files, folders and patterns, each with a name of its own, and what cannot be used.
+
+    Folders are searched recursively, sorted by name, hidden files left out. A pattern has ``*``, ``?`` or
+    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A name is the path below the
     folder without its suffix; where two photographs would share one, the later one keeps its suffix, or
     gets its folder's name in front.
 
     Returns:
-        Pairs of path and name, and one sentence for each folder without photographs. A missing file is
-        among the pairs: reading it tells.
+        Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
+        such as ``s3://bucket/folder`` stays a string. A missing file is among the pairs: reading it tells.
     """
-    found: dict[str, Path] = {}
-    seen: set[Path] = set()
+    found: dict[str, Path | str] = {}
+    seen: set[str] = set()
     failures: list[str] = []
-    for given in map(Path, paths):
-        members = _members(given) if given.is_dir() else [(given, Path(given.name))]
+    for given in (os.fspath(path) for path in paths):
+        members, kind = _remote_members(given) if is_url(given) else _members(given.removeprefix("file://"))
         if not members:
-            failures.append(f"{given}: no photographs in this folder")
+            failures.append(f"{given}: no photographs in this {kind}")
         for path, below in members:
-            where = path.resolve()
-            if where in seen:
+            where = Path(path.partition("://")[2]) if isinstance(path, str) else path.resolve()
+            key = path if isinstance(path, str) else str(where)
+            if key in seen:
                 continue
-            seen.add(where)
-            choices = [below.with_suffix(""), below, where.parent.name / below, Path(*where.parts[1:])]
+            seen.add(key)
+            choices = [
+                below.with_suffix(""),
+                below,
+                where.parent.name / below,
+                Path(*where.parts[where.is_absolute() :]),
+            ]
             found[next(name for name in map(Path.as_posix, choices) if name not in found)] = path
     return [(path, name) for name, path in found.items()], failures
 
 
-def _members(folder: Path) -> list[tuple[Path, Path]]:
-    below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    visible = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [(folder / path, path) for path in sorted(visible) if (folder / path).is_file()]
+def _members(given: str) -> tuple[list[tuple[Path | str, Path]], str]:
+    path = Path(given)
+    if path.is_dir():
+        below = (each.relative_to(path) for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+        visible = (each for each in below if not any(part.startswith(".") for part in each.parts))
+        return [(path / each, each) for each in sorted(visible) if (path / each).is_file()], "folder"
+    if glob.has_magic(given) and not path.exists():
+        matches = (Path(each) for each in sorted(glob.glob(given, recursive=True)))  # noqa: PTH207  given may be absolute
+        return [(m, Path(m.name)) for m in matches if m.suffix.lower() in SUFFIXES and m.is_file()], "pattern"
+    return [(path, Path(path.name))], "path"
+
+
+def _remote_members(url: str) -> tuple[list[tuple[Path | str, Path]], str]:
+    files, root = remote(url)
+    pattern = glob.has_magic(root)
+    if not pattern and not files.isdir(root):
+        return [(url, Path(Path(root).name))], "path"
+    inside = sorted(files.glob(root) if pattern else files.find(root))
+    photographs = [path for path in inside if Path(path).suffix.lower() in SUFFIXES]
+    below = [Path(Path(path).name) if pattern else Path(path).relative_to(root) for path in photographs]
+    return [(files.unstrip_protocol(path), each) for path, each in zip(photographs, below, strict=True)], (
+        "pattern" if pattern else "folder"
+    )
 
 
 @contextmanager
@@ -212,11 +292,19 @@ def write_png(
     palette: UInt8[np.ndarray, "n 3"] | None = None,
 ) -> None:
     """Write a boolean mask (0 and 255), grey, RGB or, with a palette, an indexed PNG; all or nothing."""
+    data = encode_png(pixels, palette)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_png(pixels: Shaped[np.ndarray, "H W *c"], palette: UInt8[np.ndarray, "n k"] | None = None) -> bytes:
+    """A PNG file's contents; pixels and palette as for `write_png`. A palette of four columns is RGBA."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     image = Image.fromarray(pixels)
     if palette is not None:
         image = Image.fromarray(pixels).convert("L")
-        image.putpalette(palette.tobytes())
-    with replacing(Path(path)) as temporary:
-        image.save(temporary, format="PNG")
+        image.putpalette(palette.tobytes(), "RGBA" if palette.shape[1] == 4 else "RGB")
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()

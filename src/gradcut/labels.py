@@ -78,7 +78,7 @@ def imagenet_group(label: str, related: bool = False) -> tuple[str, ...]:
 def group(label: str, labels: Sequence[str], related: bool = False) -> tuple[int, ...]:
     """The positions in ``labels`` that mean ``label``; empty if none does.
 
-    The label itself wins, whatever its case. Else its COCO or VOC namesake: ``sofa`` finds ``couch``. Else,
+    The label itself wins, its case if there is a choice. Else its COCO or VOC namesake: ``sofa`` finds ``couch``. Else,
     where ``labels`` are ImageNet's classes (by name or by WordNet id), all the classes of its kind.
 
     >>> [imagenet_labels()[i] for i in group("bear", imagenet_labels())]
@@ -88,6 +88,8 @@ def group(label: str, labels: Sequence[str], related: bool = False) -> tuple[int
         related: as for `imagenet_group`.
     """
     own = _positions(tuple(labels))
+    if label in labels:
+        return (list(labels).index(label),)
     wanted = label.casefold()
     names = [wanted, synonyms().get(wanted, ""), *(voc for voc, coco in synonyms().items() if coco == wanted)]
     for name in names:
@@ -117,10 +119,13 @@ def _wordnet(labels: tuple[str, ...]) -> dict[str, int]:
     if found:
         return found
     info = ImageNetInfo("imagenet-1k")
-    full = {info.index_to_description(i).casefold(): wnid for i, wnid in enumerate(imagenet_ids())}
-    first = dict(zip(map(str.casefold, imagenet_labels()), imagenet_ids(), strict=True))
+    full = {info.index_to_description(i): wnid for i, wnid in enumerate(imagenet_ids())}
+    first = dict(zip(imagenet_labels(), imagenet_ids(), strict=True))
+    # The case counts where it can: the Cardigan is a dog, the cardigan is worn.
+    lower = {name.casefold(): wnid for name, wnid in reversed(list(first.items()))}
     for index, label in enumerate(labels):
-        wnid = full.get(label.casefold()) or first.get(label.split(", ")[0].casefold())
+        word = label.split(", ")[0]
+        wnid = full.get(label) or first.get(label) or first.get(word) or lower.get(word.casefold())
         if wnid:
             found.setdefault(wnid, index)
     return found if len(found) >= 900 else {}

@@ -9,6 +9,7 @@ saliency share one forward pass.
 The model is left as it was: no hook, no flag, no ``.grad``.
 """
 
+from gradcut.affinity import Affinity, Rivals
 from gradcut.attentions import AttentionGradient, AttentionRollout
 from gradcut.cams import CAM, GradCAM, GradCAMPlusPlus, GuidedGradCAM, HiResCAM, LayerCAM
 from gradcut.features import ForwardPass, recording
@@ -28,6 +29,7 @@ from gradcut.targets import Saliency, SaliencyError, Score, Target, Targets, res
 
 __all__ = [
     "CAM",
+    "Affinity",
     "AttentionGradient",
     "AttentionRollout",
     "DeconvNet",
@@ -43,6 +45,7 @@ __all__ = [
     "LayerCAM",
     "MultiScale",
     "PixelMethod",
+    "Rivals",
     "Saliency",
     "SaliencyError",
     "Score",

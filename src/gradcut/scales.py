@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradcut.cams import upsampled
 from gradcut.classifier import Classifier
+from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import Remembered
 from gradcut.targets import Saliency, SaliencyError, Targets
 
@@ -48,7 +49,7 @@ class MultiScale:
         total = None
         if 1.0 not in self.scales:
             with torch.no_grad():
-                chosen(classifier.logits(x))
+                chosen(run(classifier, fresh(classifier, x), ForwardPass(x)))
         for scale in sorted(self.scales, key=lambda scale: scale != 1):  # 1 first, then as given
             shape = tuple(max(1, round(side * scale)) for side in size)
             at = x if shape == size else F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,15 +16,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+from PIL import Image, ImageShow
 from torch import Tensor
 
-from gradcut import images, pictures
+from gradcut import confidence, images, pictures
 from gradcut.classifier import Classifier, Detection, check_limits
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph, Photographs
-from gradcut.masks import GraphCut, MaskMaker
+from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.pictures import Picture
-from gradcut.saliency import CAM, DeconvNet, Gradient, GuidedBackprop, Saliency, Target
+from gradcut.saliency import CAM, Affinity, DeconvNet, Gradient, GuidedBackprop, MultiScale, Rivals, Saliency, Target
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 
@@ -52,10 +56,17 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "class activation map, seeds by fraction of its maximum, graph cut",
+            "class activation maps at two sizes, rivalry of the classes, affinity of the features, cut with colours",
+            Affinity(Rivals(MultiScale(CAM(), (1.0, 1.67)))),
+            Fractions(0.95, 0.02),
+            ColourCut(),
+        ),
+        Recipe(
+            "fast",
+            "class activation map, seeds by fraction of its maximum, cut with colours",
             CAM(),
-            Fractions(),
-            GraphCut(),
+            Fractions(0.95, 0.02),
+            ColourCut(),
         ),
         Recipe(
             "simonyan",
@@ -81,6 +92,14 @@ RECIPES: Mapping[str, Recipe] = {
             GraphCut(),
             size=448,
         ),
+        Recipe(
+            "expansion",
+            "gradient of the probability, grown from its 50 highest pixels over those above its 90th percentile",
+            Gradient(of="probability"),
+            Percentiles(90, 30),
+            Expansion(50, 90),
+            size=448,
+        ),
     )
 }
 
@@ -90,15 +109,19 @@ class Object:
     """A class that was found, and where.
 
     ``score`` is the class's probability in [0, 1]; ``saliency`` and ``seeds`` have the classifier's input
-    size, ``mask`` the photograph's own.
+    size, ``mask`` the photograph's own. ``confidence`` is the IoU to expect of the mask, in [0, 1], as
+    `gradcut.confidence.expected_iou` says.
+    ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
     """
 
     label: str
-    index: int
+    index: int | tuple[int, ...]
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
     mask: Bool[np.ndarray, "H W"] = field(repr=False)
+    confidence: float
+    strokes: Seeds | None = field(default=None, repr=False)
 
     @property
     def area(self) -> int:
@@ -159,6 +182,54 @@ class Segmentation:
             labels[won], strongest[won] = number, relative[won]
         return labels
 
+    @property
+    def confidence(self) -> float | None:
+        """The mean of the objects' confidences; None where nothing was found."""
+        return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's labels, and after them the groups of classes that were asked for, in order."""
+        groups = (found.label for found in self.objects if not isinstance(found.index, int))
+        return (*self.classifier.labels, *groups)
+
+    def number(self, found: Object) -> int:
+        """Where an object's class stands in `classes`."""
+        return found.index if isinstance(found.index, int) else self.classes.index(found.label)
+
+    def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
+        """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
+
+        Classes are numbered as in `classes`. uint8 and 255 for void where there are at most 254 of them, otherwise
+        uint16 and 65535.
+
+        Args:
+            void: ``(low, high)``; a pixel that more than ``low`` and less than ``high`` of the masks from changed
+                seeds hold, as `gradcut.confidence.support` makes them, is void.
+
+        Raises:
+            GradcutError: not ``0 <= low < high <= 1``, or more than 65,534 classes.
+        """
+        classes = len(self.classes)
+        if classes > 65534:
+            raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
+        kind = np.uint8 if classes <= 254 else np.uint16
+        numbers = np.array([0, *(self.number(found) + 1 for found in self.objects)], dtype=kind)
+        values: np.ndarray = numbers[self.labelmap()]
+        if void is not None:
+            low, high = checked_void(void)
+            share = self.support().max(axis=0, initial=0)
+            values[(share > low) & (share < high)] = np.iinfo(kind).max
+        return values
+
+    def support(self) -> Float[np.ndarray, "n H W"]:
+        """In how many masks from changed seeds each object's pixels are, from 0 to 1."""
+        found = self.objects
+        if not found:
+            return np.zeros((0, *self.image.shape[:2]), dtype=np.float32)
+        saliency, masks = np.stack([o.saliency for o in found]), np.stack([o.mask for o in found])
+        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.masks)
+
     def overlay(self) -> Picture:
         """The photograph with the joint labelling in colours."""
         return pictures.overlay(self.image, self.labelmap())
@@ -166,7 +237,32 @@ class Segmentation:
     def picture(self) -> Picture:
         """One row an object: photograph, saliency, seeds, mask, masked photograph."""
         rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
-        return pictures.strip(self.image, rows)
+        return pictures.strip(self.image, rows) if rows else self.image
+
+    def show(self) -> None:
+        """Show the result: in a notebook's cell, elsewhere as a picture in the system's viewer.
+
+        Raises:
+            GradcutError: there is no viewer.
+        """
+        shell = sys.modules.get("IPython")
+        if shell is not None and hasattr(shell.get_ipython(), "kernel"):
+            shell.display.display(self)
+        elif not ImageShow.show(Image.fromarray(self.picture()), "gradcut"):
+            raise GradcutError("show: no program that shows pictures was found; use result.save(folder)")
+
+    def _repr_png_(self) -> bytes:
+        return images.encode_png(self.picture())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line for each object."""
+        picture = base64.b64encode(self._repr_png_()).decode()
+        lines = [f"{o.label}: score {o.score:.2f}, {o.mask.mean():.0%} of the photograph" for o in self.objects]
+        if not lines:
+            best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
+            lines = [f"Nothing reaches the threshold; the best are {best}"]
+        text = "<br>".join(map(html.escape, lines))
+        return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
 
     def save(self, folder: str | os.PathLike[str]) -> Mapping[str, Any]:
         """Write all of it below ``folder``, as `gradcut.export.save` says, and return the record.
@@ -232,7 +328,8 @@ class Segmenter:
         """Segment one photograph: a path, a PIL image or ``UInt8 "H W 3"``.
 
         Args:
-            labels: classes to ask for whatever their score, instead of the detected ones.
+            labels: classes to ask for whatever their score, instead of the detected ones; groups as
+                `Classifier.find` finds them.
 
         Raises:
             ImageError: the photograph cannot be read.
@@ -251,7 +348,7 @@ class Segmenter:
         Detection happens inside the saliency's own forward pass.
         """
         classifier = self.classifier
-        asked = None if labels is None else [classifier.index(label) for label in dict.fromkeys(labels)]
+        asked = None if labels is None else {label: classifier.find(label) for label in labels}
         found: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
 
@@ -261,8 +358,10 @@ class Segmenter:
                 found.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
                 found.extend(
-                    tuple(Detection(classifier.labels[index], index, scores[index]) for index in asked)
-                    for scores in classifier.probabilities(logits).tolist()
+                    tuple(
+                        Detection(_name(classifier, label, i), i, classifier.score(p, i)) for label, i in asked.items()
+                    )
+                    for p in classifier.probabilities(logits)
                 )
             return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
@@ -288,13 +387,35 @@ class Segmenter:
         masks = recipe.masks(evidence.photograph, evidence.saliency, seeds)
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
+        sure = confidence.expected_iou(
+            confidence.features(
+                evidence.photograph, evidence.saliency, masks, [detection.score for detection in evidence.found]
+            ),
+            recipe.name,
+        )
         objects = tuple(
-            Object(detection.label, detection.index, detection.score, saliency, seed, mask)
-            for detection, saliency, seed, mask in zip(evidence.found, evidence.saliency, seeds, masks, strict=True)
+            Object(detection.label, detection.index, detection.score, saliency, seed, mask, iou)
+            for detection, saliency, seed, mask, iou in zip(
+                evidence.found, evidence.saliency, seeds, masks, sure, strict=True
+            )
         )
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
+
+
+def checked_void(void: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of unsure pixels, or GradcutError unless ``0 <= low < high <= 1``."""
+    low, high = void
+    if not 0 <= low < high <= 1:
+        raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
+    return low, high
+
+
+def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
+    """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
+    own = classifier.labels[index] if isinstance(index, int) else label
+    return own if own.casefold() == label.casefold() else label
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:

@@ -1,0 +1,71 @@
+"""Take the screenshots of the web page that the documentation shows: `python examples/screenshots.py docs`.
+
+Needs `gradcut[web]`, Playwright's Python package and a Chromium.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from gradcut import load_classifier
+from gradcut.web import Server, create_app
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def settle(page: Page) -> None:
+    page.wait_for_selector("#result[aria-busy=false]")
+
+
+def stroke(page: Page, tool: str, points: list[tuple[float, float]]) -> None:
+    """Drag over the mask; points as shares of its width and height."""
+    page.locator(f"label[for={tool}]").click()
+    canvas = page.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+    settle(page)
+
+
+def main(folder: Path) -> None:
+    app = create_app({"embedded": load_classifier("embedded")})
+    with Server(app, port=0) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for name, size, scheme, touch in (
+            ("page-desktop", (1280, 800), "light", False),
+            ("page-phone", (390, 844), "dark", True),
+        ):
+            context = browser.new_context(
+                viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, has_touch=touch, is_mobile=touch
+            )
+            context.set_default_timeout(120_000)
+            page = context.new_page()
+            page.goto(server.url)
+            page.click("#example")
+            settle(page)
+            stroke(page, "foreground", [(0.36, 0.94), (0.6, 0.94)])
+            if not touch:
+                page.select_option("#compare", "simonyan")
+                settle(page)
+            page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+            shot = folder / f"{name}.png"
+            page.screenshot(path=shot, full_page=True)
+            # A palette of 256 colours is enough for a page, and a fifth of the size.
+            Image.open(shot).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(shot, optimize=True)
+            print(shot)
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

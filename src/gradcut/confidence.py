@@ -1,0 +1,147 @@
+"""How far a mask can be trusted: the IoU to expect of it, and which of its pixels are unsure.
+
+The expected IoU is a logistic function of nine numbers that are at hand once a mask is made. Its coefficients, in
+``data/confidence.json``, are fitted to photographs with known masks by ``benchmarks/confidence.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from gradcut import images
+from gradcut.images import Photograph
+from gradcut.seeds import Seeds
+
+#: What `features` measures, in order.
+FEATURES = ("score", "area", "energy", "contrast", "edge", "solidity", "strength", "lead", "company")
+
+
+def features(
+    photograph: Photograph,
+    saliency: Float[np.ndarray, "n h w"],
+    masks: Bool[np.ndarray, "n H W"],
+    scores: Sequence[float],
+) -> Float[np.ndarray, "n 9"]:
+    """What tells a good mask from a bad one without the truth, for all the classes of one photograph.
+
+    ============ ================================================================================
+    ``score``    log-odds of the class's probability, within -6 and 6
+    ``area``     logarithm of the mask's share of the photograph
+    ``energy``   share of the saliency inside the mask
+    ``contrast`` mean saliency inside, over the sum of the means inside and outside
+    ``edge``     colour change across the mask's boundary, over the change across all boundaries
+    ``solidity`` logarithm of the mask's area over its squared perimeter: low for ragged masks
+    ``strength`` logarithm of the saliency's maximum
+    ``lead``     the same, less that of the photograph's strongest class
+    ``company``  logarithm of the number of classes
+    ============ ================================================================================
+
+    All are measured at the saliency's size.
+    """
+    if not len(saliency):
+        return np.zeros((0, len(FEATURES)))
+    colour = images.resize(photograph, saliency.shape[1:]).astype(np.float32)
+    right, down = (np.abs(np.diff(colour, axis=axis)).sum(2) for axis in (1, 0))
+    rows = [_one(right, down, *each) for each in zip(saliency, masks, scores, strict=True)]
+    strength = np.log(saliency.max(axis=(1, 2)).astype(np.float64) + 1e-6)
+    company = np.full(len(rows), math.log(len(rows)))
+    return np.column_stack([np.array(rows), strength, strength - strength.max(), company])
+
+
+def _one(
+    right: Float[np.ndarray, "h w_1"],
+    down: Float[np.ndarray, "h_1 w"],
+    saliency: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "H W"],
+    score: float,
+) -> tuple[float, ...]:
+    """The first six; ``right`` and ``down`` are the colour's change to the next pixel."""
+    small = images.resize_mask(mask, saliency.shape)
+    area = float(small.mean())
+    odds = min(max(score, 1e-9), 1 - 1e-9)
+    total = float(saliency.sum())
+    inside = float(saliency[small].sum())
+    mean_inside = inside / max(small.sum(), 1)
+    mean_outside = (total - inside) / max((~small).sum(), 1)
+    on_right, on_down = small[:, 1:] != small[:, :-1], small[1:] != small[:-1]
+    perimeter = int(on_right.sum() + on_down.sum())
+    across = (float(right[on_right].sum()) + float(down[on_down].sum())) / max(perimeter, 1)
+    everywhere = (float(right.sum()) + float(down.sum())) / max(right.size + down.size, 1)
+    return (
+        min(max(math.log(odds / (1 - odds)), -6.0), 6.0),
+        math.log(area + 1e-4),
+        inside / total if total else 0.0,
+        mean_inside / (mean_inside + mean_outside) if total else 0.5,
+        across / (across + everywhere) if across + everywhere else 0.5,
+        math.log((small.sum() + 1) / (perimeter + 4) ** 2),
+    )
+
+
+def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str) -> list[float]:
+    """The IoU with the true mask to expect of each class, in [0, 1], from its features.
+
+    It is calibrated for the recipes in ``confidence.json``; another recipe gets the coefficients of ``default``, and
+    then the numbers rank its masks without being probabilities.
+    """
+    known = coefficients()
+    fitted = known.get(recipe, known["default"])
+    odds: list[float] = (values @ np.array(fitted["weights"]) + fitted["bias"]).tolist()
+    return [1 / (1 + math.exp(-min(max(each, -50.0), 50.0))) for each in odds]
+
+
+@cache
+def coefficients() -> Mapping[str, Any]:
+    """By recipe: ``weights`` in the order of `FEATURES`, and ``bias``."""
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "data/confidence.json").read_text(encoding="utf-8"))
+    return found
+
+
+#: How `support` changes what a mask is made from: the seeds' sizes, and the exponent of the saliency.
+_VARIANTS = ((0.4, 1.6, 1.5), (0.7, 1.3, 1.2), (1.4, 0.7, 0.85), (2.0, 0.4, 0.7))
+
+
+def support(
+    photograph: Photograph,
+    saliency: Float[np.ndarray, "n h w"],
+    seeds: Sequence[Seeds],
+    masks: Bool[np.ndarray, "n H W"],
+    maker: Callable[..., Bool[np.ndarray, "n H W"]],
+) -> Float[np.ndarray, "n H W"]:
+    """In how many of five masks a pixel is, as a share: the mask itself, two from stricter and two from laxer seeds.
+
+    A stricter variant keeps the most salient part of the foreground seeds and widens the background's; a laxer one
+    the other way round. Each costs as much as the mask did.
+    """
+    votes = masks.astype(np.float32)
+    for foreground, background, exponent in _VARIANTS:
+        peak = saliency.max(axis=(1, 2), keepdims=True, initial=0)
+        bent = (saliency / np.where(peak > 0, peak, 1)) ** exponent * peak
+        others = [resized(s, each, foreground, background) for s, each in zip(saliency, seeds, strict=True)]
+        votes += maker(photograph, bent.astype(saliency.dtype), others)
+    return votes / (1 + len(_VARIANTS))
+
+
+def resized(saliency: Float[np.ndarray, "h w"], seeds: Seeds, foreground: float, background: float) -> Seeds:
+    """Seeds with so many times the pixels: a smaller side keeps its surest ones, a larger one adds the next sure."""
+    inside = _resized(seeds.foreground, saliency, foreground, ~seeds.background)
+    return Seeds(inside, _resized(seeds.background, -saliency, background, ~inside))
+
+
+def _resized(
+    side: Bool[np.ndarray, "h w"], sure: Float[np.ndarray, "h w"], times: float, allowed: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    number = max(1, round(times * side.sum()))
+    # The side's own pixels come first, whatever their saliency; pixels of the other side never.
+    rank = np.lexsort((-sure.ravel(), ~side.ravel(), ~allowed.ravel()))
+    chosen = np.zeros(side.size, dtype=bool)
+    chosen[rank[:number]] = True
+    kept: np.ndarray = chosen.reshape(side.shape) & allowed
+    return kept

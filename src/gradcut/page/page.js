@@ -1,0 +1,486 @@
+// The page of gradcut. What is chosen and painted lives here; the server keeps photographs and saliency only, so each
+// request carries all of it, undo is a list of earlier strokes, and two tabs cannot disturb each other.
+
+const $ = (id) => document.getElementById(id);
+const tab = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const RED = "rgba(240, 50, 60, .8)", BLUE = "rgba(50, 110, 240, .8)";
+const STEPS = { waiting: (n) => `Waiting in line, ${n} before you`, asking: () => `Asking ${$("classifier").value}`, cutting: (n) => (n ? `Waiting for the cut, ${n} before you` : "Cutting") };
+
+const state = {
+  page: null,          // what the server offers
+  photograph: null,    // {photograph, name, width, height, url}
+  label: null,         // the class that is looked at; null: the best one
+  strokes: {},         // by label: the strokes in order
+  history: {},         // by label: the lists of strokes before this one
+  rows: [],            // the panels of the recipe, and of the one it is compared with
+  drawing: null,       // the stroke under the pointer
+  cursor: { x: 0.5, y: 0.5, down: false },
+};
+
+// Talking to the server ----------------------------------------------------------------------------------------------
+
+async function call(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers: { "x-tab": tab, ...options.headers } });
+  } catch {
+    throw new Error("The server does not answer; is 'gradcut serve' still running?");
+  }
+  if (answer.ok) return answer;
+  let message = `The server answers with status ${answer.status}.`;
+  try { message = (await answer.json()).message; } catch { /* no sentence of its own */ }
+  throw new Error(message);
+}
+
+function request(recipe, own) {
+  const moved = own && !$("high").disabled && $("high").dataset.moved;
+  return JSON.stringify({
+    photograph: state.photograph.photograph,
+    classifier: $("classifier").value,
+    recipe,
+    label: state.label,
+    threshold: Number($("threshold").value),
+    foreground: moved ? Number($("high").value) : null,
+    background: moved ? Number($("low").value) : null,
+    strokes: Object.fromEntries(Object.entries(state.strokes).filter(([, each]) => each.length)),
+  });
+}
+
+async function segment(recipe, own) {
+  const answer = await call("/api/segment", { method: "POST", body: request(recipe, own) });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "", last = null;
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    text += value;
+    const lines = text.split("\n");
+    text = lines.pop();
+    for (const line of lines) {
+      last = JSON.parse(line);
+      if (last.state in STEPS) say(STEPS[last.state](last.ahead), true);
+    }
+  }
+  if (last?.state === "error") throw new Error(last.message);
+  if (last?.state !== "done") throw new Error("The server broke off its answer; try again.");
+  return last;
+}
+
+// One request at a time: what is changed while one is under way goes into the next.
+let running = null, again = false;
+
+function update() {
+  if (!state.photograph) return;
+  again = true;
+  $("result").setAttribute("aria-busy", "true");
+  running ??= (async () => {
+    while (again) {
+      again = false;
+      try {
+        await once();
+      } catch (error) {
+        fail(error);
+      }
+    }
+    running = null;
+    $("result").setAttribute("aria-busy", "false");
+  })();
+}
+
+async function once() {
+  const { photograph } = state;
+  const names = [$("recipe").value, $("compare").value].filter(Boolean);
+  let first = null;
+  for (const [number, name] of names.entries()) {
+    const seen = await segment(name, number === 0);
+    if (photograph !== state.photograph) return;
+    if (number === 0) {
+      first = seen;
+      state.label = seen.label;
+      showClasses(seen);
+    }
+    showRow(number, name, seen);
+  }
+  while (state.rows.length > names.length) state.rows.pop().element.remove();
+  for (const { element, heading } of state.rows) {
+    heading.hidden = state.rows.length < 2;
+    element.classList.remove("stale");
+  }
+  $("error").hidden = true;
+  showFigures(first);
+}
+
+let since = 0, step = "", ticking = 0;
+
+function say(text, busy = false) {
+  if (!busy || text !== step) since = performance.now();
+  step = text;
+  const tell = () => {
+    const seconds = Math.floor((performance.now() - since) / 1000);
+    $("status").textContent = busy ? `${text} …${seconds ? ` ${seconds} s` : ""}` : text;
+  };
+  $("status").classList.toggle("busy", busy);
+  clearInterval(ticking);
+  if (busy) ticking = setInterval(tell, 1000);
+  tell();
+}
+
+function fail(error) {
+  say("");
+  $("error").textContent = error.message || String(error);
+  $("error").hidden = false;
+}
+
+addEventListener("error", (event) => fail(new Error(`The page failed: ${event.message}`)));
+addEventListener("unhandledrejection", (event) => fail(new Error(`The page failed: ${event.reason?.message ?? event.reason}`)));
+
+// Photographs --------------------------------------------------------------------------------------------------------
+
+async function take(send) {
+  try {
+    $("error").hidden = true;
+    const sent = await send();
+    say("Fetching the photograph", true);
+    const shown = await call(`/api/photograph/${sent.photograph}`);
+    if (state.photograph) URL.revokeObjectURL(state.photograph.url);
+    state.photograph = { ...sent, url: URL.createObjectURL(await shown.blob()) };
+    Object.assign(state, { label: null, strokes: {}, history: {}, drawing: null, cursor: { x: 0.5, y: 0.5, down: false } });
+    for (const { element } of state.rows.splice(0)) element.remove();
+    $("panels").style.setProperty("--ratio", sent.width / sent.height);
+    $("classes").replaceChildren();
+    $("result").hidden = false;
+    update();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function upload(file) {
+  if (!file) return;
+  take(async () => {
+    if (!state.page) throw new Error("The page is not ready yet; try again in a moment.");
+    if (file.size > state.page.megabytes * 1e6) {
+      throw new Error(`${file.name} is ${(file.size / 1e6).toFixed(1)} MB; the limit is ${state.page.megabytes} MB. Choose a smaller file.`);
+    }
+    say("Sending the photograph", true);
+    return (await call("/api/photograph", { method: "POST", body: file, headers: { "x-name": encodeURIComponent(file.name) } })).json();
+  });
+}
+
+$("file").addEventListener("change", () => { upload($("file").files[0]); $("file").value = ""; });
+$("example").addEventListener("click", () => take(async () => {
+  say("Fetching the cat", true);
+  return (await call("/api/example", { method: "POST" })).json();
+}));
+for (const type of ["dragover", "drop", "dragleave"]) {
+  addEventListener(type, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", type === "dragover");
+    if (type === "drop") upload(event.dataTransfer.files[0]);
+  });
+}
+addEventListener("paste", (event) => upload(event.clipboardData.files[0]));
+addEventListener("pagehide", () => fetch("/api/photographs", { method: "DELETE", headers: { "x-tab": tab }, keepalive: true }).catch(() => {}));
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+// What is shown ------------------------------------------------------------------------------------------------------
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+function showClasses(seen) {
+  const focused = document.activeElement?.dataset?.label;
+  const buttons = seen.classes.map(({ label, score, found }) => {
+    const button = make("button", { type: "button", className: found ? "found" : "", title: found ? "" : "below the least score" }, label, make("small", {}, score.toFixed(2)));
+    button.dataset.label = label;
+    button.setAttribute("aria-pressed", label === seen.label);
+    button.addEventListener("click", () => look(label));
+    return button;
+  });
+  $("classes").replaceChildren(...buttons);
+  if (focused) buttons.find((button) => button.dataset.label === focused)?.focus();
+}
+
+function look(label) {
+  state.label = label;
+  state.cursor.down = false;
+  state.drawing = null;
+  for (const button of $("classes").children) button.setAttribute("aria-pressed", button.dataset.label === label);
+  showHistory();
+  update();
+}
+
+function showFigures(seen) {
+  const seconds = Object.values(seen.seconds).reduce((sum, value) => sum + value, 0);
+  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph, expected IoU ${seen.confidence.toFixed(2)}; ${seconds.toFixed(2)} s`;
+  const best = seen.classes.some(({ found }) => found) ? "" : `Nothing reaches the least score of ${$("threshold").value}; `;
+  say(best ? `${best}looking at ${seen.label} all the same.` : `${seen.label}: the mask covers ${(100 * seen.share).toFixed(0)} % of the photograph.`);
+}
+
+function newRow() {
+  const heading = make("h2");
+  const photograph = () => make("img", { className: "photograph", alt: "", src: state.photograph.url });
+  const picture = (className) => make("img", { className, alt: "", hidden: true });
+  const [mask, saliency, seeds] = [picture("mask"), picture("saliency"), picture("seeds")];
+  const canvas = make("canvas", { tabIndex: 0 });
+  canvas.setAttribute("role", "application");
+  canvas.setAttribute("aria-label", "Mask: paint with the arrow keys and the space bar");
+  const grey = photograph();
+  grey.classList.add("grey");
+  const cross = () => make("div", { className: "cross" });
+  const frames = [
+    make("div", { className: "frame" }, photograph(), mask, canvas, cross()),
+    make("div", { className: "frame" }, photograph(), saliency, cross()),
+    make("div", { className: "frame" }, grey, seeds, cross()),
+  ];
+  const element = make("section", { className: "row stale" }, heading,
+    ...frames.map((frame, number) => make("figure", {}, frame, make("figcaption", {}, ["Mask", "Saliency", "Seeds"][number]))));
+  $("panels").append(element);
+  listen(canvas);
+  for (const frame of frames) {
+    frame.addEventListener("pointermove", (event) => point(place(event, frame)));
+    frame.addEventListener("pointerleave", () => $("panels").classList.remove("pointing"));
+  }
+  new ResizeObserver(() => draw()).observe(canvas);
+  return { element, heading, mask, saliency, seeds, canvas };
+}
+
+function showRow(number, name, seen) {
+  const row = (state.rows[number] ??= newRow());
+  row.heading.replaceChildren(`${name} `, make("span", {}, `${(100 * seen.share).toFixed(1)} % of the photograph`));
+  row.element.setAttribute("aria-label", `${seen.label}, recipe ${name}`);
+  for (const kind of ["mask", "saliency", "seeds"]) {
+    row[kind].src = seen[kind];
+    row[kind].hidden = false;
+    row[kind].alt = `${kind} of ${seen.label}`;
+  }
+  draw();
+  showHistory();
+}
+
+function showHistory() {
+  $("undo").disabled = !(state.history[state.label]?.length);
+  $("clear").disabled = !(state.strokes[state.label]?.length);
+}
+
+// Painting -----------------------------------------------------------------------------------------------------------
+
+const tool = () => document.querySelector("[name=tool]:checked").value;
+const radius = () => (Number($("brush").value) / 100) * Math.max(state.photograph.width, state.photograph.height);
+
+function place(event, element) {
+  const box = element.getBoundingClientRect();
+  return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+}
+
+function point({ x, y }) {
+  $("panels").style.setProperty("--x", x);
+  $("panels").style.setProperty("--y", y);
+  $("panels").classList.add("pointing");
+}
+
+function begin({ x, y }) {
+  state.drawing = { kind: tool(), radius: radius(), points: [] };
+  extend({ x, y });
+}
+
+function extend({ x, y }) {
+  const { width, height } = state.photograph;
+  const next = [Math.round(10 * x * width) / 10, Math.round(10 * y * height) / 10];
+  const last = state.drawing.points.at(-1);
+  if (last && Math.hypot(next[0] - last[0], next[1] - last[1]) < state.drawing.radius / 4) return;
+  state.drawing.points.push(next);
+  draw();
+}
+
+function finish() {
+  if (!state.drawing || state.label === null) { state.drawing = null; return; }
+  change([...(state.strokes[state.label] ?? []), state.drawing]);
+}
+
+function change(strokes) {
+  (state.history[state.label] ??= []).push(state.strokes[state.label] ?? []);
+  state.strokes[state.label] = strokes;
+  state.drawing = null;
+  draw();
+  showHistory();
+  update();
+}
+
+function undo() {
+  const before = state.history[state.label]?.pop();
+  if (!before) return;
+  state.strokes[state.label] = before;
+  draw();
+  showHistory();
+  update();
+}
+
+function listen(canvas) {
+  canvas.addEventListener("pointerdown", (event) => {
+    if (tool() === "look" || event.button !== 0 || state.label === null) return;
+    canvas.setPointerCapture(event.pointerId);
+    begin(place(event, canvas));
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!state.drawing || state.cursor.down) return;
+    for (const each of event.getCoalescedEvents?.() ?? [event]) extend(place(each, canvas));
+  });
+  canvas.addEventListener("pointerup", () => { if (!state.cursor.down) finish(); });
+  canvas.addEventListener("pointercancel", () => { state.drawing = null; draw(); });
+  canvas.addEventListener("focus", () => { if (canvas.matches(":focus-visible")) point(state.cursor); });
+  canvas.addEventListener("blur", () => { if (state.cursor.down) { state.cursor.down = false; finish(); } });
+  canvas.addEventListener("keydown", (event) => {
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+    const { cursor } = state;
+    if (dx || dy) {
+      const length = event.shiftKey ? 0.06 : 0.012, ratio = state.photograph.width / state.photograph.height;
+      cursor.x = Math.min(1, Math.max(0, cursor.x + dx * length));
+      cursor.y = Math.min(1, Math.max(0, cursor.y + dy * length * ratio));
+      point(cursor);
+      if (cursor.down) extend(cursor);
+    } else if (event.key === " ") {
+      if (tool() === "look") choose("foreground");
+      if (cursor.down) { cursor.down = false; finish(); } else { cursor.down = true; begin(cursor); }
+    } else return;
+    event.preventDefault();
+  });
+}
+
+function draw() {
+  if (!state.photograph) return;
+  for (const { canvas } of state.rows) {
+    const scale = devicePixelRatio || 1;
+    canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
+    canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
+    const context = canvas.getContext("2d");
+    context.scale(canvas.width / state.photograph.width, canvas.height / state.photograph.height);
+    context.lineCap = context.lineJoin = "round";
+    for (const stroke of [...(state.strokes[state.label] ?? []), ...(state.drawing ? [state.drawing] : [])]) {
+      context.strokeStyle = stroke.kind === "foreground" ? RED : BLUE;
+      context.lineWidth = 2 * stroke.radius;
+      context.beginPath();
+      context.moveTo(...stroke.points[0]);
+      for (const each of stroke.points) context.lineTo(...each);
+      context.stroke();
+    }
+  }
+}
+
+function choose(name) {
+  $(name).checked = true;
+  $("panels").classList.toggle("looking", name === "look");
+}
+
+for (const name of ["look", "foreground", "background"]) $(name).addEventListener("change", () => choose(name));
+$("undo").addEventListener("click", undo);
+$("clear").addEventListener("click", () => change([]));
+$("hide").addEventListener("click", () => {
+  const hiding = $("panels").classList.toggle("hiding");
+  $("hide").setAttribute("aria-pressed", hiding);
+});
+
+addEventListener("keydown", (event) => {
+  if (event.target.matches("input:not([type=range], [type=radio]), select") || event.altKey || !state.photograph) return;
+  const key = event.key.toLowerCase();
+  if ((event.ctrlKey || event.metaKey) && key !== "z") return;
+  const brush = $("brush");
+  const does = {
+    l: () => choose("look"), o: () => choose("foreground"), b: () => choose("background"), z: undo, m: () => $("hide").click(),
+    "[": () => { brush.stepDown(3); tell(brush); }, "]": () => { brush.stepUp(3); tell(brush); },
+  }[key];
+  if (!does) return;
+  event.preventDefault();
+  does();
+});
+
+// Menus and sliders --------------------------------------------------------------------------------------------------
+
+function tell(slider) {
+  const unit = { high: seedUnit(), low: seedUnit(), brush: "%" }[slider.id] ?? "";
+  const value = Number(slider.value);
+  document.querySelector(`output[for=${slider.id}]`).textContent = unit === "max" ? `${Math.round(100 * value)} %` : unit === "%" ? `${value.toFixed(1)} %` : unit === "th" ? `${value}th` : value.toFixed(2);
+}
+
+const recipe = (name) => state.page.recipes.find((each) => each.name === name);
+const classifier = () => state.page.classifiers.find((each) => each.name === $("classifier").value);
+const seedUnit = () => ({ percentile: "th", "of the maximum": "max" })[recipe($("recipe").value)?.seeds?.unit] ?? "";
+
+function showRecipe() {
+  const { seeds, summary } = recipe($("recipe").value);
+  $("recipe-line").textContent = summary;
+  $("compare-line").textContent = $("compare").value ? recipe($("compare").value).summary : "";
+  for (const [id, own] of [["high", seeds?.foreground], ["low", seeds?.background]]) {
+    const slider = $(id);
+    slider.disabled = !seeds;
+    Object.assign(slider, { min: 0, max: seeds?.top ?? 1, step: (seeds?.top ?? 1) / 100 });
+    slider.value = own ?? 0;
+    delete slider.dataset.moved;
+    tell(slider);
+  }
+  $("seed-line").textContent = seeds ? { percentile: "percentiles of the saliency", "of the maximum": "of the saliency's maximum" }[seeds.unit] : "this recipe has no such seeds";
+}
+
+function showClassifier() {
+  const { summary, threshold, labels } = classifier();
+  $("classifier-line").textContent = summary;
+  $("threshold").value = threshold;
+  tell($("threshold"));
+  $("labels").replaceChildren(...labels.map((label) => make("option", { value: label })));
+}
+
+$("recipe").addEventListener("change", () => { showRecipe(); update(); });
+$("compare").addEventListener("change", () => { showRecipe(); update(); });
+$("classifier").addEventListener("change", () => { showClassifier(); state.label = null; update(); });
+$("reset").addEventListener("click", () => { showRecipe(); showClassifier(); update(); });
+$("ask").addEventListener("submit", (event) => { event.preventDefault(); look($("another").value.trim()); });
+$("threshold").addEventListener("input", () => { tell($("threshold")); update(); });
+for (const [id, other] of [["high", "low"], ["low", "high"]]) {
+  $(id).addEventListener("input", () => {
+    // Background below more than object above would leave nothing between: one slider pushes the other.
+    if (Number($("low").value) > Number($("high").value)) $(other).value = $(id).value;
+    $("high").dataset.moved = "yes";
+    tell($(id));
+    tell($(other));
+    update();
+  });
+}
+$("brush").addEventListener("input", () => tell($("brush")));
+
+async function download(kind) {
+  try {
+    const answer = await call(`/api/download/${kind}`, { method: "POST", body: request($("recipe").value, true) });
+    const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition"))[1];
+    const url = URL.createObjectURL(await answer.blob());
+    make("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+    say(`${name} is on its way.`);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function start() {
+  state.page = await (await call("/api/page")).json();
+  const option = ({ name }) => make("option", { value: name }, name);
+  $("recipe").append(...state.page.recipes.map(option));
+  $("recipe").value = state.page.recipe;
+  $("compare").append(make("option", { value: "" }, "nothing"), ...state.page.recipes.map(option));
+  $("classifier").append(...state.page.classifiers.map(option));
+  $("downloads").append(...state.page.downloads.map(({ kind, name }) => {
+    const button = make("button", { type: "button", id: `download-${kind}` }, name);
+    button.addEventListener("click", () => download(kind));
+    return button;
+  }));
+  $("threshold").min = state.page.floor;
+  choose(matchMedia("(pointer: coarse)").matches ? "look" : "foreground");
+  tell($("brush"));
+  showRecipe();
+  showClassifier();
+  document.body.dataset.ready = "yes";
+}
+
+start().catch(fail);

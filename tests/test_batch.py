@@ -1,0 +1,455 @@
+"""Runs over many photographs: what they write, and what survives crashes. Processes are forked from this one, which is
+warm, so that one costs milliseconds."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import random
+import resource
+import signal
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradcut import GradcutError, Segmenter, batch, images, runs
+from gradcut.batch import Job, Task, segment_all
+from gradcut.runs import Place, Run
+
+
+def draw(folder: Path, number: int) -> list[Task]:
+    """Black photographs with a red and, in every third, a blue square; no two alike."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for n in range(number):
+        photograph = np.zeros((40 + n % 7, 48, 3), dtype=np.uint8)
+        y, x = generator.integers(2, 16, 2)
+        photograph[y : y + 16, x : x + 20, 0] = 255
+        if n % 3 == 0:
+            photograph[30:, 30:] = (0, 0, 255)
+        Image.fromarray(photograph).save(folder / f"{n:03}.png")
+    return [Task(str(path), name) for path, name in images.find([folder])[0]]
+
+
+@pytest.fixture
+def job(brightness, tmp_path) -> Job:
+    return Job(Segmenter(brightness), Place(str(tmp_path / "out")), pictures=False)
+
+
+def run(job, tasks, workers=2, **options):
+    return list(segment_all(job, tasks, workers, **options))
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Every file of a run; times, which no two runs share, are taken out."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in (".json", ".jsonl"):
+            lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+            found[name] = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+        else:
+            found[name] = path.read_bytes() if path.is_file() else None
+    return found
+
+
+def forked(call, *arguments) -> int:
+    """Start a call in a forked process that ends with status 0 if it returns, and give its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    faulthandler.disable()  # deaths are meant here
+    try:
+        call(*arguments)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# what a run writes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_settings_and_a_line_a_photograph(job, tmp_path):
+    tasks = draw(tmp_path / "in", 6)
+    (tmp_path / "in" / "broken.png").write_text("nothing")
+    Image.new("RGB", (20, 20)).save(tmp_path / "in" / "dark.png")
+    tasks = [Task(str(path), name) for path, name in images.find([tmp_path / "in"])[0]]
+    lines = [line for line, skipped in run(job, tasks) if not skipped]
+    assert [line["name"] for line in lines] == [task.name for task in tasks]
+    about, written = runs.read_run(tmp_path / "out")
+    assert list(written) == lines
+    assert about["classes"] == ["red", "blue"]
+    assert about["settings"] == json.loads(json.dumps(job.settings))
+    assert about["settings"]["recipe"]["sha256"] == job.segmenter.recipe.fingerprint
+    assert "torch" in about["versions"]
+    by_name = {line["name"]: line for line in lines}
+    assert by_name["broken"]["state"] == "failed"
+    assert "broken.png: not an image" in by_name["broken"]["error"]
+    assert by_name["dark"]["state"] == "empty"
+    assert set(by_name["dark"]["best_scores"]) == {"red", "blue"}
+    line = by_name["000"]
+    assert line["state"] == "done"
+    assert [found["label"] for found in line["objects"]] == [
+        found.label for found in job.segmenter(tmp_path / "in/000.png").objects
+    ]
+    assert line["confidence"] == pytest.approx(np.mean([found["confidence"] for found in line["objects"]]), abs=1e-5)
+    assert line["seconds"] > 0
+    for path in [*line["files"].values(), *(found["mask"] for found in line["objects"])]:
+        assert (tmp_path / "out" / path).stat().st_size > 0
+    assert not (tmp_path / "out/.trying").exists()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_class_maps_have_the_same_numbers_in_every_photograph(job, tmp_path):
+    tasks = draw(tmp_path / "in", 4)
+    run(job, tasks)
+    for task in tasks:
+        result = job.segmenter(task.photograph)
+        with Image.open(tmp_path / f"out/classmaps/{task.name}.png") as image:
+            assert image.mode == "P"
+            values = np.array(image)
+        joint = result.labelmap()
+        for number, found in enumerate(result.objects, start=1):
+            assert found.index == ("red", "blue").index(found.label)
+            assert np.array_equal(values == found.index + 1, joint == number)
+
+
+@pytest.mark.parametrize("batched", [1, 3])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_and_batches_do_not_change_a_byte(brightness, tmp_path, workers, batched):
+    tasks = draw(tmp_path / "in", 8)
+    segment = Segmenter(brightness)
+    plain = {task.name: segment(task.photograph) for task in tasks}
+    job = Job(segment, Place(str(tmp_path / "out")), pictures=False, batch=batched)
+    assert len(run(job, tasks, workers)) == 8
+    for name, result in plain.items():
+        with Image.open(tmp_path / f"out/labelmaps/{name}.png") as image:
+            assert np.array_equal(np.array(image), result.labelmap())
+
+
+def test_every_batch_has_the_same_size(brightness, tmp_path):
+    sizes = []
+
+    class Seen(Segmenter):
+        def explain(self, photographs, labels=None):
+            sizes.append(len(photographs))
+            return super().explain(photographs, labels)
+
+    tasks = draw(tmp_path / "in", 7)
+    assert len(run(Job(Seen(brightness), Place(str(tmp_path / "out")), batch=4), tasks)) == 7
+    assert set(sizes) == {4}
+
+
+def test_every_setting_changes_the_result(brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 1)
+
+    def files(**options):
+        segmenter = Segmenter(brightness, options.pop("recipe", "default"))
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        run(Job(segmenter, Place(str(folder)), **options), tasks)
+        return {name: value for name, value in contents(folder).items() if name.endswith(".png")}
+
+    plain = files()
+    assert "pictures/000.png" in plain
+    assert "pictures/000.png" not in files(pictures=False)
+    assert set(files(labels=("blue",))) < set(plain)
+    void = files(void=(0.0, 1.0))
+    assert void["labelmaps/000.png"] == plain["labelmaps/000.png"]
+    assert void["classmaps/000.png"] != plain["classmaps/000.png"]
+
+
+def test_void_is_where_masks_from_other_seeds_disagree(embedded, cat):
+    result = Segmenter(embedded)(cat)
+    share = result.support()
+    assert share.shape == (1, *cat.shape[:2])
+    assert set(np.unique((share * 5).round(4))) <= {0, 1, 2, 3, 4, 5}
+    plain, wide, narrow = result.classmap(), result.classmap((0.0, 1.0)), result.classmap((0.3, 0.7))
+    assert plain.dtype == np.uint16  # the classifier has 1000 classes
+    assert set(np.unique(plain)) == {0, result.objects[0].index + 1}
+    assert np.array_equal(wide == 65535, (share[0] > 0) & (share[0] < 1))
+    assert 0 < (narrow == 65535).sum() < (wide == 65535).sum()
+    assert np.array_equal(narrow[narrow != 65535], plain[narrow != 65535])
+    for bad in ((0.5, 0.5), (-0.1, 0.5), (0.2, 1.1)):
+        with pytest.raises(GradcutError, match="void: expected two shares"):
+            result.classmap(bad)
+
+
+def test_a_batch_of_nothing_is_refused(job):
+    with pytest.raises(GradcutError, match="batch: expected at least 1, got 0"):
+        Job(job.segmenter, job.place, batch=0)
+    with pytest.raises(GradcutError, match="void: expected two shares"):
+        Job(job.segmenter, job.place, void=(1.0, 0.0))
+
+
+# a second run --------------------------------------------------------------------------------------------------------
+
+
+def test_a_rerun_does_nothing_twice_and_tries_failures_again(job, tmp_path):
+    tasks = draw(tmp_path / "in", 5)
+    good = (tmp_path / "in/003.png").read_bytes()
+    (tmp_path / "in/003.png").write_bytes(good[:60])
+    first = run(job, tasks)
+    assert [line["state"] for line, _ in first] == ["done", "done", "done", "failed", "done"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/results").iterdir()}
+    (tmp_path / "in/003.png").write_bytes(good)
+    second = run(job, tasks)
+    assert sorted(line["name"] for line, skipped in second if skipped) == ["000", "001", "002", "004"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    names = [line["name"] for line in runs.read_run(tmp_path / "out")[1]]
+    assert names == [task.name for task in tasks]
+
+
+def test_more_photographs_join_a_run(job, tmp_path):
+    tasks = draw(tmp_path / "in", 4)
+    run(job, tasks[2:])
+    assert [skipped for _, skipped in run(job, tasks)] == [True, True, False, False]
+    assert [line["name"] for line in runs.read_run(tmp_path / "out")[1]] == [task.name for task in tasks]
+    run(job, tasks[:1])
+    assert {line["name"] for line in runs.read_run(tmp_path / "out")[1]} == {task.name for task in tasks}
+
+
+def test_other_settings_are_refused_and_both_are_shown(job, brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 2)
+    run(job, tasks)
+    before = contents(tmp_path / "out")
+    other = Job(Segmenter(brightness, "simonyan", threshold=0.5), job.place, pictures=False)
+    with pytest.raises(GradcutError) as refused:
+        run(other, tasks)
+    for part in ("default CAM(", "now simonyan Gradient(", "threshold null, now 0.5", "--overwrite"):
+        assert part in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert contents(tmp_path / "out") == before
+    run(other, tasks[:1], overwrite=True)
+    assert [line["name"] for line in runs.read_run(tmp_path / "out")[1]] == ["000"]
+    assert not list((tmp_path / "out").rglob("001*"))
+
+
+def test_another_photograph_under_the_same_name_is_refused(job, tmp_path):
+    run(job, draw(tmp_path / "in", 1))
+    (other,) = draw(tmp_path / "elsewhere", 1)
+    with pytest.raises(GradcutError, match=r"000 in .* was made from .*in/000.png, not from .*elsewhere"):
+        run(job, [other])
+
+
+def test_two_processes_do_not_share_a_folder(job, tmp_path):
+    tasks = draw(tmp_path / "in", 1)
+    with Run(job.place, job.settings), pytest.raises(GradcutError, match="another process is writing"):
+        run(job, tasks)
+    assert len(run(job, tasks)) == 1
+
+
+def test_a_torn_line_is_repaired(job, tmp_path):
+    tasks = draw(tmp_path / "in", 3)
+    run(job, tasks)
+    whole = contents(tmp_path / "out")
+    manifest = tmp_path / "out/manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-30])
+    assert [skipped for _, skipped in run(job, tasks)] == [True, True, False]
+    assert contents(tmp_path / "out") == whole
+
+
+# crashes -------------------------------------------------------------------------------------------------------------
+
+
+def test_killed_at_twenty_random_moments(job, tmp_path):
+    """The folder ends as that of an undisturbed run."""
+    tasks = draw(tmp_path / "in", 60)
+    undisturbed = Job(job.segmenter, Place(str(tmp_path / "whole")), pictures=False)
+    started = time.perf_counter()
+    run(undisturbed, tasks)
+    whole = time.perf_counter() - started
+    moments = random.Random(1)
+    kills = finished = 0
+    while kills < 20:
+        pid = forked(run, job, tasks)
+        time.sleep(moments.uniform(0, whole / 5))
+        os.kill(pid, signal.SIGKILL)
+        if wait(pid) == 0:  # it was quicker: begin another one
+            finished += 1
+            assert finished < 200
+            for path in (tmp_path / "out").rglob("*.json*"):
+                path.unlink()
+        else:
+            kills += 1
+    assert wait(forked(run, job, tasks)) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def _crashing(path, *_):
+    """A decoder that dies on one file, as a bug in native code does."""
+    if Path(path).name == "004.png":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return READ(path)
+
+
+READ = images.read
+
+
+def test_a_photograph_that_crashes_the_decoder_is_named_by_the_next_run(job, tmp_path, monkeypatch):
+    tasks = draw(tmp_path / "in", 8)
+    monkeypatch.setattr(images, "read", _crashing)
+    assert wait(forked(run, job, tasks)) == -signal.SIGSEGV
+    # The process that decodes suspects apart has the same bug.
+    code = (
+        "import os, signal, sys\nfor line in sys.stdin:\n"
+        "    if line.endswith('004.png\\n'): os.kill(os.getpid(), signal.SIGSEGV)\n    print(flush=True)\n"
+    )
+    monkeypatch.setattr(batch._Decoder, "_CODE", code)
+    assert wait(forked(run, job, tasks)) == 0
+    lines = {line["name"]: line for line in runs.read_run(tmp_path / "out")[1]}
+    assert len(lines) == 8
+    assert [name for name, line in lines.items() if line["state"] != "done"] == ["004"]
+    assert "004.png: the decoder crashed (SIGSEGV)" in lines["004"]["error"]
+    assert not (tmp_path / "out/.trying").exists()
+
+
+def test_the_decoder_apart_reads_good_and_bad_files(tmp_path):
+    (task,) = draw(tmp_path, 1)
+    with batch._Decoder() as decoder:
+        assert decoder.crash(task.photograph) is None
+        assert decoder.crash(str(tmp_path / "gone.png")) is None
+        decoder._process.kill()
+        decoder._process.wait()
+        assert decoder.crash(task.photograph) == "SIGKILL"
+        assert decoder.crash(task.photograph) is None
+
+
+class Deadly(Segmenter):
+    """Dies at one photograph after it was read, as when memory runs out."""
+
+    def cut(self, evidence):
+        if evidence.source.endswith("005.png"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().cut(evidence)
+
+
+def test_a_photograph_that_kills_the_process_is_given_up_after_two_tries_alone(brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 8)
+    job = Job(Deadly(brightness), Place(str(tmp_path / "out")), pictures=False)
+    assert [wait(forked(run, job, tasks)) for _ in range(4)] == [-9, -9, -9, 0]
+    lines = {line["name"]: line for line in runs.read_run(tmp_path / "out")[1]}
+    assert [name for name, line in lines.items() if line["state"] != "done"] == ["005"]
+    assert "died 2 times at this photograph alone" in lines["005"]["error"]
+    assert list(lines) == [task.name for task in tasks]
+
+
+class Hungry(Segmenter):
+    def cut(self, evidence):
+        if evidence.source.endswith("001.png"):
+            raise MemoryError
+        if evidence.source.endswith("002.png"):
+            raise ZeroDivisionError("of a step")
+        return super().cut(evidence)
+
+    def explain(self, photographs, labels=None):
+        if any(photograph.shape[0] == 43 for photograph in photographs):
+            raise RuntimeError("of a model\nwith more lines")
+        return super().explain(photographs, labels)
+
+
+def test_one_photographs_error_costs_no_other(brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 6)
+    job = Job(Hungry(brightness), Place(str(tmp_path / "out")), batch=2)
+    errors = {line["name"]: line.get("error") for line, _ in run(job, tasks)}
+    assert {name for name, error in errors.items() if error is None} == {"000", "004", "005"}
+    assert errors["001"].endswith("001.png: not enough memory")
+    assert errors["002"].endswith("002.png: ZeroDivisionError: of a step")
+    assert errors["003"].endswith("003.png: RuntimeError: of a model")
+
+
+def _with_little_disk(job, tasks, limit):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        run(job, tasks)
+    except GradcutError as error:
+        os._exit(3 if "cannot be written: File too large" in str(error) else 4)
+
+
+@pytest.mark.parametrize("limit", [100, 1300, 4000])
+def test_writes_that_the_system_refuses_lose_nothing(job, tmp_path, limit):
+    """A limit on the size of files stands for a full disk: the system refuses writes, some of them half way."""
+    tasks = draw(tmp_path / "in", 12)
+    assert wait(forked(_with_little_disk, job, tasks, limit)) == 3
+    assert not list((tmp_path / "out").rglob("*.part"))
+    run(job, tasks)
+    undisturbed = Job(job.segmenter, Place(str(tmp_path / "whole")), pictures=False)
+    run(undisturbed, tasks)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_stopping_keeps_what_is_done(job, tmp_path):
+    tasks = draw(tmp_path / "in", 30)
+    lines = segment_all(job, tasks, 2)
+    for _ in range(4):
+        next(lines)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        lines.throw(KeyboardInterrupt)
+    assert threading.active_count() < before
+    kept = [line["name"] for line in runs.read_run(tmp_path / "out")[1]]
+    assert kept == [task.name for task in tasks[: len(kept)]]
+    assert len(kept) >= 3
+    again = run(job, tasks)
+    assert sum(skipped for _, skipped in again) == len(kept)
+    assert len(again) == 30
+
+
+# elsewhere -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_remote_folder_holds_the_same_files(job, tmp_path):
+    import fsspec
+
+    tasks = draw(tmp_path / "in", 5)
+    (tmp_path / "in/002.png").write_bytes(b"")
+    run(job, tasks)
+    memory = fsspec.filesystem("memory")
+    for path in (tmp_path / "in").iterdir():
+        memory.pipe_file(f"/pile/{path.name}", path.read_bytes())
+    found, _ = images.find(["memory://pile"])
+    remote = [Task(str(path), name) for path, name in found]
+    assert [task.name for task in remote] == [task.name for task in tasks]
+    there = Job(job.segmenter, Place("memory://results/run"), pictures=False)
+    half = segment_all(there, remote, 1)
+    for _ in range(3):
+        next(half)
+    half.close()
+    assert sum(skipped for _, skipped in run(there, remote)) == 2  # the failed one is tried again
+    memory.get("/results/run", str(tmp_path / "copy"), recursive=True)
+    ours, theirs = contents(tmp_path / "out"), contents(tmp_path / "copy")
+    for files in (ours, theirs):
+        for lines in (value for name, value in files.items() if name.endswith((".json", ".jsonl"))):
+            for line in lines:
+                line["photograph"] = str(line.get("photograph", "")).rsplit("/", 1)[-1]
+                line["error"] = line.get("error", "").rsplit("/", 1)[-1]
+    assert ours == theirs
+    with pytest.raises(GradcutError, match=r"made with other settings: pictures false, now true"):
+        run(Job(job.segmenter, there.place), remote)
+    with pytest.raises(GradcutError, match="cannot be opened"):
+        images.find(["nowhere://pile"])
+
+
+def test_review_ranks_the_least_certain_first(job, tmp_path):
+    tasks = draw(tmp_path / "in", 6)
+    Image.new("RGB", (20, 20)).save(tmp_path / "in/dark.png")
+    run(job, [*tasks, Task(str(tmp_path / "in/dark.png"), "dark")])
+    ranked = runs.review(tmp_path / "out")
+    assert ranked[0]["name"] == "dark"
+    least = [min(found["confidence"] for found in line["objects"]) for line in ranked[1:]]
+    assert least == sorted(least)
+    with pytest.raises(GradcutError, match="run: expected a folder of 'gradcut segment'"):
+        runs.review(tmp_path / "in")

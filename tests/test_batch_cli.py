@@ -1,0 +1,184 @@
+"""Runs from the command line: where photographs come from, every option, exports, exit status and messages."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_batch import draw
+
+import gradcut.cli
+from gradcut import Segmenter, batch
+from gradcut.runs import read_run
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, brightness):
+    """Call the command line in this process; returns exit status, standard output, standard error."""
+    monkeypatch.setattr("gradcut.sources.load_classifier", lambda name: brightness)
+
+    def call(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = 0
+        try:
+            gradcut.cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def names(folder):
+    return [line["name"] for line in read_run(folder)[1]]
+
+
+def test_photographs_from_folders_patterns_lists_and_standard_input(command, tmp_path):
+    draw(tmp_path / "in", 4)
+    paths = [str(tmp_path / f"in/{n:03}.png") for n in range(4)]
+    (tmp_path / "list.txt").write_text("\n".join(paths[1:3]) + "\n\n")
+    for number, (arguments, stdin, expected) in enumerate([
+        ([tmp_path / "in"], "", ["000", "001", "002", "003"]),
+        ([tmp_path / "in" / "*2.png", paths[0]], "", ["002", "000"]),
+        ([tmp_path / "in" / "**" / "003.png"], "", ["003"]),
+        (["--list", tmp_path / "list.txt"], "", ["001", "002"]),
+        (["-"], f"{paths[3]}\r\n{paths[1]}\n", ["003", "001"]),
+        ([f"file://{tmp_path}/in"], "", ["000", "001", "002", "003"]),
+    ]):  # fmt: skip
+        folder = tmp_path / f"out-{number}"
+        status, _, err = command("segment", "-o", folder, *arguments, stdin=stdin)
+        assert (status, names(folder)) == (0, expected), err
+    status, _, err = command("segment", "-o", tmp_path / "out", tmp_path / "*.gif")
+    assert status == 1
+    assert "no photographs in this pattern" in err
+    for arguments in ([], ["-"]):
+        status, _, err = command("segment", "-o", tmp_path / "out", *arguments)
+        assert (status, err) == (2, "gradcut: paths: expected photographs, folders or patterns, got none\n")
+    status, _, err = command("segment", "-o", tmp_path / "out", "--list", tmp_path / "gone.txt")
+    assert status == 2
+    assert "gone.txt cannot be read" in err
+
+
+def test_a_folder_with_one_percent_broken_files(command, tmp_path):
+    draw(tmp_path / "in", 100)
+    (tmp_path / "in/042.png").write_bytes((tmp_path / "in/042.png").read_bytes()[:50])
+    status, out, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "--no-pictures")
+    assert status == 1
+    assert len(out.splitlines()) == 99
+    assert next(line for line in err.splitlines() if "042.png" in line).startswith(f"gradcut: {tmp_path}/in/042.png: ")
+    assert "99 photographs in" in err
+    assert "1 failed" in err
+    assert " a second" in err
+    assert len(list((tmp_path / "out/results").iterdir())) == 99
+
+
+def test_options_reach_the_job(command, tmp_path):
+    tasks = draw(tmp_path / "in", 2)
+
+    def settings(*options):
+        folder = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        assert command("segment", tasks[0].photograph, "-o", folder, *options)[0] == 0
+        return read_run(folder)[0]["settings"], folder
+
+    plain, folder = settings()
+    assert (plain["void"], plain["pictures"], plain["batch"]) == (None, True, 1)
+    assert (folder / "pictures/000.png").exists()
+    assert settings("--void", "0.2", "0.8")[0]["void"] == [0.2, 0.8]
+    without, folder = settings("--no-pictures")
+    assert not without["pictures"]
+    assert not (folder / "pictures").exists()
+    assert settings("--batch", "3")[0]["batch"] == 3
+    _, folder = settings("--format", "coco", "-f", "yolo")
+    assert (folder / "exports/coco/instances.json").is_file()
+    assert (folder / "exports/yolo/data.yaml").is_file()
+
+
+def test_workers_are_threads(command, tmp_path, monkeypatch):
+    seen = []
+    run = batch.Job.__call__
+    monkeypatch.setattr(
+        batch.Job, "__call__", lambda job, tasks, workers: seen.append(workers) or run(job, tasks, workers)
+    )
+    draw(tmp_path / "in", 1)
+    assert command("segment", tmp_path / "in", "-o", tmp_path / "out", "--workers", 3)[0] == 0
+    assert seen == [3]
+
+
+def test_the_ray_engine_gets_its_options(command, tmp_path, monkeypatch):
+    seen = []
+
+    def engine(address, gpus):
+        def call(job, tasks, workers):
+            seen.append((address, gpus, workers))
+            yield from job(tasks)
+
+        return call
+
+    monkeypatch.setattr("gradcut.cluster.OnRay", engine)
+    draw(tmp_path / "in", 1)
+    options = ["--engine", "ray", "--address", "ray://head:10001", "--gpus", 0.5, "--workers", 4]
+    assert command("segment", tmp_path / "in", "-o", tmp_path / "out", *options)[0] == 0
+    assert seen == [("ray://head:10001", 0.5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "steam"], "engine: expected local or ray, got 'steam'"),
+        (["--address", "auto"], "address, gpus: they are for --engine ray"),
+        (["--void", "0.9", "0.1"], "void: expected two shares"),
+        (["--format", "doc"], "format: expected one of coco"),
+    ],
+)
+def test_unusable_options_are_one_line_and_status_2(command, tmp_path, options, message):
+    draw(tmp_path / "in", 1)
+    status, out, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_stopped_by_a_person(command, tmp_path, monkeypatch):
+    draw(tmp_path / "in", 12)
+
+    def cut(self, evidence, real=Segmenter.cut):
+        if evidence.source.endswith("006.png"):
+            raise KeyboardInterrupt
+        return real(self, evidence)
+
+    monkeypatch.setattr(Segmenter, "cut", cut)
+    status, _, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "--workers", 1)
+    assert status == 130
+    assert "gradcut: stopped; 6 photographs in" in err
+    assert "the same command does the rest" in err
+    assert names(tmp_path / "out") == [f"{n:03}" for n in range(6)]
+    monkeypatch.undo()
+
+
+def test_export_and_review(command, tmp_path):
+    draw(tmp_path / "in", 3)
+    Image.new("RGB", (20, 20)).save(tmp_path / "in/dark.png")
+    command("segment", tmp_path / "in", "-o", tmp_path / "out")
+    status, out, _ = command("export", tmp_path / "out", "-f", "coco", "-o", tmp_path / "coco", "--polygons")
+    assert (status, out) == (0, f"{tmp_path}/coco/instances.json\n")
+    exact = json.loads((tmp_path / "coco/instances.json").read_text())
+    assert isinstance(exact["annotations"][0]["segmentation"], list)
+    status, out, _ = command("export", tmp_path / "out", "-f", "yolo", "-f", "cvat")
+    assert out.split() == [f"{tmp_path}/out/exports/yolo/data.yaml", f"{tmp_path}/out/exports/cvat/cvat.zip"]
+    command("export", tmp_path / "out", "-f", "coco", "-o", tmp_path / "few", "--min-confidence", 1)
+    assert json.loads((tmp_path / "few/instances.json").read_text())["annotations"] == []
+    assert command("export", tmp_path / "in", "-f", "coco")[0] == 2
+
+    status, out, _ = command("review", tmp_path / "out")
+    assert status == 0
+    assert "dark.png: nothing found" in out.splitlines()[0]
+    assert len(out.splitlines()) == 4
+    ranked = json.loads(command("review", tmp_path / "out", "--json", "--limit", 3)[1])
+    assert ranked[0]["name"] == "dark"
+    assert ranked[1]["confidence"] <= ranked[2]["confidence"] + np.ptp([o["confidence"] for o in ranked[2]["objects"]])

@@ -1,0 +1,320 @@
+"""Finding the maps inside a network, in networks of every make, without hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from gradcut.classifier import Classifier
+from gradcut.features import ForwardPass, recording, run
+from gradcut.layers import run_with_maps
+from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, LayerCAM, MultiScale, SaliencyError
+from gradcut.targets import backpropagate
+
+
+def as_classifier(model: nn.Module, size: int, classes: int = 5) -> Classifier:
+    """With a head that is not all zeros, as some are before training."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features == classes:
+            nn.init.normal_(module.weight, std=0.2)
+    return Classifier(model.eval(), "abcdefgh"[:classes], size)
+
+
+def photographs(size: int, n: int = 2) -> Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def timms(name: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=5, **options)
+
+
+class ReshapedPatches(nn.Module):
+    """A transformer without a convolution: patches cut out by reshape, one class token, torch's own layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3 * 8 * 8, 16)
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, h, w = x.shape
+        patches = x.reshape(b, 3, h // 8, 8, w // 8, 8).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        tokens = torch.cat([self.token.expand(b, -1, -1), self.embed(patches)], 1)
+        return self.head(self.blocks(tokens)[:, 0])
+
+
+#: How a network is made, its photographs' size, and the channels, height and width of its last map.
+NETWORKS: dict[str, tuple[Any, int, tuple[int, int, int]]] = {
+    "resnet18": (lambda: timms("resnet18"), 64, (512, 2, 2)),
+    "EfficientNet-Lite0 (convolutions that pad)": (lambda: timms("tf_efficientnet_lite0"), 64, (1280, 2, 2)),
+    "MobileNetV3 (a convolution after pooling)": (lambda: timms("mobilenetv3_small_050"), 64, (288, 2, 2)),
+    "ConvNeXt": (lambda: timms("convnext_atto"), 64, (320, 2, 2)),
+    "NFNet (weights standardised on the way)": (lambda: timms("nfnet_l0"), 64, (2304, 2, 2)),
+    "DenseNet": (lambda: torchvision.models.DenseNet(8, (2, 2), 16, num_classes=5), 32, (32, 4, 4)),
+    "VGG (pooled to 7 x 7 by its head)": (lambda: torchvision.models.vgg11(num_classes=5), 64, (512, 2, 2)),
+    "ViT": (lambda: timms("vit_tiny_patch16_224", img_size=64, depth=2), 64, (192, 4, 4)),
+    "ViT, mean of the tokens": (
+        lambda: timms("vit_tiny_patch16_224", img_size=64, depth=2, class_token=False, global_pool="avg"),
+        64,
+        (192, 4, 4),
+    ),
+    "ViT, two tokens first": (lambda: timms("deit_tiny_distilled_patch16_224", img_size=64, depth=2), 64, (192, 4, 4)),
+    "ViT, four registers": (
+        lambda: timms("vit_small_patch14_reg4_dinov2", img_size=56, depth=2),
+        56,
+        (384, 4, 4),
+    ),
+    "ViT on convolutions": (lambda: timms("vit_tiny_r_s16_p8_224", img_size=64, depth=2), 64, (192, 2, 2)),
+    "torchvision's ViT": (
+        lambda: torchvision.models.VisionTransformer(64, 16, 2, 2, 16, 32, num_classes=5),
+        64,
+        (16, 4, 4),
+    ),
+    "no convolution at all": (ReshapedPatches, 32, (16, 4, 4)),
+    "Swin (channels last)": (
+        lambda: torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=5),
+        32,
+        (32, 4, 4),
+    ),
+    "timm's Swin": (
+        lambda: timms("swin_tiny_patch4_window7_224", img_size=64, depths=(1, 1), num_heads=(3, 6), window_size=4),
+        64,
+        (192, 8, 8),
+    ),
+    "MLP-Mixer": (lambda: timms("mixer_s32_224", img_size=64), 64, (512, 2, 2)),
+    "MobileViT": (lambda: timms("mobilevit_xxs"), 64, (320, 2, 2)),
+    "LeViT (patches halved by attention)": (lambda: timms("levit_128s"), 224, (384, 4, 4)),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> tuple[str, Classifier, tuple[int, int, int]]:
+    make, size, shape = NETWORKS[request.param]
+    return request.param, as_classifier(make(), size), shape
+
+
+def test_the_last_map_is_found(network: tuple[str, Classifier, tuple[int, int, int]]) -> None:
+    _, classifier, shape = network
+    x = photographs(classifier.size[0])
+    with torch.enable_grad():
+        logits, places, tensors = run_with_maps(classifier, x, 1)
+        (place,), (tensor,) = places, tensors
+        (gradient,) = backpropagate(classifier, logits, [(0, 1), (1, 4)], "logit", [tensor])
+    assert place.layout.of(tensor).shape == (2, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, classifier.model(x), rtol=1e-5, atol=1e-5)
+    gradient = place.layout.of(gradient)
+    assert bool(gradient.flatten(1).any(1).all())
+    # Nothing of what came before takes part in the graph, parameters never.
+    assert tensor.is_leaf
+    maps = GradCAM()(classifier, x, [(0, 1), (1, 4)])
+    assert maps.shape == (2, *classifier.size)
+    assert all(parameter.grad is None for parameter in classifier.model.parameters())
+
+
+def test_the_gradient_at_the_map_is_right(network: tuple[str, Classifier, tuple[int, int, int]]) -> None:
+    """A small step of the map along the gradient changes the logit by the gradient's squared length."""
+    _, classifier, _ = network
+    x = photographs(classifier.size[0], 1)
+    with torch.enable_grad():
+        logits, places, tensors = run_with_maps(classifier, x, 1)
+        (gradient,) = backpropagate(classifier, logits, [(0, 2)], "logit", tensors)
+    squared = float(gradient.square().sum())
+    step = 1e-3 * float(tensors[0].detach().norm()) / squared**0.5
+
+    class Stepped(ForwardPass):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = super().__torch_function__(func, types, args, kwargs)
+            return result + step * gradient if self.calls == places[0].call else result
+
+    with torch.no_grad():
+        changed = run(classifier, x, Stepped(x))
+    assert float((changed - logits.detach())[0, 2]) == pytest.approx(step * squared, rel=0.05)
+
+
+def test_a_second_call_finds_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    passes = []
+    forward = type(classifier.model).forward
+    monkeypatch.setattr(type(classifier.model), "forward", lambda self, x: passes.append(len(x)) or forward(self, x))
+    GradCAM()(classifier, photographs(64), [(0, 1), (0, 2), (1, 3)])
+    assert passes == [2, 2]  # one to find the map
+    GradCAM()(classifier, photographs(64, 5), [(0, 1), (0, 2), (1, 3)])
+    assert passes == [2, 2, 5]
+    LayerCAM()(classifier, photographs(64, 1), [(0, 1)])
+    assert passes == [2, 2, 5, 1]
+
+
+def test_the_same_model_after_a_change() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    GradCAM()(classifier, x, [(0, 1)])
+    classifier.model.layer4 = nn.Sequential(classifier.model.layer4[0], nn.Conv2d(512, 512, 3, stride=2, padding=1))
+    expected = GradCAM()(Classifier(classifier.model, "abcde", 64), x, [(0, 1)])
+    assert GradCAM()(classifier, x, [(0, 1)]).equal(expected)
+
+
+def test_a_network_that_never_goes_the_same_way_twice() -> None:
+    class Restless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head, self.turn = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4, 5), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.turn += 1
+            x = self.conv(x)
+            for _ in range(self.turn):
+                x = x.relu()
+            return self.head(x.mean((2, 3)))
+
+    with pytest.raises(SaliencyError, match=r"differs from one call to the next .* Gradient\(\) works"):
+        GradCAM()(as_classifier(Restless(), 16), photographs(16), [(0, 0)])
+
+
+def test_photographs_too_small_for_a_map() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 5))
+    with pytest.raises(SaliencyError, match="makes no map of more than one place from photographs of"):
+        GradCAM()(as_classifier(model, 8), photographs(8), [(0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"), [("layer2", (128, 8, 8)), ("layer2.0.bn1", (128, 8, 8)), ("act1", (64, 32, 32))]
+)
+def test_a_named_layer_is_what_a_hook_would_see(layers: str, shape: tuple[int, ...]) -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    seen = []
+    module = classifier.model.get_submodule(layers)
+    handle = module.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))
+    with torch.no_grad():
+        classifier.model(x)
+    handle.remove()
+    with torch.enable_grad():
+        _, (place,), (tensor,) = run_with_maps(classifier, x, (layers,))
+    assert place.layout.of(tensor).shape == (2, *shape)
+    torch.testing.assert_close(place.layout.of(tensor.detach()), seen[0], rtol=1e-5, atol=1e-5)
+    assert all(not module._forward_hooks for module in classifier.model.modules())
+
+
+def test_named_layers_of_a_transformer_need_not_be_norms() -> None:
+    classifier = as_classifier(timms("vit_tiny_patch16_224", img_size=64, depth=2), 64)
+    for layer in ("blocks.0", "blocks.0.attn", "blocks.1.norm1", "patch_embed.proj"):
+        assert float(LayerCAM(layers=layer)(classifier, photographs(64), [(0, 1)]).max()) > 0
+    for layer in ("blocks.1.attn", "blocks.1", "norm"):  # of these only the class token is read
+        with pytest.raises(SaliencyError, match=f"layers: '{layer}' of custom: the logits do not depend on its map"):
+            LayerCAM(layers=layer)(classifier, photographs(64), [(0, 1)])
+
+
+def test_unusable_layers() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    for layers, message in [
+        ("layer9", r"layers: expected names from model.named_modules\(\), such as .*'fc', got 'layer9'"),
+        ("fc", "layers: 'fc' of custom: it makes no map"),
+        (("layer3", "layer2"), "layers: expected each map once and in the network's order"),
+        (9, "layers: expected at most 5, the resolutions of custom, got 9"),
+    ]:
+        with pytest.raises(SaliencyError, match=message):
+            GradCAM(layers=layers)(classifier, x, [(0, 0)])
+    for layers in (0, True, (), ("",), 1.5):
+        with pytest.raises(Exception, match="layers"):
+            GradCAM(layers=layers)(classifier, x, [(0, 0)])
+
+
+def test_levels_are_the_last_map_of_every_resolution() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    with torch.no_grad():
+        seen = ForwardPass(x, levels=True)
+        run(classifier, x, seen)
+        stages = timm.create_model("resnet18", features_only=True).eval()
+        stages.load_state_dict({k: v for k, v in classifier.model.state_dict().items() if not k.startswith("fc.")})
+        expected = stages(x)
+    # After the stem's convolution there is a pooling, so that its last map is what features_only calls its first.
+    assert [tuple(m.shape[1:]) for m in seen.maps] == [tuple(m.shape[1:]) for m in expected]
+    for found, stage in zip(seen.maps, expected, strict=True):
+        torch.testing.assert_close(found, stage, rtol=1e-5, atol=1e-5)
+    assert seen.feature_map is not None
+    assert seen.feature_map.equal(seen.maps[-1])
+
+
+def test_without_levels_only_the_last_map_is_kept() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    with torch.no_grad():
+        seen = ForwardPass(x)
+        run(classifier, x, seen)
+    assert [tuple(m.shape) for m in seen.maps] == [(2, 512, 2, 2)]
+
+
+@pytest.mark.parametrize("method", [CAM(), Gradient(), GradCAM(), GuidedBackprop(of="logit")], ids=repr)
+def test_recording_shares_the_pass_that_saliency_makes(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    expected = method(classifier, x, [(0, 1)])
+    passes = []
+    forward = type(classifier.model).forward
+    monkeypatch.setattr(type(classifier.model), "forward", lambda self, x: passes.append(1) or forward(self, x))
+    with recording() as recorded:
+        maps = method(classifier, x, [(0, 1)])
+    assert maps.equal(expected)
+    assert len(passes) == len(recorded) == 1
+    assert [tuple(m.shape[2:]) for m in recorded[0].maps] == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
+    method(classifier, x, [(0, 1)])
+    assert len(recorded) == 1  # over
+
+
+def test_recording_keeps_every_pass() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    with recording() as outer, recording() as recorded:
+        MultiScale(CAM(), scales=(1.5, 1.0))(classifier, photographs(64), [(0, 1)])
+    assert [seen.maps[0].shape[2] for seen in recorded] == [32, 32, 48, 48]  # the photographs as they are first
+    assert outer == recorded
+
+
+def test_a_convolution_in_place_of_the_linear_layer() -> None:
+    """Without a linear layer CAM says so; the last map of such a network is the classes' own."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    classifier = as_classifier(model, 16)
+    x = photographs(16)
+    with pytest.raises(SaliencyError, match=r"GradCAM\(\) works"):
+        CAM()(classifier, x, [(0, 1)])
+    with torch.no_grad():
+        own = model[:3](x)[0, 1].clamp(min=0)
+    maps = GradCAM()(classifier, x, [(0, 1)])
+    expected = F.interpolate(own[None, None], (16, 16), mode="bilinear")[0, 0]
+    torch.testing.assert_close(maps[0] / maps[0].max(), expected / expected.max(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_counts_on_the_order_in_memory() -> None:
+    """`view` refuses maps whose channels lie side by side, as they do here on the CPU."""
+
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4 * 7 * 7, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x).relu()
+            return self.head(x.view(x.size(0), -1))
+
+    classifier = as_classifier(Viewing(), 16)
+    x = photographs(16)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(classifier.model(leaf)[0, 1], leaf)
+    found = Gradient(of="logit").attribution(classifier, x, [(0, 1)])
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-6)
+    assert float(GradCAM()(classifier, x, [(0, 1)]).max()) > 0

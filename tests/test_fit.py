@@ -1,0 +1,350 @@
+"""A head from image-level labels: the optimum, the figures, the file, the command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from scipy.special import expit
+from torch import nn
+from typer.testing import CliRunner
+
+from gradcut import Classifier, GradcutError, load_classifier
+from gradcut import fit as fitting
+from gradcut.classifier import ClassifierError
+from gradcut.cli import app
+from gradcut.fit import LinearFit, average_precision, best_threshold, calibration_error, platt, stratified_folds
+from gradcut.heads import attach, read_head
+from gradcut.labels import coco_ids
+from gradcut.saliency import CAM
+
+
+class Colours(nn.Module):
+    """Features: the means of the three channels and of their squares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(Colours(), ("red", "sofa", "b", "c"), size=16, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Forty photographs; 'red', 'couch' (blue) and 'bright' are in them."""
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    rows = ["file,labels"]
+    for number in range(40):
+        red, blue, bright = random.random(3) < (0.4, 0.3, 0.5)
+        colour = np.array([180 * red, 60, 180 * blue]) * (1.3 if bright else 0.7)
+        pixels = np.clip(colour + random.normal(0, 25, (16, 16, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+        rows.append(f"{number:02}.png,{';'.join(np.array(['red', 'couch', 'bright'])[[red, blue, bright]])}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return fitting.read_labels(folder / "labels.csv", folder)
+
+
+def random_problem(views: int = 1, n: int = 60, d: int = 90, k: int = 4):
+    random = np.random.default_rng(1)
+    x = random.normal(1, 1, (views, n, d))
+    truth = x[0] @ random.normal(0, 1, (d, k)) + random.normal(0, 3, (n, k)) > 0
+    return x, truth, random.normal(0, 0.3, (k, d))
+
+
+def objective(options, x, truth, prior, weight, bias) -> float:
+    """What `LinearFit` says that it minimises, written out."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = np.tile(truth, (len(x), 1))
+    scale2 = ((rows - rows.mean(0)) ** 2).sum(1).mean()
+    z = rows @ weight.T + bias
+    pull = ((weight - options.prior * prior) ** 2).sum() * scale2
+    at_centre = bias + weight @ rows.mean(0)
+    base = np.log((truth.sum(0) + 0.5) / (len(truth) - truth.sum(0) + 0.5))
+    return float(
+        (np.logaddexp(0, z) - y * z).sum() / len(y)
+        + options.l2 / 2 * pull
+        + fitting.BIAS_L2 / 2 * ((at_centre - base) ** 2).sum()
+    )
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 90), (60, 5)], ids=["fewer photographs than features", "more"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_optimum(n, d, views):
+    x, truth, prior = random_problem(views, n, d)
+    options = LinearFit(l2=0.01, prior=1.5)
+    weight, bias = options._solve(x, truth, prior)
+    best = objective(options, x, truth, prior, weight, bias)
+    random = np.random.default_rng(2)
+    for size in (1e-3, 1e-2, 0.1):
+        for _ in range(5):
+            other = weight + size * random.normal(size=weight.shape), bias + size * random.normal(size=bias.shape)
+            assert objective(options, x, truth, prior, *other) > best
+    assert objective(options, x, truth, prior, options.prior * prior, bias) > best
+
+
+def test_every_option_matters():
+    x, truth, prior = random_problem()
+    plain = LinearFit(l2=0.01)(x, truth, prior)
+    again = LinearFit(l2=0.01)(x, truth, prior)
+    assert np.array_equal(plain.weight, again.weight)
+    for options in (LinearFit(l2=0.1), LinearFit(l2=0.01, prior=0.5), LinearFit(l2=0.01, folds=3)):
+        assert not np.allclose(options(x, truth, prior).weight, plain.weight)
+    assert not np.array_equal(LinearFit(l2=0.01, seed=1)(x, truth, prior).folds, plain.folds)
+    # The pull: without end, the head is the prior itself.
+    weight, _ = LinearFit(l2=1e6, prior=2)._solve(x, truth, prior)
+    np.testing.assert_allclose(weight, 2 * prior, atol=1e-4)
+
+
+def test_scores_come_from_heads_that_did_not_see_the_photograph():
+    x, truth, prior = random_problem()
+    options = LinearFit(l2=0.001)
+    fitted = options(x, truth, prior)
+    changed = truth.copy()
+    mine = fitted.folds == 2
+    changed[mine] = ~changed[mine]
+    weight, bias = options._solve(x[:, ~mine], truth[~mine], prior)
+    other, other_bias = options._solve(x[:, ~mine], changed[~mine], prior)
+    assert np.array_equal(weight, other)
+    assert np.array_equal(bias, other_bias)
+    # Up to the calibration, which is one line for all, the scores are this head's.
+    z = x[0, mine] @ weight.T + bias
+    logits = np.log(fitted.scores[mine] / (1 - fitted.scores[mine]))
+    assert abs(np.corrcoef(z.ravel(), logits.ravel())[0, 1]) > 1 - 1e-9
+
+
+def test_labels_without_meaning_give_no_precision():
+    random = np.random.default_rng(0)
+    x, truth = random.normal(size=(1, 200, 20)), random.random((200, 6)) < 0.3
+    fitted = LinearFit()(x, truth, np.zeros((6, 20)))
+    assert fitted.mean_average_precision < 0.45
+    assert fitted.scores.max() < 0.7  # calibrated: it knows that it does not know
+
+
+@pytest.mark.parametrize("options", [{"l2": 0}, {"l2": float("nan")}, {"prior": -1}, {"folds": 1}])
+def test_wrong_options(options):
+    with pytest.raises(fitting.FitError, match=f"^{next(iter(options))}: expected"):
+        LinearFit(**options)
+
+
+def test_average_precision():
+    assert average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7])) == pytest.approx((1 + 2 / 3) / 2)
+    assert np.isnan(average_precision(np.array([False]), np.array([0.5])))
+    # Equal scores: the order of the photographs must not matter.
+    assert average_precision(np.array([True, False]), np.zeros(2)) == 0.5
+    assert average_precision(np.array([False, True]), np.zeros(2)) == 0.5
+
+
+def test_folds_are_stratified():
+    truth = np.random.default_rng(0).random((103, 12)) < np.linspace(0.03, 0.6, 12)
+    folds = stratified_folds(truth, 5, 0)
+    sizes = np.bincount(folds, minlength=5)
+    assert sizes.max() - sizes.min() <= 6
+    counts = np.stack([np.bincount(folds[truth[:, k]], minlength=5) for k in range(12)])
+    rare = counts.sum(1) <= 5
+    assert rare.any()
+    assert counts[rare].max() == 1  # no fold gets two of a class with five examples
+    by_chance = []
+    for seed in range(20):
+        other = np.random.default_rng(seed).permutation(folds)
+        by_chance.append(sum(np.bincount(other[truth[:, k]], minlength=5).var() for k in range(12)))
+    assert counts.var(axis=1).sum() < 0.5 * min(by_chance)
+    assert np.array_equal(folds, stratified_folds(truth, 5, 0))
+    assert not np.array_equal(folds, stratified_folds(truth, 5, 1))
+
+
+def test_calibration():
+    random = np.random.default_rng(0)
+    z = random.normal(0, 2, (4000, 3))
+    truth = random.random(z.shape) < expit(0.5 * z - 1)
+    slope, offset = platt(z, truth)
+    assert slope == pytest.approx(0.5, abs=0.05)
+    assert offset == pytest.approx(-1, abs=0.1)
+    assert calibration_error(truth, expit(slope * z + offset)) < 0.02
+    assert calibration_error(truth, expit(z)) > 0.1
+    assert calibration_error(np.array([[True, False]]), np.array([[0.5, 0.5]])) == pytest.approx(0)
+
+
+def test_threshold():
+    truth = np.array([[True, True, False, False]])
+    assert best_threshold(truth, np.array([[0.9, 0.605, 0.595, 0.1]])) == (0.6, 1.0, 1.0, 1.0)
+
+
+# Labels -----------------------------------------------------------------------------------------------------------
+
+
+def write(folder, text: str):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    (folder / "labels.csv").write_text(text)
+    return folder / "labels.csv", folder
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "says"),
+    [
+        ("", None, "got no rows"),
+        ("name,labels\na.png,x\n", None, "got the columns name, labels"),
+        ("file,labels\na.png,x\na.png,y\n", None, "names 1 photographs twice"),
+        ("file,labels\nz.png,x\n", None, "1 of 1 photographs do not exist, the first is .*z.png"),
+        ("file,labels\na.png,\nb.png,\n", None, "no label in any row"),
+        ("file,labels\na.png,x\nb.png,\n", ("x", "y", "z"), "no photograph has y, z"),
+        ("file,labels\na.png,x\nb.png,x;y\n", None, "every photograph has x"),
+        ("file,labels\na.png,x\nb.png,y\n", ("x",), "not among the classes: y"),
+    ],
+)
+def test_wrong_labels(tmp_path, text, classes, says):
+    with pytest.raises(fitting.FitError, match=says) as error:
+        fitting.read_labels(*write(tmp_path, text), classes)
+    assert "\n" not in str(error.value)
+
+
+def test_one_example_gives_a_warning_with_its_name(tmp_path):
+    with pytest.warns(UserWarning, match="only one photograph has x:"):
+        data = fitting.read_labels(*write(tmp_path, "file,labels\na.png,x;y\nb.png,y\nc.png,\n"))
+    assert data.labels == ("x", "y")
+    assert data.truth.tolist() == [[True, True], [False, True], [False, False]]
+
+
+# Features, heads --------------------------------------------------------------------------------------------------
+
+
+def test_features_are_kept(backbone, data, tmp_path):
+    looked = []
+
+    def track(files):
+        for file in files:
+            looked.append(file)
+            yield file
+
+    cache = tmp_path / "f.npz"
+    x = fitting.features(backbone, data.files, cache, mirror=True, track=track)
+    assert x.shape == (2, 40, 6)
+    assert len(looked) == 40
+    assert np.array_equal(fitting.features(backbone, data.files, cache, mirror=True, track=track), x)
+    assert len(looked) == 40
+    assert fitting.features(backbone.at(8), data.files, cache, mirror=True, track=track).shape == x.shape
+    assert len(looked) == 80
+    assert fitting.features(backbone, data.files, cache, mirror=False, track=track).shape == (1, 40, 6)
+    cache.write_bytes(b"damaged")
+    assert len(fitting.features(backbone, data.files, cache, mirror=False)) == 1
+
+
+def test_prior_is_the_backbones_own_opinion(backbone):
+    rows = fitting.prior_rows(backbone, ("couch", "red", "unknown"))
+    weight = backbone.model.head.weight.detach().double().numpy()
+    np.testing.assert_allclose(rows[0], weight[1] - weight.mean(0))  # 'sofa' is its namesake
+    np.testing.assert_allclose(rows[1], weight[0] - weight.mean(0))
+    assert not rows[2].any()
+
+
+def test_a_head_and_its_file(backbone, data, tmp_path):
+    x = fitting.features(backbone, data.files)
+    before = {key: value.clone() for key, value in backbone.model.state_dict().items()}
+    head, fitted = fitting.fit(backbone, data, LinearFit(l2=1e-3), x)
+    assert fitted.mean_average_precision > 0.85
+    for key, value in backbone.model.state_dict().items():
+        assert torch.equal(value, before[key])
+    head.save(tmp_path / "h.safetensors")
+    again = read_head(tmp_path / "h.safetensors")
+    classifier = attach(backbone, again, "mine")
+    assert classifier.labels == data.labels
+    assert classifier.multilabel
+    assert classifier.threshold == fitted.threshold
+    assert again.figures["mean_average_precision"] == round(fitted.mean_average_precision, 4)
+    photographs = [np.array(Image.open(file)) for file in data.files[:5]]
+    with torch.inference_mode():
+        logits = classifier.logits(classifier.prepare(photographs)).numpy()
+    np.testing.assert_allclose(logits, x[0, :5] @ fitted.weight.T + fitted.bias, rtol=1e-3, atol=1e-3)
+    # The head is linear in the mean of the feature map, so CAM is exact.
+    CAM()(classifier, classifier.prepare(photographs[:1]), [(0, 0)])
+
+
+def test_heads_that_do_not_fit(backbone, data, tmp_path):
+    head, _ = fitting.fit(backbone, data, LinearFit(), fitting.features(backbone, data.files))
+    other = Classifier(Colours(), backbone.labels, size=16)
+    with pytest.raises(ClassifierError, match="was fitted on a backbone with weights"):
+        attach(other, head, "mine")
+    with pytest.raises(ClassifierError, match="expected a layer 'fc', the model has none"):
+        attach(backbone, replace(head, layer="fc"), "mine")
+    path = tmp_path / "h.safetensors"
+    replace(head, labels=("a",)).save(path)
+    with pytest.raises(ClassifierError, match="expected weights for 1 labels, got weight \\(3, 6\\)"):
+        load_classifier(str(path))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ClassifierError, match="cannot be read as safetensors"):
+        load_classifier(str(path))
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(ClassifierError, match="not a head that 'gradcut fit' wrote"):
+        load_classifier(str(path))
+
+
+def test_a_backbone_without_a_linear_head():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(GradcutError, match=r"one nn\.Linear over a vector of features"):
+        fitting.prior_rows(Classifier(model, "abcd", size=16), ("a",))
+
+
+# The command ------------------------------------------------------------------------------------------------------
+
+
+def test_command(data, tmp_path):
+    folder = data.files[0].parent
+    common = ["fit", "--images", str(folder), "--labels", str(folder / "labels.csv"), "--backbone", "embedded"]
+    common += ["--size", "32", "--folds", "3"]
+    run = CliRunner().invoke(app, [*common, "-o", str(tmp_path / "heads"), "--json"])
+    assert run.exit_code == 0, run.output
+    told = json.loads(run.stdout)
+    names = {path.name for path in (tmp_path / "heads").iterdir()}
+    assert names == {"head.safetensors", "features.npz", "folds.csv", *(f"fold-{i}.safetensors" for i in range(3))}
+    classifier = load_classifier(str(tmp_path / "heads/head.safetensors"))
+    assert classifier.size == (32, 32)
+    assert classifier.labels == tuple(sorted(data.labels))
+    assert classifier.threshold == told["threshold"]
+    lines = (tmp_path / "heads/folds.csv").read_text().splitlines()
+    assert lines[0] == "file,fold"
+    fold = dict(line.split(",") for line in lines[1:])
+    assert set(fold) == {file.name for file in data.files}
+    # Each fold's head saw the others' photographs only: the counts in its card say so.
+    for number in range(3):
+        card = read_head(tmp_path / f"heads/fold-{number}.safetensors").figures
+        assert card["photographs"] == 40 - list(fold.values()).count(str(number))
+    run = CliRunner().invoke(app, [*common, "-o", str(tmp_path / "one.safetensors"), "--prior", "0", "--no-mirror"])
+    assert run.exit_code == 0, run.output
+    assert "mean average precision" in run.stdout
+    assert read_head(tmp_path / "one.safetensors").figures["options"] == {
+        "l2": 2e-4, "prior": 0.0, "folds": 3, "seed": 0, "views": 1,
+    }  # fmt: skip
+
+
+def test_coco80_is_what_the_command_makes():
+    head = load_classifier("coco80")
+    assert head.labels == tuple(coco_ids())
+    with as_file(files("gradcut").joinpath("data/coco80.safetensors")) as path:
+        card = read_head(path)
+        assert path.stat().st_size < 500_000
+    assert card.figures["photographs"] == 352
+    assert card.figures["mean_average_precision"] >= 0.56
+    assert len(card.figures["average_precision"]) == 80
+    assert head.threshold == card.threshold
+
+
+def test_coco80_was_fitted_on_these_labels(coco_dev):
+    content = (coco_dev / "image_labels.csv").read_bytes()
+    with as_file(files("gradcut").joinpath("data/coco80.safetensors")) as path:
+        assert read_head(path).figures["labels_sha256"] == hashlib.sha256(content).hexdigest()

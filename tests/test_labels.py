@@ -1,0 +1,101 @@
+"""The vocabularies and the mapping between them."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+from timm.data import ImageNetInfo
+
+from gradcut import labels
+
+INFO = ImageNetInfo("imagenet-1k")
+ENTRIES = json.loads(files("gradcut").joinpath("data/labels.json").read_text(encoding="utf-8"))["coco"]
+UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+
+
+def test_vocabularies():
+    ids = labels.coco_ids()
+    assert len(ids) == 80
+    assert set(ids.values()) == set(range(1, 91)) - UNUSED
+    assert list(ids.values()) == sorted(ids.values())
+    assert (ids["person"], ids["stop sign"], ids["dining table"], ids["toothbrush"]) == (1, 13, 67, 90)
+    assert len(labels.voc_labels()) == 20
+    assert labels.voc_labels() == tuple(sorted(labels.voc_labels()))
+    assert len(set(labels.imagenet_ids())) == len(set(labels.imagenet_labels())) == 1000
+    assert labels.imagenet_ids()[207] == "n02099601"
+    assert labels.imagenet_labels()[207] == "golden retriever"
+    assert labels.vocabulary("coco") == tuple(ids)
+    assert labels.vocabulary("voc") == labels.voc_labels()
+    assert labels.vocabulary("imagenet") == labels.imagenet_labels()
+    assert labels.vocabulary("other") is None
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["name"])
+def test_each_member_is_named_as_imagenet_has_it(entry):
+    members = entry["imagenet"] + entry["related"]
+    assert len(members) == len(set(members))
+    for member in members:
+        wnid, name = member.split(" ", 1)
+        index = INFO.label_names().index(wnid)
+        assert INFO.index_to_description(index).split(", ")[0] == name
+
+
+def test_no_class_is_of_two_kinds():
+    members = [member for entry in ENTRIES for member in entry["imagenet"]]
+    assert len(members) == len(set(members))
+
+
+@pytest.mark.parametrize(
+    ("label", "number"), [("dog", 118), ("cat", 5), ("bird", 59), ("bear", 4), ("giraffe", 0), ("stop sign", 0)]
+)
+def test_sizes_of_groups(label, number):
+    assert len(labels.group(label, labels.imagenet_labels())) == number
+
+
+def test_dogs_are_one_run_of_wordnet():
+    assert labels.group("dog", labels.imagenet_labels()) == tuple(range(151, 269))
+    # By WordNet id, and by the full description that transformers has, as well.
+    assert labels.group("dog", labels.imagenet_ids()) == tuple(range(151, 269))
+    descriptions = [INFO.index_to_description(i) for i in range(1000)]
+    assert labels.group("dog", descriptions) == tuple(range(151, 269))
+
+
+def test_mistakes_of_the_first_mapping_are_not_in_it():
+    def words(label: str, related: bool = False) -> set[str]:
+        return {labels.imagenet_labels()[i] for i in labels.group(label, labels.imagenet_labels(), related)}
+
+    assert "minivan" in words("car")
+    assert "minivan" not in words("truck", related=True)
+    assert "pomegranate" not in words("apple", related=True)
+    assert "dial telephone" not in words("cell phone", related=True)
+    assert "purse" in words("handbag")
+    assert "baseball" in words("sports ball")
+    assert "baseball" not in words("baseball bat")
+    assert "baseball" in words("baseball bat", related=True)
+
+
+def test_own_label_wins_and_namesakes_are_found():
+    own = ("couch", "tv", "Dog")
+    assert labels.group("sofa", own) == (0,)
+    assert labels.group("tvmonitor", own) == (1,)
+    assert labels.group("dog", own) == (2,)
+    assert labels.group("motorcycle", ("motorbike",)) == (0,)
+    assert labels.group("zebra", own) == ()
+    # ImageNet's kite is a bird; as a label it is itself, as a kind there is none.
+    kite = labels.imagenet_labels().index("kite")
+    assert labels.group("kite", labels.imagenet_labels()) == (kite,)
+    assert labels.kinds("kite", labels.imagenet_labels()) == ()
+    # The dog and the garment differ in case only.
+    assert labels.group("Cardigan", labels.imagenet_labels()) == (264,)
+    assert labels.group("cardigan", labels.imagenet_labels()) == (474,)
+
+
+def test_voc_has_its_kinds():
+    for label in labels.voc_labels():
+        assert labels.kinds(label, labels.imagenet_labels()), label
+
+
+def test_other_vocabularies_get_no_imagenet_groups():
+    assert labels.group("dog", ("tabby", "Chihuahua", "church")) == ()

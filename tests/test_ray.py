@@ -1,0 +1,101 @@
+"""The Ray engine on a cluster of two workers here: the same bytes as the local engine, through a worker's death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_batch import contents, draw
+
+from gradcut import GradcutError, Segmenter
+from gradcut.batch import Job, segment_all
+from gradcut.runs import Place, read_run
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gradcut[ray]'")
+
+from gradcut.cluster import OnRay  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        object_store_memory=100_000_000,
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def by_value(brightness):
+    """The workers cannot import the tests' modules, so their classes travel whole, as those of a script do."""
+    modules = {sys.modules[__name__], sys.modules[type(brightness.model).__module__]}
+    for module in modules:
+        ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    for module in modules:
+        ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+class Marking(Segmenter):
+    """Leaves its process's id in a folder for every photograph that it cuts, and takes its time."""
+
+    def cut(self, evidence):
+        photograph = Path(evidence.source)
+        folder = photograph.parents[1] / "cuts"
+        folder.mkdir(exist_ok=True)
+        with (folder / photograph.name).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.05)
+        return super().cut(evidence)
+
+
+def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 24)
+    (tmp_path / "in/007.png").write_bytes(b"nothing")
+    Segmenter(brightness)(tasks[0].photograph)  # compiled here, cached for all
+    local = Job(Segmenter(brightness), Place(str(tmp_path / "local")), pictures=False)
+    list(segment_all(local, tasks, 2))
+
+    job = Job(Marking(brightness), Place(str(tmp_path / "ray")), pictures=False)
+    killed = None
+    lines = []
+    for line, _ in segment_all(job, tasks, 2, engine=OnRay(block=4)):
+        lines.append(line)
+        if killed is None:
+            # Another worker than the one whose block has come back is in the middle of its own.
+            recent = max((tmp_path / "cuts").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            killed = int(recent.read_text().split()[-1])
+            os.kill(killed, signal.SIGKILL)
+    assert sorted(line["name"] for line in lines) == sorted(task.name for task in tasks)
+    assert [line["name"] for line in lines if line["state"] == "failed"] == ["007"]
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    cuts = {path.name: path.read_text().split() for path in (tmp_path / "cuts").iterdir()}
+    assert len(cuts) == 23
+    workers = {pid for pids in cuts.values() for pid in pids}
+    assert str(killed) in workers
+    assert len(workers) == 3  # two, and the one that took the dead one's place
+    assert sum(len(pids) for pids in cuts.values()) <= 23 + 3  # only what was at work at that moment is cut again
+
+
+def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster, brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 4)
+    job = Job(Segmenter(brightness), Place(f"file://{tmp_path}/out"), pictures=False)
+    list(segment_all(job, tasks[:2]))
+    assert [skipped for _, skipped in segment_all(job, tasks, 1, engine=OnRay())] == [True, True, False, False]
+    assert [line["name"] for line in read_run(tmp_path / "out")[1]] == [task.name for task in tasks]
+    with pytest.raises(GradcutError, match="other settings"):
+        list(segment_all(Job(Segmenter(brightness, "guided"), job.place), tasks, 1, engine=OnRay()))
+    (tmp_path / "file").touch()
+    with pytest.raises(GradcutError, match="cannot be written"):
+        list(OnRay()(Job(job.segmenter, Place(str(tmp_path / "file/out"))), tasks, 1))
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(GradcutError, match=r"ray is not installed; pip install 'gradcut\[ray\]'"):
+        OnRay()

@@ -1,0 +1,262 @@
+"""The page: what it chooses, what it draws, that it needs nothing else; and both commands from end to end."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+from PIL import Image
+
+with install_import_hook("gradcut", "typecheck.check"):
+    from gradcut import datasets, evaluation, report, summary
+import gradcut.cli
+from gradcut import Segmenter
+from gradcut.report import ReportError, choose, draw, page
+
+
+@pytest.fixture
+def folder(tmp_path: Path, drawn) -> Path:
+    """Five drawings in the plain layout: 1 is blue, 2 is red."""
+    photograph, masks = drawn
+    for number in range(5):
+        values = np.zeros((64, 64), dtype=np.uint8)
+        for value, label in enumerate(("blue", "red"), start=1):
+            values[masks[label]] = value
+        for place, pixels in (("photos", photograph), ("masks", values)):
+            (tmp_path / place).mkdir(exist_ok=True)
+            Image.fromarray(np.roll(pixels, 4 * number, axis=1)).save(tmp_path / place / f"{number}.png")
+    (tmp_path / "classes.txt").write_text("blue\nred\n")
+    return tmp_path
+
+
+@pytest.fixture
+def dataset(folder: Path) -> datasets.Dataset:
+    return datasets.folder(folder / "photos", folder / "masks", ["blue", "red"])
+
+
+@pytest.fixture
+def recipes(brightness) -> dict[str, Segmenter]:
+    return {name: Segmenter(brightness, name) for name in ("simonyan", "expansion")}
+
+
+@pytest.fixture
+def rows(dataset, recipes) -> list[dict]:
+    return list(evaluation.evaluate(dataset, recipes))
+
+
+SETTINGS = {"title": "drawings <&>", "labels": "truth", "size": None, "source": {"classifier": "mine"}}
+
+
+def pair(photograph: str, label: str, tp: int, **more) -> dict:
+    entry = {"true": True, "found": True, "counts": [tp, 100 - tp, 0, 0], "joint": [tp, 0, 0], "objects": 1}
+    return {"photograph": photograph, "recipe": "a", "classes": {label: entry | {"largest": 0.1} | more}}
+
+
+def test_best_median_and_worst():
+    rows = [pair(f"{tp}", "cat", tp) for tp in range(0, 100, 5)]
+    chosen = choose(rows, "a", each=3)
+    groups = {
+        group: [round(100 * c.ious["a"]) for c in chosen if c.group == group] for group in ("best", "median", "worst")
+    }
+    assert {group: sorted(values) for group, values in groups.items()} == {
+        "best": [85, 90, 95], "median": [40, 45, 50], "worst": [0, 5, 10],
+    }  # fmt: skip
+    assert [c.group for c in chosen] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
+    assert len(choose(rows[:4], "a", each=3)) == 4  # none twice
+    assert (
+        choose([*rows, pair("x", "cat", 100, true=False), pair("y", "cat", 100, found=False)], "a", 1)[0].photograph
+        == "95"
+    )
+    with pytest.raises(ReportError, match="no class with a mask of 'b'"):
+        choose(rows, "b")
+
+
+def test_panels_show_what_was_found(dataset, recipes, rows):
+    choices = choose(rows, "simonyan", each=1)
+    entries = list(draw(choices, dataset, recipes, "truth", height=90))
+    assert len(entries) == len(choices)
+    for entry in entries:
+        assert [caption for caption, _ in entry.truth] == ["photograph", "true mask"]
+        assert list(entry.recipes) == list(recipes)
+        for name, panels in entry.recipes.items():
+            iou = entry.choice.ious[name]
+            assert [caption for caption, _ in panels] == ["saliency", "seeds", f"mask, IoU {iou:.2f}"]
+            assert all(picture.shape == (90, 90, 3) for _, picture in panels)
+        # The true mask's panel is yellow where the truth is.
+        sample = dataset.load(entry.choice.photograph)
+        inside = np.array(Image.fromarray(sample.masks[entry.choice.label]).resize((90, 90)))
+        yellow = entry.truth[1][1][..., :2].min(2) > 100
+        assert (yellow == inside).mean() > 0.9
+
+
+def test_scores_that_no_longer_hold_are_refused(dataset, recipes, rows):
+    (choice, *_) = choose(rows, "simonyan", each=1)
+    stale = report.Choice(choice.photograph, choice.label, choice.group, {"simonyan": choice.ious["simonyan"] - 0.1})
+    with pytest.raises(ReportError, match=r"have changed since; evaluate again"):
+        list(draw([stale], dataset, recipes, "truth"))
+
+
+class Page(HTMLParser):
+    """Collects what refers to somewhere, and checks that tags close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.open: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.articles = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.references += [value for key, value in attrs if key in ("src", "href") and value]
+        self.articles += tag == "article"
+        if tag == "img":
+            self.images.append(attributes)
+        if tag not in ("meta", "img", "input", "line", "circle", "rect", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else(dataset, recipes, rows):
+    entries = list(draw(choose(rows, "simonyan", each=2), dataset, recipes, "truth", height=60))
+    text = page(rows, summary.summarise(rows, resamples=50), SETTINGS, entries, "simonyan")
+    found = Page(text)
+    assert not found.open
+    assert found.articles == len(entries)
+    assert all(reference.startswith(("#", "data:image/jpeg;base64,")) for reference in found.references)
+    assert "http" not in re.sub(r"data:image/jpeg;base64,[\w+/=]+", "", text)
+    assert len(found.images) == sum(2 + 3 * len(entry.recipes) for entry in entries)
+    assert all(image["alt"] for image in found.images)
+    picture = Image.open(io.BytesIO(base64.b64decode(found.images[0]["src"].split(",")[1])))
+    assert picture.size == (60, 60)
+    assert not re.search(r"<!--\w+-->", text)
+    assert "drawings &lt;&amp;&gt;" in text
+
+
+def test_the_page_holds_the_figures(rows):
+    figures = summary.summarise(rows, resamples=50)
+    text = page(rows, figures, SETTINGS)
+    for name, one in figures["recipes"].items():
+        assert f">{name}</th>" in text
+        for key in ("class_iou", "union_iou", "miou", "recall"):
+            assert f'data-v="{one[key]["value"]:.6f}"' in text
+    data = json.loads(re.search(r'<script id="pair-data"[^>]*>(.*?)</script>', text, re.S)[1])
+    assert data["recipes"] == list(figures["recipes"])
+    assert len(data["rows"]) == 10
+    by_name = {(row["photograph"], row["recipe"]): row for row in rows}
+    for photograph, label, objects, largest, *ious in data["rows"]:
+        entry = by_name[photograph, "simonyan"]["classes"][label]
+        assert (objects, largest) == (entry["objects"], pytest.approx(entry["largest"], abs=1e-4))
+        assert ious[0] == pytest.approx(evaluation.Counts(*entry["counts"]).iou, abs=6e-4)
+    assert text.count("<svg") - text.count('class="key"') == 4
+
+
+def test_names_cannot_break_the_page(rows):
+    evil = "</script><img src=x>"
+    renamed = [json.loads(json.dumps(row).replace('"blue"', json.dumps(evil))) for row in rows]
+    found = Page(page(renamed, summary.summarise(renamed, resamples=0), SETTINGS))
+    assert not found.images
+
+
+# The commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, brightness):
+    """Call the command line in this process with the classifier of the drawings."""
+    monkeypatch.setattr("gradcut.sources.load_classifier", lambda name="embedded": brightness)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
+        status = 0
+        try:
+            gradcut.cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def arguments(folder: Path) -> list:
+    return ["evaluate", "folder", "--images", folder / "photos", "--masks", folder / "masks", "--classes",
+            folder / "classes.txt", "-r", "simonyan", "-r", "expansion", "--resamples", 50]  # fmt: skip
+
+
+def untimed(path: Path) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in evaluation.read_rows(path)]
+
+
+def test_evaluate_and_report(command, folder, tmp_path):
+    scores = tmp_path / "scores.jsonl"
+    status, out, err = command(*arguments(folder), "-o", scores)
+    assert (status, err) == (0, "")
+    for word in ("simonyan", "expansion", "whole", "box", "class IoU", "paired", "below 3 %"):
+        assert word in out
+    whole = untimed(scores)
+    assert len(whole) == 20
+
+    lines = scores.read_text().splitlines(keepends=True)
+    scores.write_text("".join(lines[:7]) + lines[7][:50])  # interrupted
+    status, again, _ = command(*arguments(folder), "-o", scores, "--json")
+    assert status == 0
+    assert untimed(scores) == whole
+    document = json.loads(again)
+    assert document["recipes"] == json.loads(json.dumps(summary.summarise(whole, 50)))["recipes"]
+    assert set(document["settings"]["recipes"]) == {"simonyan", "expansion"}
+
+    status, out, err = command("report", scores, "-o", tmp_path / "page/report.html", "--gallery", 2)
+    assert (status, err) == (0, "")
+    assert out.strip() == str(tmp_path / "page/report.html")
+    assert Page((tmp_path / "page/report.html").read_text()).articles == 6
+    command("report", scores, "-o", tmp_path / "bare.html", "--gallery", 0)
+    assert Page((tmp_path / "bare.html").read_text()).articles == 0
+    (folder / "photos/0.png").unlink()
+    (folder / "masks/1.png").write_bytes(b"damaged")
+    status, out, err = command("evaluate", *arguments(folder)[1:], "--limit", 3, "--json")
+    assert status == 1
+    assert "1: the mask" in err
+    assert len(json.loads(out)["errors"]) == 1
+
+
+def test_commands_name_what_is_wrong(command, folder, tmp_path):
+    def message(*given) -> str:
+        status, _, err = command(*given)
+        assert status == 2
+        assert len(err.splitlines()) == 1
+        return err
+
+    assert "dataset: expected one of coco, voc" in message("evaluate", "imagenet")
+    assert "coco: needs --annotations" in message("evaluate", "coco", "--images", folder)
+    assert "voc: has no use for --images" in message("evaluate", "voc", "--root", folder, "--images", folder)
+    assert "exclude each other" in message(*arguments(folder), "--label", "cat")
+    assert "labels: expected 'truth' or 'predicted'" in message(*arguments(folder), "--labels", "both")
+    assert "recipe: expected one of" in message(*arguments(folder), "-r", "magic")
+    assert "folds" in message(*arguments(folder), "--folds", tmp_path)
+    assert "does not name its classes" in message(
+        "evaluate", "folder", "--images", folder / "photos", "--masks", folder / "masks", "--labels", "truth"
+    )
+    scores = tmp_path / "scores.jsonl"
+    assert "scores.jsonl" in message("report", scores)
+    command(*arguments(folder), "-o", scores)
+    assert "another labels" in message(*arguments(folder), "-o", scores, "--labels", "predicted")
+    settings = evaluation.settings_path(scores)
+    settings.write_text(settings.read_text().replace("Expansion(start=50", "Expansion(start=49"))
+    assert "expansion: recipe or classifier have changed" in message("report", scores)
+    settings.unlink()
+    assert "needs its settings" in message("report", scores)

@@ -1,0 +1,219 @@
+"""Every method that captum or pytorch-grad-cam has too, against them: a small network and timm's resnet18."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import captum.attr
+import numpy as np
+import pytest
+import pytorch_grad_cam
+import timm
+import torch
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from gradcut.classifier import Classifier
+from gradcut.saliency import (
+    DeconvNet,
+    GradCAM,
+    GradCAMPlusPlus,
+    Gradient,
+    GradientXInput,
+    GuidedBackprop,
+    GuidedGradCAM,
+    HiResCAM,
+    IntegratedGradients,
+    LayerCAM,
+    PixelMethod,
+    SmoothGrad,
+    VarGrad,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks")
+
+
+def small() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 7),
+    )  # fmt: skip
+
+
+def resnet18() -> nn.Module:
+    torch.manual_seed(4)
+    model = timm.create_model("resnet18", num_classes=7)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):  # statistics and weights of a network that has seen something
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.1)
+    return model
+
+
+#: A network, the size of its photographs, and its last layer that makes a map.
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, Callable[[Any], nn.Module]]] = {
+    "small": (small, 24, lambda model: model[4]),
+    "resnet18": (resnet18, 48, lambda model: model.layer4[-1]),
+}
+
+#: Two photographs, three classes, not in order; two classes in one photograph.
+TARGETS = [(1, 3), (0, 5), (1, 4)]
+
+
+class Case:
+    """In double precision: in single, a ReLU whose input is almost 0 may be on for one and off for the other."""
+
+    def __init__(self, network: str) -> None:
+        make, size, layer = NETWORKS[network]
+        self.model = make().eval().double()
+        self.layer = layer(self.model)
+        self.classifier = Classifier(self.model, "abcdefg", size)
+        self.x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(5)).double()
+
+    def one_by_one(self, attribute: Callable[[Tensor, int], Tensor]) -> Tensor:
+        alone = [self.x[i : i + 1].clone().requires_grad_() for i, _ in TARGETS]
+        found = [attribute(x, index).detach() for x, (_, index) in zip(alone, TARGETS, strict=True)]
+        return torch.cat(found)
+
+
+@pytest.fixture(params=NETWORKS)
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(request.param)
+
+
+def assert_equal(found: Tensor, expected: Tensor) -> None:
+    """To 1e-4 of the largest value."""
+    assert float(expected.abs().max()) > 0
+    scale = expected.abs().amax(tuple(range(1, expected.ndim)), keepdim=True).clamp(min=1e-12)
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+CAPTUM: dict[str, tuple[PixelMethod, Callable[[nn.Module], Any], dict[str, Any]]] = {
+    "Gradient": (Gradient(of="logit"), captum.attr.Saliency, {"abs": False}),
+    "GuidedBackprop": (GuidedBackprop(of="logit"), captum.attr.GuidedBackprop, {}),
+    "DeconvNet": (DeconvNet(of="logit"), captum.attr.Deconvolution, {}),
+    "GradientXInput": (GradientXInput(), captum.attr.InputXGradient, {}),
+    "IntegratedGradients": (IntegratedGradients(steps=4), captum.attr.IntegratedGradients, {"n_steps": 4}),
+    "IntegratedGradients from black": (
+        IntegratedGradients(steps=4, baseline="black"),
+        captum.attr.IntegratedGradients,
+        {
+            "n_steps": 4,
+            "baselines": -torch.tensor([0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225]).double().view(1, 3, 1, 1),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAPTUM)
+def test_captum(name: str, case: Case) -> None:
+    method, peer, options = CAPTUM[name]
+    if "baselines" in options:
+        options = {**options, "baselines": options["baselines"].expand(1, -1, *case.x.shape[2:])}
+    attribute = peer(separate_activations(case.model)).attribute
+    expected = case.one_by_one(lambda x, index: attribute(x, target=index, **options))
+    found = method.attribution(case.classifier, case.x, TARGETS)
+    assert_equal(found, expected)
+    largest = expected.abs().amax(1) if "X" not in name and "Integrated" not in name else expected.abs().sum(1)
+    assert_equal(method(case.classifier, case.x, TARGETS), largest)
+
+
+def separate_activations(model: nn.Module) -> nn.Module:
+    """For captum, whose hooks want no activation in place; the weights are shared."""
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return model
+
+
+@pytest.mark.parametrize(("method", "kind"), [(SmoothGrad, "smoothgrad"), (VarGrad, "vargrad")])
+@pytest.mark.parametrize("inner", ["Gradient", "GuidedBackprop"])
+def test_captum_noise_tunnel(method: Any, kind: str, inner: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradient, peer, options = CAPTUM[inner]
+    tunnel = captum.attr.NoiseTunnel(peer(separate_activations(case.model)))
+
+    def attribute(x: Tensor, index: int) -> Tensor:
+        generator = torch.Generator().manual_seed(7)
+        # captum draws with this function, of which our seed decides here
+        draw = lambda mean, std: torch.randn(std.shape[1:], generator=generator) * std  # noqa: E731
+        monkeypatch.setattr(torch, "normal", draw)
+        noise = 0.2 * float(x.detach().max() - x.detach().min())
+        return tunnel.attribute(
+            x, nt_type=kind, nt_samples=3, nt_samples_batch_size=1, stdevs=noise, target=index, **options
+        )
+
+    expected = case.one_by_one(attribute)
+    ours = method(gradient, samples=3, noise=0.2, seed=7)
+    assert_equal(ours.attribution(case.classifier, case.x, TARGETS), expected)
+
+
+def test_captum_guided_grad_cam(case: Case) -> None:
+    peer = captum.attr.GuidedGradCam(separate_activations(case.model), case.layer)
+    expected = case.one_by_one(lambda x, index: peer.attribute(x, target=index, interpolate_mode="bilinear"))
+    assert_equal(GuidedGradCAM().attribution(case.classifier, case.x, TARGETS), expected)
+
+
+def test_captum_layer_grad_cam(case: Case) -> None:
+    peer = captum.attr.LayerGradCam(case.model, case.layer)
+    low = case.one_by_one(lambda x, index: peer.attribute(x, target=index, relu_attributions=True))
+    expected = captum.attr.LayerAttribution.interpolate(low, case.x.shape[2:], "bilinear")[:, 0]
+    assert_equal(GradCAM()(case.classifier, case.x, TARGETS), expected)
+
+
+CAMS = {
+    "GradCAM": GradCAM,
+    "GradCAMPlusPlus": GradCAMPlusPlus,
+    "LayerCAM": LayerCAM,
+    "HiResCAM": HiResCAM,
+}
+
+
+def peers_cam(
+    name: str, model: nn.Module, layers: list[nn.Module], x: Tensor, index: int, reshape: Any = None
+) -> Tensor:
+    with getattr(pytorch_grad_cam, name)(model=model, target_layers=layers, reshape_transform=reshape) as cam:
+        return torch.from_numpy(np.asarray(cam(input_tensor=x, targets=[ClassifierOutputTarget(index)]))).to(x.dtype)
+
+
+def scaled(maps: Tensor) -> Tensor:
+    """From 0 to 1, as pytorch-grad-cam gives its maps."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_pytorch_grad_cam(name: str, case: Case) -> None:
+    expected = case.one_by_one(lambda x, index: peers_cam(name, case.model, [case.layer], x, index))
+    for index in range(len(TARGETS)):
+        assert float(expected[index].max()) > 0.9
+    assert_equal(scaled(CAMS[name]()(case.classifier, case.x, TARGETS)), expected)
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_pytorch_grad_cam_on_a_named_layer(name: str) -> None:
+    case = Case("resnet18")
+    expected = case.one_by_one(lambda x, index: peers_cam(name, case.model, [case.model.layer2], x, index))
+    assert_equal(scaled(CAMS[name](layers="layer2")(case.classifier, case.x, TARGETS)), expected)
+
+
+@pytest.mark.parametrize("name", CAMS)
+@pytest.mark.parametrize("network", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_pytorch_grad_cam_on_a_transformer(name: str, network: str) -> None:
+    """With the layer and the reshape that its documentation says, which here are found."""
+    torch.manual_seed(6)
+    model = timm.create_model(network, img_size=64, depth=3, num_classes=7).eval()
+    classifier = Classifier(model, "abcdefg", 64)
+    x = torch.randn(1, 3, 64, 64)
+
+    def reshape(tokens: Tensor) -> Tensor:
+        return tokens[:, model.num_prefix_tokens :].transpose(1, 2).reshape(len(tokens), -1, 4, 4)
+
+    expected = torch.cat([peers_cam(name, model, [model.blocks[-1].norm1], x, index, reshape) for index in (2, 5)])
+    assert_equal(scaled(CAMS[name]()(classifier, x, [(0, 2), (0, 5)])), expected)
+    named = CAMS[name](layers="blocks.2.norm1")(classifier, x, [(0, 2), (0, 5)])
+    assert_equal(scaled(named), expected)

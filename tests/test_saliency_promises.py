@@ -1,0 +1,557 @@
+"""Options, scores, groups, costs, transformers' attention, compiled and scripted modules, number types, and leaks."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gradcut.activations import Backward, guided
+from gradcut.classifier import Classifier
+from gradcut.saliency import (
+    CAM,
+    AttentionGradient,
+    AttentionRollout,
+    DeconvNet,
+    GradCAM,
+    GradCAMPlusPlus,
+    Gradient,
+    GradientXInput,
+    GuidedBackprop,
+    GuidedGradCAM,
+    HiResCAM,
+    IntegratedGradients,
+    LayerCAM,
+    MultiScale,
+    SaliencyError,
+    SmoothGrad,
+    VarGrad,
+    resolve,
+    score_gradient,
+)
+
+
+class Net(nn.Module):
+    """Two scales of maps and a head of two layers or one."""
+
+    def __init__(self, deep: bool = False, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(inplace=True))
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+        self.head = (
+            nn.Sequential(nn.Linear(12, 9), nn.SiLU(), nn.Linear(9, classes)) if deep else nn.Linear(12, classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.stem(x)).mean((2, 3)))
+
+
+def net(deep: bool = False, multilabel: bool = False, classes: int = 5) -> Classifier:
+    torch.manual_seed(2)
+    model = Net(deep, classes)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.35)
+    return Classifier(model.eval(), "abcdefgh"[:classes], 24, multilabel=multilabel)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+
+
+TARGETS = [(0, 1), (1, 3), (0, 4)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Gradient(of="logit"), Gradient(of="probability")),
+        (Gradient(of="contrast"), Gradient(of="logit")),
+        (Gradient(signed=True), Gradient()),
+        (Gradient(channels="sum"), Gradient()),
+        (Gradient(channels="l2"), Gradient(channels="sum")),
+        (GuidedBackprop(signed=True), GuidedBackprop()),
+        (GuidedBackprop(), Gradient()),
+        (DeconvNet(), GuidedBackprop()),
+        (GradientXInput(GuidedBackprop()), GradientXInput()),
+        (SmoothGrad(samples=2), SmoothGrad(samples=3)),
+        (SmoothGrad(samples=2), SmoothGrad(samples=2, noise=0.3)),
+        (SmoothGrad(samples=2), SmoothGrad(samples=2, seed=1)),
+        (SmoothGrad(GuidedBackprop(), samples=2), SmoothGrad(samples=2)),
+        (VarGrad(samples=3), SmoothGrad(samples=3)),
+        (IntegratedGradients(steps=1), IntegratedGradients(steps=8)),
+        (IntegratedGradients(steps=2, baseline="black"), IntegratedGradients(steps=2)),
+        (IntegratedGradients(steps=2, baseline="white"), IntegratedGradients(steps=2, baseline="black")),
+        (IntegratedGradients(GuidedBackprop(), steps=2), IntegratedGradients(steps=2)),
+        (CAM(of="probability"), CAM()),
+        (CAM(of="contrast"), CAM()),
+        (GradCAM(of="contrast"), GradCAM()),
+        (GradCAM(layers=2), GradCAM()),
+        (GradCAM(layers=2, fuse="max"), GradCAM(layers=2)),
+        (GradCAM(layers="body.1"), GradCAM()),
+        (GradCAM(layers=("stem", "body")), GradCAM(layers="stem")),
+        (GuidedGradCAM(pixels=Gradient()), GuidedGradCAM()),
+        (GuidedGradCAM(regions=LayerCAM(layers=2)), GuidedGradCAM()),
+        (MultiScale(CAM()), CAM()),
+        (MultiScale(CAM(), scales=(1, 2)), MultiScale(CAM(), scales=(1, 3))),
+        (MultiScale(CAM(), flip=False), MultiScale(CAM())),
+        (MultiScale(CAM(), scales=(2,)), MultiScale(CAM(), scales=(1, 2))),
+    ],
+    ids=repr,
+)
+def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
+    classifier = net()
+    first, second = (method(classifier, x, [(0, i) for i in range(5)]) for method in (one, other))
+    first, second = (m / m.sum((1, 2), keepdim=True).clamp(min=1e-20) for m in (first, second))
+    assert float((first - second).abs().sum((1, 2)).max()) > 0.01
+    assert repr(one) != repr(other)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (Gradient, {"of": "loss"}, "of: expected 'logit', 'probability' or 'contrast', got 'loss'"),
+        (CAM, {"of": "loss"}, "of: expected"),
+        (GradCAM, {"of": "loss"}, "of: expected"),
+        (AttentionGradient, {"of": "loss"}, "of: expected"),
+        (Gradient, {"channels": "mean"}, "channels: expected 'max', 'sum' or 'l2', got 'mean'"),
+        (Gradient, {"signed": True, "channels": "l2"}, "channels: expected 'max' or 'sum' for a signed map"),
+        (SmoothGrad, {"samples": 0}, "samples: expected at least 1, got 0"),
+        (VarGrad, {"samples": 1}, "samples: expected at least 2, got 1"),
+        (SmoothGrad, {"noise": 0.0}, "noise: expected a positive fraction"),
+        (SmoothGrad, {"method": CAM()}, r"method: expected one that gives .* a value, such as Gradient\(\), got CAM"),
+        (GradientXInput, {"method": CAM()}, "method: expected"),
+        (IntegratedGradients, {"method": CAM()}, "method: expected"),
+        (GuidedGradCAM, {"pixels": CAM()}, "method: expected"),
+        (IntegratedGradients, {"steps": 0}, "steps: expected at least 1, got 0"),
+        (IntegratedGradients, {"baseline": "grey"}, "baseline: expected 'mean', 'black' or 'white', got 'grey'"),
+        (GradCAM, {"layers": 0}, "layers: expected a number from 1, a name or a tuple of names, got 0"),
+        (GradCAM, {"fuse": "sum"}, "fuse: expected 'mean' or 'max', got 'sum'"),
+    ],
+)
+def test_unusable_options(method: type, options: dict[str, Any], message: str) -> None:
+    made = method()
+    for key, value in options.items():  # past the types that the tests check round every constructor
+        object.__setattr__(made, key, value)
+    with pytest.raises(SaliencyError, match=message):
+        made.__post_init__()
+
+
+@pytest.mark.parametrize("scales", [(), (1, 1.0), (-1,), (float("inf"),)])
+def test_unusable_scales(scales: tuple[float, ...]) -> None:
+    with pytest.raises(SaliencyError, match="scales: expected positive numbers, none twice, got"):
+        MultiScale(CAM(), scales=scales)
+
+
+@pytest.mark.parametrize("of", ["logit", "probability", "contrast"])
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("target", [2, (2,), (1, 4), (0, 1, 3)])
+def test_the_score_gradient_is_that_of_the_score(of: Any, multilabel: bool, target: Any) -> None:
+    classifier = net(multilabel=multilabel)
+    z = (torch.randn(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 2).requires_grad_()
+    members = [target] if isinstance(target, int) else list(target)
+    others = [i for i in range(5) if i not in members]
+    score = {
+        "logit": z[1, members].logsumexp(0),
+        "contrast": z[1, members].logsumexp(0) - z[1, others].logsumexp(0),
+        "probability": 1 - (1 - z[1, members].sigmoid()).prod() if multilabel else z[1].softmax(0)[members].sum(),
+    }[of]
+    (expected,) = torch.autograd.grad(score, z)
+    found = score_gradient(classifier, z.detach().float(), [(1, target)], of)
+    torch.testing.assert_close(found[0].double(), expected[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_group_is_one_map(x: Tensor) -> None:
+    classifier = net()
+    group, single = Gradient(of="logit").attribution(classifier, x, [(0, (1, 3)), (0, 1)])
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(classifier.model(leaf)[0, [1, 3]].logsumexp(0), leaf)
+    torch.testing.assert_close(group, expected[0], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(group, single)
+    for method in (CAM(), GradCAM(), GuidedBackprop()):
+        assert method(classifier, x, [(0, (1, 3)), (1, 2), (1, (0, 4))]).shape == (3, 24, 24)
+
+
+def test_unusable_groups() -> None:
+    logits = torch.zeros(2, 5)
+    for target in [(0, ()), (0, (1, 5))]:
+        with pytest.raises(SaliencyError, match="targets: expected photographs below 2 and classes below 5"):
+            resolve([target], logits)
+    with pytest.raises(SaliencyError, match=r"targets: expected every class once in a group, got \(0, \(1, 1\)\)"):
+        resolve([(0, (1, 1))], logits)
+    with pytest.raises(SaliencyError, match="'contrast' needs another class"):
+        score_gradient(net(), logits, [(0, (0, 1, 2, 3, 4))], "contrast")
+
+
+def test_the_contrast_does_not_fade_with_certainty(x: Tensor) -> None:
+    classifier = net()
+    with torch.no_grad():
+        classifier.model.head.bias[1] += 30
+    probability, contrast = (Gradient(of=of)(classifier, x, [(0, 1)])[0] for of in ("probability", "contrast"))
+    assert float(probability.max()) < 1e-9 < 1e-3 < float(contrast.max())
+    torch.testing.assert_close(probability / probability.max(), contrast / contrast.max(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["logit", "probability"])
+@pytest.mark.parametrize("baseline", ["mean", "black"])
+def test_integrated_gradients_are_complete(of: Any, baseline: Any, x: Tensor) -> None:
+    """They sum to the score's difference between the photograph and the baseline."""
+    classifier = net(deep=True)
+    method = IntegratedGradients(Gradient(of=of), steps=100, baseline=baseline)
+    found = method.attribution(classifier, x, TARGETS).sum((1, 2, 3))
+    ends = [classifier.model(at).detach() for at in (x, method.start(classifier, x).expand_as(x))]
+    ends = [end.softmax(1) if of == "probability" else end for end in ends]
+    expected = torch.stack([ends[0][i, c] - ends[1][i, c] for i, c in TARGETS])
+    assert float(expected.abs().max()) > 0.1
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-3)
+
+
+def test_integrated_gradients_of_a_straight_line(x: Tensor) -> None:
+    """One step is exact for a linear classifier."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 5))
+    classifier = Classifier(model, "abcde", 24)
+    one, many = (IntegratedGradients(steps=n).attribution(classifier, x, TARGETS) for n in (1, 9))
+    torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(one, GradientXInput().attribution(classifier, x, TARGETS), rtol=1e-4, atol=1e-6)
+
+
+def test_smoothgrad_by_hand(x: Tensor) -> None:
+    classifier = net(deep=True)
+    method = Gradient(of="logit")
+    generator = torch.Generator().manual_seed(4)
+    spread = x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True)
+    noisy = [x + 0.1 * spread * torch.randn(3, 24, 24, generator=generator) for _ in range(4)]
+    values = torch.stack([method.attribution(classifier, at, TARGETS) for at in noisy])
+    smooth = SmoothGrad(method, samples=4, noise=0.1, seed=4)
+    torch.testing.assert_close(smooth.attribution(classifier, x, TARGETS), values.mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(smooth(classifier, x, TARGETS), values.mean(0).abs().amax(1), rtol=1e-4, atol=1e-6)
+    variance = VarGrad(method, samples=4, noise=0.1, seed=4).attribution(classifier, x, TARGETS)
+    torch.testing.assert_close(variance, values.var(0, unbiased=False), rtol=1e-3, atol=1e-6)
+
+
+def test_multi_scale_by_hand(x: Tensor) -> None:
+    classifier = net()
+    half = F.interpolate(x, (12, 12), mode="bilinear", antialias=True)
+    parts = [
+        CAM()(classifier, x, TARGETS),
+        CAM()(classifier, x.flip(3), TARGETS).flip(2),
+        F.interpolate(CAM()(classifier, half, TARGETS)[:, None], (24, 24), mode="bilinear")[:, 0],
+        F.interpolate(CAM()(classifier, half.flip(3), TARGETS).flip(2)[:, None], (24, 24), mode="bilinear")[:, 0],
+    ]
+    found = MultiScale(CAM(), scales=(0.5, 1))(classifier, x, TARGETS)
+    torch.testing.assert_close(found, torch.stack(parts).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_cam_and_its_gradient_kin_agree_on_a_linear_head(x: Tensor) -> None:
+    classifier = net()
+    cam = CAM()(classifier, x, TARGETS)
+    for method in (GradCAM(), HiResCAM()):
+        torch.testing.assert_close(method(classifier, x, TARGETS) * 36, cam, rtol=1e-4, atol=1e-5)
+
+
+class Costs(TorchFunctionMode):
+    """Counts a network's passes by its first convolution: forward, and backward by its input's gradient."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.weight = classifier.model.stem[0].weight
+        self.forward = self.backward = self.weights = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is F.conv2d and args[1].data_ptr() == self.weight.data_ptr():
+            self.forward += 1
+            self.weights += args[1].requires_grad
+            if result.requires_grad:
+                result.register_hook(self.count)
+        return result
+
+    def count(self, gradient: Tensor) -> None:
+        self.backward += 1
+
+
+@pytest.mark.parametrize(
+    ("method", "forward", "backward"),
+    [
+        (Gradient(), 1, 3),
+        (GuidedBackprop(), 1, 3),
+        (DeconvNet(), 1, 3),
+        (GradientXInput(), 1, 3),
+        (CAM(), 1, 0),
+        (GradCAM(), 1, 0),
+        (LayerCAM(), 1, 0),
+        (GuidedGradCAM(), 2, 3),
+        (SmoothGrad(samples=2), 3, 6),
+        (IntegratedGradients(steps=2), 3, 6),
+        (MultiScale(CAM(), scales=(1, 2)), 4, 0),
+        (MultiScale(CAM(), scales=(2,)), 3, 0),
+    ],
+    ids=repr,
+)
+def test_costs(method: Any, forward: int, backward: int, x: Tensor) -> None:
+    """Detection included: the targets are a function. Three classes at most in one photograph, two photographs."""
+    classifier = net()
+    targets = [(0, 1), (1, 2), (0, 3), (0, 4), (1, 0)]
+    method(classifier, x, targets)  # finds the maps
+    with Costs(classifier) as costs:
+        method(classifier, x, lambda logits: targets)
+    assert (costs.forward, costs.backward, costs.weights) == (forward, backward, 0)
+
+
+# Transformers
+
+
+def vit(**options: Any) -> Classifier:
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=3, num_classes=5, **options)
+    for parameter in model.parameters():  # attention that is not the same everywhere
+        if parameter.ndim == 2:
+            nn.init.normal_(parameter, std=0.15)
+    return Classifier(model.eval(), "abcde", 64)
+
+
+PHOTOGRAPHS = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def set_fused(classifier: Classifier, fused: bool) -> None:
+    for block in classifier.model.blocks:
+        block.attn.fused_attn = fused
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_rollout_by_hand(fused: bool) -> None:
+    classifier = vit()
+    set_fused(classifier, False)
+    seen: list[Tensor] = []
+    handles = [
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
+        for block in classifier.model.blocks
+    ]
+    with torch.no_grad():
+        classifier.model(PHOTOGRAPHS)
+    for handle in handles:
+        handle.remove()
+    rolled = torch.eye(17)
+    for attention in seen:
+        rolled = (attention.mean(1) + torch.eye(17)) / 2 @ rolled
+    expected = F.interpolate(rolled[:, 0, 1:].view(2, 1, 4, 4), (64, 64), mode="bilinear")[:, 0]
+    set_fused(classifier, fused)
+    found = AttentionRollout()(classifier, PHOTOGRAPHS, [(0, 1), (1, 1), (0, 2)])
+    torch.testing.assert_close(found[:2], expected, rtol=1e-4, atol=1e-6)
+    assert found[0].equal(found[2])  # whatever the class
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_gradient_by_hand(fused: bool) -> None:
+    classifier = vit()
+    set_fused(classifier, False)
+    seen: list[Tensor] = []
+    handles = [
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
+        for block in classifier.model.blocks
+    ]
+    logits = classifier.model(PHOTOGRAPHS[:1])
+    for handle in handles:
+        handle.remove()
+    rolled = torch.eye(17)
+    for attention, gradient in zip(seen, torch.autograd.grad(logits[0, 3], seen), strict=True):
+        rolled = rolled + (attention * gradient).clamp(min=0).mean(1)[0].detach() @ rolled
+    expected = F.interpolate(rolled[0, 1:].view(1, 1, 4, 4), (64, 64), mode="bilinear")[0, 0]
+    set_fused(classifier, fused)
+    found = AttentionGradient()(classifier, PHOTOGRAPHS, [(1, 2), (0, 3), (0, 1)])
+    torch.testing.assert_close(found[1], expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(found[1], found[2], rtol=0.1)
+
+
+def torchvisions() -> Classifier:
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(64, 16, 2, 2, 16, 32, num_classes=5)
+    nn.init.normal_(model.heads.head.weight)
+    return Classifier(model.eval(), "abcde", 64)
+
+
+def test_attention_of_torchs_own_layer() -> None:
+    classifier = torchvisions()
+    seen: list[Tensor] = []
+    layers = [layer.self_attention for layer in classifier.model.encoder.layers]
+    with torch.no_grad():  # the same layers asked for their weights
+        tokens = []
+        handles = [layer.register_forward_pre_hook(lambda module, args: tokens.append(args[0])) for layer in layers]
+        classifier.model(PHOTOGRAPHS)
+        for handle in handles:
+            handle.remove()
+        seen = [layer(t, t, t, average_attn_weights=False)[1] for layer, t in zip(layers, tokens, strict=True)]
+    rolled = torch.eye(17)
+    for attention in seen:
+        rolled = (attention.mean(1) + torch.eye(17)) / 2 @ rolled
+    expected = F.interpolate(rolled[:, 0, 1:].view(2, 1, 4, 4), (64, 64), mode="bilinear")[:, 0]
+    found = AttentionRollout()(classifier, PHOTOGRAPHS, [(0, 1), (1, 1)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    one, other = AttentionGradient()(classifier, PHOTOGRAPHS, [(0, 1), (0, 2)])
+    assert float(one.max()) > 0
+    assert not torch.allclose(one, other, rtol=0.1)
+
+
+def test_attention_where_the_tokens_are_averaged() -> None:
+    classifier = vit(class_token=False, global_pool="avg")
+    for method in (AttentionRollout(), AttentionGradient(of="probability")):
+        maps = method(classifier, PHOTOGRAPHS, [(0, 1), (1, 1)])
+        assert maps.shape == (2, 64, 64)
+        assert float(maps.amin()) >= 0
+        assert float(maps[0].max()) > 1.05 * float(maps[0].min())
+
+
+def test_attention_needs_attention(x: Tensor) -> None:
+    torch.manual_seed(0)
+    swin = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=5)
+    for classifier, where in [(net(), "nowhere"), (Classifier(swin.eval(), "abcde", 32), "among .* tokens")]:
+        for method in (AttentionRollout(), AttentionGradient()):
+            with pytest.raises(SaliencyError, match=rf"custom has attention ({where})\. GradCAM\(\) works"):
+                method(classifier, torch.randn(1, 3, 32, 32), [(0, 1)])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Gradient(), GuidedBackprop(), GradCAM(), LayerCAM(layers="blocks.1"), AttentionRollout(), AttentionGradient()],
+    ids=repr,
+)
+def test_transformers_keep_the_promises(method: Any) -> None:
+    classifier = vit()
+    targets = [(0, 1), (1, 3), (0, 4)]
+    maps = method(classifier, PHOTOGRAPHS, targets)
+    assert maps.shape == (3, 64, 64)
+    assert float(maps.min()) >= 0
+    for saliency, (i, c) in zip(maps, targets, strict=True):
+        alone = method(classifier, PHOTOGRAPHS[i : i + 1], lambda logits, c=c: [(0, c)])[0]
+        torch.testing.assert_close(saliency, alone, rtol=1e-3, atol=1e-4 * float(alone.max()))
+    assert all(p.grad is None and p.requires_grad for p in classifier.model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in classifier.model.modules())
+
+
+# Compiled, scripted, other number types
+
+METHODS = (Gradient(of="logit"), GuidedBackprop(of="logit"), CAM(), GradCAM(), LayerCAM(layers="body.3"))
+
+
+@pytest.mark.parametrize("how", ["torch.compile", "compile a part", "compile in place"])
+def test_compiled_modules_are_explained_as_written(how: str, x: Tensor) -> None:
+    classifier = net()
+    expected = [method(classifier, x, TARGETS) for method in METHODS]
+    model = net().model
+    if how == "torch.compile":
+        model = torch.compile(model, backend="eager")
+    elif how == "compile a part":
+        model.body = torch.compile(model.body, backend="eager")
+    else:
+        model.compile(backend="eager")
+    compiled = Classifier(model, "abcde", 24)
+    for method, maps in zip(METHODS, expected, strict=True):
+        torch.testing.assert_close(method(compiled, x, TARGETS), maps, rtol=1e-5, atol=1e-6)
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_scripted_modules_get_an_answer(how: str, x: Tensor) -> None:
+    classifier = net()
+    model = torch.jit.script(classifier.model) if how == "script" else torch.jit.trace(classifier.model, x)
+    scripted = Classifier(model, "abcde", 24)
+    expected = Gradient()(classifier, x, TARGETS)
+    torch.testing.assert_close(Gradient()(scripted, x, TARGETS), expected, rtol=1e-4, atol=1e-7)
+    for method in (GuidedBackprop(), DeconvNet(), GradCAM(), LayerCAM(layers="body"), AttentionRollout()):
+        with pytest.raises(SaliencyError, match="TorchScript module"):
+            method(scripted, x, TARGETS)
+    with pytest.raises(SaliencyError, match=r"CAM needs .* Gradient\(\) with any"):
+        CAM()(scripted, x, TARGETS)
+
+
+@pytest.mark.parametrize("method", [*METHODS, GradCAMPlusPlus(), GuidedGradCAM(), MultiScale(CAM())], ids=repr)
+def test_bfloat16_autocast(method: Any, x: Tensor) -> None:
+    classifier = net()
+    expected = method(classifier, x, TARGETS)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method(classifier, x, TARGETS)
+    assert found.dtype == torch.float32
+    assert float((found - expected).abs().sum() / expected.sum()) < 0.15
+    assert not found.equal(expected)
+
+
+def test_bfloat16_autocast_of_attention() -> None:
+    classifier = vit()
+    for method in (AttentionRollout(), AttentionGradient(), GradCAM()):
+        expected = method(classifier, PHOTOGRAPHS, [(0, 1)])
+        with torch.autocast("cpu", torch.bfloat16):
+            found = method(classifier, PHOTOGRAPHS, [(0, 1)])
+        assert found.dtype == torch.float32
+        assert float((found - expected).abs().sum() / expected.sum()) < 0.3
+
+
+def test_double_precision(x: Tensor) -> None:
+    classifier = net()
+    expected = [method(classifier, x, TARGETS) for method in METHODS]
+    classifier.model.double()
+    for method, maps in zip(METHODS, expected, strict=True):
+        found = method(classifier, x.double(), TARGETS)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found.float(), maps, rtol=1e-3, atol=1e-5)
+
+
+# Leaks
+
+
+def resident() -> int:
+    """Bytes of memory that the process occupies."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
+def test_two_thousand_calls_leave_nothing(x: Tensor) -> None:
+    classifier, small = net(), x[:1, :, :12, :12]
+    methods = (
+        *METHODS, DeconvNet(), GradientXInput(), SmoothGrad(samples=1), IntegratedGradients(steps=1), GradCAMPlusPlus(),
+        HiResCAM(), LayerCAM(layers=2), GuidedGradCAM(), MultiScale(CAM(), scales=(1.5,), flip=False),
+    )  # fmt: skip
+
+    def calls(times: int) -> None:
+        for number in range(times):
+            methods[number % len(methods)](classifier, small, [(0, 1), (0, 3)])
+
+    def everything() -> tuple[int, int]:
+        gc.collect()
+        tensors = sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+        kinds = [(m, name) for m in classifier.model.modules() for name in vars(m) if name.endswith("_hooks")]
+        hooks = sum(len(getattr(module, name) or ()) for module, name in kinds)
+        return tensors, hooks
+
+    calls(100)
+    before, memory = everything(), resident()
+    calls(2000)
+    assert everything() == before
+    assert resident() - memory < 50e6
+
+
+def test_a_model_can_go(x: Tensor) -> None:
+    """What is remembered about a model does not keep it alive."""
+    import weakref
+
+    classifier = net()
+    GradCAM()(classifier, x, TARGETS)
+    model = weakref.ref(classifier.model)
+    del classifier
+    gc.collect()
+    assert model() is None
+
+
+def test_the_count_of_activations_that_followed(x: Tensor) -> None:
+    with Backward(guided) as backward:
+        net(deep=True).model(x.clone().requires_grad_())
+    assert backward.followed == 4

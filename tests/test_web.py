@@ -1,0 +1,751 @@
+"""The web page in a real browser, and its server without one. No request may leave loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import io
+import json
+import sys
+import threading
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import typer
+from conftest import Brightness
+from jaxtyping import install_import_hook
+from PIL import Image
+from pycocotools import mask as coder
+
+import gradcut
+from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, refine
+from gradcut.cli import app, main
+from gradcut.formats import brush_rle
+from gradcut.masks import GraphCut
+from gradcut.saliency import CAM
+from gradcut.seeds import Percentiles
+
+pytest.importorskip("starlette", reason="needs gradcut[web]")
+pytest.importorskip("uvicorn", reason="needs gradcut[web]")
+with install_import_hook(["gradcut.webstate", "gradcut.webview", "gradcut.web"], "typecheck.check"):
+    from gradcut.web import Server, create_app
+    from gradcut.webstate import Kept, Limits, Line, Shelf
+    from gradcut.webview import Asked, Stroke, rasterise
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+TAB = "t" * 48
+
+
+class Counting(Brightness):
+    """`Brightness` that counts its forward passes, and does what a test tells it to in each."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes = 0
+        self.meanwhile = lambda: None
+
+    def forward(self, x):
+        self.passes += 1
+        self.meanwhile()
+        return super().forward(x)
+
+
+def tiny():
+    return Classifier(
+        Counting().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="tiny"
+    )
+
+
+#: What the page does must not depend on what the default recipe is.
+DRAWN = Recipe("drawn", "class activation map, percentiles, graph cut", CAM(), Percentiles(95, 30), GraphCut())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_recipe():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "drawn", DRAWN)
+        yield
+
+
+def serve(classifiers, **options):
+    return Server(create_app(classifiers, recipe="drawn", **options), port=0)
+
+
+@pytest.fixture(scope="module")
+def server(embedded):
+    with serve({"tiny": tiny(), "embedded": embedded}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}; on Debian: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Opens the page as somebody new; at the end, nobody has sent anything off loopback or met a script error."""
+    hosts, failures, contexts = set(), [], []
+
+    def open_page(url=server.url, width=1280, height=800, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        contexts.append(context)
+        context.set_default_timeout(60000)
+        page = context.new_page()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or urlsplit(request.url).scheme))
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert hosts <= {"127.0.0.1", "data", "blob"}
+    assert "127.0.0.1" in hosts
+    assert failures == []
+
+
+def png(pixels):
+    return images.encode_png(pixels)
+
+
+def upload(page, data, name="drawn.png", settled=True):
+    page.set_input_files("#file", {"name": name, "mimeType": "application/octet-stream", "buffer": data})
+    if settled:
+        settle(page)
+
+
+def settle(page):
+    page.wait_for_selector("#result[aria-busy=false] .row:not(.stale)")
+
+
+def read(page, place, text):
+    """Wait until a text stands there."""
+    page.locator(f"#{place}", has_text=text).wait_for()
+
+
+def classes(page):
+    """Labels by whether they reach the threshold, and the one looked at."""
+    buttons = page.locator("#classes button").evaluate_all(
+        "all => all.map(b => [b.dataset.label, b.classList.contains('found'), b.getAttribute('aria-pressed')])"
+    )
+    return {label for label, found, _ in buttons if found}, [label for label, _, on in buttons if on == "true"]
+
+
+def slide(page, name, value):
+    page.locator(f"#{name}").fill(str(value))
+    settle(page)
+
+
+def drag(page, tool, *points):
+    page.locator(f"label[for={tool}]").click()
+    canvas = page.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    for number, (x, y) in enumerate(points):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=2)
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
+    settle(page)
+
+
+def downloaded(page, kind="mask"):
+    with page.expect_download() as waiting:
+        page.click(f"#download-{kind}")
+    path = Path(waiting.value.path())
+    return waiting.value.suggested_filename, path.read_bytes()
+
+
+def mask_of(page):
+    _, data = downloaded(page)
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    assert pixels.dtype == np.uint8
+    assert set(np.unique(pixels)) <= {0, 255}
+    return pixels > 0
+
+
+# In the browser ------------------------------------------------------------------------------------------------------
+
+
+def test_from_the_photograph_to_the_corrected_mask(visit, drawn):
+    photograph = drawn[0]
+    page = visit()
+    bodies = []
+    page.on("request", lambda request: bodies.append(request.post_data) if "/download/" in request.url else None)
+    upload(page, png(photograph), "my drawing.png")
+    found, looked_at = classes(page)
+    assert found == {"red", "blue"}
+    plain = {o.label: o.mask for o in Segmenter(tiny(), DRAWN)(photograph).objects}
+    assert np.array_equal(mask_of(page), plain[looked_at[0]])
+    assert downloaded(page)[0] == f"my drawing-{looked_at[0]}.png"
+    page.click("#classes button[data-label=red]")
+    settle(page)
+    assert np.array_equal(mask_of(page), plain["red"])
+    before = page.get_attribute("img.mask", "src")
+
+    drag(page, "foreground", (0.7, 0.1), (0.9, 0.1))
+    painted = mask_of(page)
+    strokes = Asked.parse(json.loads(bodies[-1]), ["tiny"]).strokes["red"]
+    assert len(strokes) == 1
+    inside = rasterise(strokes, photograph.shape[:2]).foreground
+    assert inside[6, 45:57].all()
+    assert painted[inside].all()
+    assert np.array_equal(painted, refine(Segmenter(tiny(), DRAWN)(photograph), {"red": inside}).objects[1].mask)
+    assert page.get_attribute("img.mask", "src") != before
+
+    drag(page, "background", (0.28, 0.3), (0.28, 0.32))
+    twice = mask_of(page)
+    assert not twice[20, 18]
+    assert twice[6, 45:57].all()
+    page.click("#undo")
+    settle(page)
+    assert np.array_equal(mask_of(page), painted)
+    page.click("#clear")
+    settle(page)
+    assert np.array_equal(mask_of(page), plain["red"])
+    page.keyboard.press("z")
+    settle(page)
+    assert np.array_equal(mask_of(page), painted), "clearing can be undone as well"
+    page.click("#classes button[data-label=blue]")
+    settle(page)
+    assert not mask_of(page)[inside].any(), "what was painted red is not blue"
+
+    values = np.asarray(Image.open(io.BytesIO(downloaded(page, "labelmap")[1])))
+    assert set(np.unique(values)) == {0, 1, 2}
+    assert len(np.unique(values[inside])) == 1
+    masks = {}
+    name, data = downloaded(page, "coco")
+    document = json.loads(data)
+    names = {each["id"]: each["name"] for each in document["categories"]}
+    for each in document["annotations"]:
+        masks[names[each["category_id"]]] = coder.decode(each["segmentation"]) > 0
+    assert name == "my drawing-coco.json"
+    assert document["images"][0]["file_name"] == "my drawing.png"
+    assert np.array_equal(masks["red"], painted)
+    assert np.array_equal(masks["blue"], mask_of(page))
+    name, data = downloaded(page, "label-studio")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    (task,) = json.loads(archive.read("tasks.json"))
+    assert [each["value"]["brushlabels"] for each in task["predictions"][0]["result"]] == [["blue"], ["red"]]
+    red = task["predictions"][0]["result"][1]["value"]["rle"]
+    assert red == brush_rle(painted)
+    assert b"BrushLabels" in archive.read("config.xml")
+
+
+def test_sliders_answer_without_the_network(visit, server, drawn):
+    page = visit()
+    model = server.page.classifiers["tiny"].model
+    noise = np.random.default_rng(0).integers(0, 40, drawn[0].shape, dtype=np.uint8)
+    upload(page, png(np.maximum(drawn[0], noise)))
+    passes = model.passes
+    assert page.locator("output[for=high]").inner_text() == "95th"
+    seeds = page.get_attribute("img.seeds", "src")
+    before = mask_of(page)
+    slide(page, "high", 60)
+    assert page.get_attribute("img.seeds", "src") != seeds
+    assert mask_of(page).sum() > before.sum()
+    slide(page, "low", 80)
+    assert page.input_value("#high") == "80", "one slider pushes the other"
+    assert page.locator("#error").is_hidden()
+    assert classes(page)[0] == {"red", "blue"}
+    slide(page, "threshold", 0.99)
+    found, looked_at = classes(page)
+    assert found == set()
+    assert len(looked_at) == 1
+    assert "Nothing reaches" in page.inner_text("#status")
+    slide(page, "threshold", 0.05)
+    assert classes(page)[0] == {"red", "blue"}
+    page.click("#reset")
+    settle(page)
+    assert page.get_attribute("img.seeds", "src") == seeds
+    assert model.passes == passes, "no slider asks the network"
+    page.select_option("#recipe", "simonyan")
+    settle(page)
+    assert model.passes == passes + 1
+
+
+def test_recipes_side_by_side_and_aligned(visit, drawn):
+    page = visit()
+    upload(page, png(np.kron(drawn[0], np.ones((2, 5, 1), dtype=np.uint8))))
+    page.select_option("#compare", "simonyan")
+    settle(page)
+    assert page.locator(".row").count() == 2
+    assert "the mask covers" in page.inner_text("#status"), "nothing is under way any more"
+    assert page.locator(".row h2").all_inner_texts()[1].startswith("simonyan")
+    masks = page.locator("img.mask").evaluate_all("all => all.map(one => one.src)")
+    assert masks[0] != masks[1]
+    boxes = [one.bounding_box() for one in page.locator(".frame").all()]
+    for row in (boxes[:3], boxes[3:]):
+        assert len({(round(box["y"]), round(box["width"]), round(box["height"])) for box in row}) == 1
+        assert row[0]["x"] < row[1]["x"] < row[2]["x"]
+    assert [round(box["x"]) for box in boxes[:3]] == [round(box["x"]) for box in boxes[3:]]
+    assert boxes[0]["width"] / boxes[0]["height"] == pytest.approx(320 / 128, rel=0.02)
+    for frame in page.locator(".row").first.locator(".frame").all():
+        for layer in frame.locator("img, canvas").all():
+            assert layer.bounding_box() == frame.bounding_box()
+    page.select_option("#compare", "")
+    settle(page)
+    assert page.locator(".row").count() == 1
+    for menu in ("recipe", "classifier"):
+        assert page.inner_text(f"#{menu}-line")
+
+
+@pytest.fixture
+def limited():
+    with serve({"tiny": tiny()}, limits=Limits(megabytes=0.5)) as running:
+        yield running
+
+
+def test_what_is_no_photograph_becomes_a_sentence(limited, visit, drawn):
+    page = visit(limited.url)
+    upload(page, png(drawn[0]))
+    bilevel = io.BytesIO()
+    Image.new("1", (10000, 10000)).save(bilevel, "PNG")
+    for name, data, sentence in (
+        ("notes.txt", b"no photograph at all\n" * 9, "notes.txt: not an image that can be read"),
+        ("empty.png", b"", "empty.png: the file is empty"),
+        ("huge.png", bilevel.getvalue(), "10000 x 10000 pixels are more than the limit of 50,000,000"),
+        ("large.jpg", bytes(600_000), "large.jpg is 0.6 MB; the limit is 0.5 MB"),
+        ("half.png", png(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[:2000], "cannot be read"),
+    ):
+        upload(page, data, name, settled=False)
+        read(page, "error", sentence)
+        assert page.locator("#error").is_visible()
+        assert "Traceback" not in page.content()
+        assert str(Path(gradcut.__file__).parent) not in page.content()
+    page.fill("#another", "unicorn")
+    page.click("#ask button")
+    read(page, "error", "tiny has no label")
+    page.click("#classes button[data-label=red]")
+    settle(page)
+    assert page.locator("#error").is_hidden()
+    assert mask_of(page).any(), "the page goes on"
+
+
+def test_eight_people_at_once(visit):
+    """Each gets the mask of their own photograph, and cannot reach another's."""
+    pages = [visit() for _ in range(8)]
+    squares = []
+    for number, page in enumerate(pages):
+        photograph = np.zeros((64, 64, 3), dtype=np.uint8)
+        top, left = divmod(number, 4)
+        photograph[8 + 28 * top : 24 + 28 * top, 2 + 15 * left : 15 + 15 * left] = (255, 0, 0)
+        squares.append(photograph[..., 0] > 0)
+        upload(page, png(photograph), f"{number}.png", settled=False)
+    for page, square in zip(pages, squares, strict=True):
+        settle(page)
+        page.click("#classes button[data-label=red]")
+        settle(page)
+        mask = mask_of(page)
+        assert (mask & square).sum() / (mask | square).sum() > 0.8
+    keys = [page.evaluate("document.querySelector('.photograph').src") for page in pages]
+    assert len(set(keys)) == 8
+
+
+def test_a_phone_in_the_dark(visit, drawn):
+    page = visit(width=390, height=844, is_mobile=True, has_touch=True, color_scheme="dark")
+    light = visit().evaluate("getComputedStyle(document.body).backgroundColor")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    assert page.is_checked("#look"), "a finger on the mask scrolls until one chooses to paint"
+    upload(page, png(drawn[0]))
+    page.select_option("#compare", "simonyan")
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    mask, saliency, seeds = (page.locator(".frame").nth(i).bounding_box() for i in range(3))
+    assert mask["width"] > 350
+    assert saliency["y"] == seeds["y"] > mask["y"] + mask["height"]
+    small = page.locator("button:visible, select:visible").evaluate_all(
+        "all => all.filter(b => b.getBoundingClientRect().height < 44).map(b => b.outerHTML)"
+    )
+    assert small == [], "large enough for a finger"
+    page.click("#classes button[data-label=red]")
+    settle(page)
+    before = mask_of(page)
+    page.tap("label[for=foreground]")
+    page.locator("canvas").first.scroll_into_view_if_needed()
+    box = page.locator("canvas").first.bounding_box()
+    page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"])
+    settle(page)
+    after = mask_of(page)
+    assert after[6, 57]
+    assert not before[6, 57]
+
+
+def test_by_keyboard_alone(visit, embedded, cat):
+    """The embedded classifier and the cat, without a mouse."""
+    page = visit()
+
+    def tab_to(selector):
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"no way to {selector}")
+
+    tab_to("#classifier")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    settle(page)
+    assert classes(page)[1] == ["Egyptian cat"]
+    default = Segmenter(embedded, DRAWN)(cat).objects[0].mask
+    assert np.array_equal(mask_of(page), default)
+    page.evaluate("document.activeElement.blur()")
+    tab_to("canvas")
+    for key in ("o", "Space", "Shift+ArrowRight", "Shift+ArrowRight", "Space"):
+        page.keyboard.press(key)
+    settle(page)
+    painted = mask_of(page)
+    assert not default[150, 225:275].all()
+    assert painted[150, 225:275].all()
+    page.keyboard.press("z")
+    settle(page)
+    assert np.array_equal(mask_of(page), default)
+    tab_to("#high")
+    page.keyboard.press("ArrowLeft")
+    settle(page)
+    assert page.locator("output[for=high]").inner_text() == "94th"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "the focus can be seen"
+
+
+def test_a_slow_model_tells_how_it_goes_and_a_full_line_turns_away(visit, drawn):
+    slow = tiny()
+    go = threading.Event()
+    slow.model.meanwhile = lambda: go.wait(20)
+    with serve({"slow": slow}, limits=Limits(waiting=2)) as server:
+        first, second, third = (visit(server.url) for _ in range(3))
+        try:
+            upload(first, png(drawn[0]), settled=False)
+            read(first, "status", "Asking slow …")
+            upload(second, png(drawn[0]), settled=False)
+            read(second, "status", "Waiting in line, 1 before you")
+            upload(third, png(drawn[0]), settled=False)
+            read(third, "error", "2 requests are waiting already")
+            read(first, "status", " 1 s")
+        finally:
+            go.set()
+        settle(first)
+        settle(second)
+        assert mask_of(second).any()
+
+
+def test_a_server_that_fails_or_goes_becomes_a_sentence(visit, drawn):
+    broken = tiny()
+    with serve({"broken": broken}) as server:
+        page = visit(server.url)
+
+        def fail():
+            raise KeyError("/root/secret")
+
+        broken.model.meanwhile = fail
+        upload(page, png(drawn[0]), settled=False)
+        read(page, "error", "The server failed on this request")
+        assert "secret" not in page.content()
+    page.click("#example")
+    read(page, "error", "The server does not answer")
+
+
+def test_closing_the_tab_forgets_the_photograph(visit, drawn):
+    with serve({"tiny": tiny()}) as server:
+        page = visit(server.url)
+        upload(page, png(drawn[0]))
+        assert len(server.page.shelf) == 1
+        page.goto("about:blank")
+        deadline = time.monotonic() + 10
+        while len(server.page.shelf) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(server.page.shelf) == 0
+
+
+# Without a browser ---------------------------------------------------------------------------------------------------
+
+
+def ask(server, method, path, body=None, tab=TAB, **headers):
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    if tab is not None:
+        headers["x-tab"] = tab
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, headers, encode_chunked="transfer-encoding" in headers)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer, data
+
+
+def sentence(answer, data, status):
+    assert answer.status == status, data
+    message = json.loads(data)["message"]
+    assert message.endswith(".") or "expected" in message or ":" in message
+    assert "Traceback" not in message
+    return message
+
+
+def question(key, **changes):
+    asked = {"photograph": key, "classifier": "tiny", "recipe": "drawn", "label": None, "threshold": 0.5}
+    return json.dumps(asked | changes)
+
+
+@pytest.fixture(scope="module")
+def key(server):
+    photograph = np.zeros((64, 64, 3), dtype=np.uint8)
+    photograph[8:24, 8:24] = (255, 0, 0)
+    answer, data = ask(server, "POST", "/api/photograph", png(photograph), x_name="a%20b.png")
+    assert answer.status == 200
+    document = json.loads(data)
+    assert (document["name"], document["width"], document["height"]) == ("a b.png", 64, 64)
+    return document["photograph"]
+
+
+def test_nobody_elses_photograph(server, key):
+    assert ask(server, "GET", f"/api/photograph/{key}")[0].status == 200
+    body = question(key)
+    for method, path, sent in (
+        ("GET", f"/api/photograph/{key}", None),
+        ("POST", "/api/segment", body),
+        ("POST", "/api/download/mask", body),
+    ):
+        assert "no longer has" in sentence(*ask(server, method, path, sent, tab="u" * 48), 404)
+        assert "no tab's key" in sentence(*ask(server, method, path, sent, tab=None), 400)
+        assert "no tab's key" in sentence(*ask(server, method, path, sent, tab=""), 400)
+    assert ask(server, "DELETE", "/api/photographs", tab="u" * 48)[0].status == 204
+    assert ask(server, "GET", f"/api/photograph/{key}")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd", "/../../../../../../etc/passwd", "/..%2f..%2f..%2f..%2fetc/passwd", "/page/index.html",
+        "/page.js/../../web.py", "/%2e%2e/web.py", "/api/photograph/..%2f..%2fweb.py", "/api/photograph//etc/passwd",
+        "/file=/etc/passwd", "/static/page.js", "/web.py", "//etc/passwd",
+    ],
+)  # fmt: skip
+def test_no_path_of_the_server_is_readable(server, path):
+    answer, data = ask(server, "GET", path)
+    sentence(answer, data, 404)
+    assert b"root:" not in data
+    assert b"import" not in data
+
+
+def test_other_sites_are_kept_out(server, key):
+    """Neither under a name of their own, nor from their own pages, nor in a frame."""
+    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", ""):
+        sentence(*ask(server, "GET", f"/api/photograph/{key}", host=host), 421)
+    assert ask(server, "GET", "/", host="localhost:7860")[0].status == 200
+    answer, _ = ask(server, "OPTIONS", "/api/segment", origin="http://evil.example",
+                    access_control_request_headers="x-tab")  # fmt: skip
+    assert answer.status == 405
+    for path in ("/", "/page.js", "/api/page", "/nothing"):
+        answer, _ = ask(server, "GET", path, origin="http://evil.example")
+        assert answer.getheader("access-control-allow-origin") is None
+        assert "default-src 'none'" in answer.getheader("content-security-policy")
+        assert "frame-ancestors 'none'" in answer.getheader("content-security-policy")
+        assert answer.getheader("cache-control") == "no-store"
+    with serve({"tiny": tiny()}, hosts=None) as opened:
+        assert ask(opened, "GET", "/", host="my-machine:7860")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": "no"}, "recipe: expected one of default"),
+        ({"recipe": ["default"]}, "recipe: expected one of"),
+        ({"classifier": "/etc/passwd"}, "classifier: expected one of tiny, embedded, got '/etc/passwd'"),
+        ({"label": 3}, "label: expected a class's name, got '3'"),
+        ({"threshold": None}, "threshold: expected a number from 0.05 to 1, got 'None'"),
+        ({"threshold": 0.01}, "got '0.01'"),
+        ({"threshold": True}, "got 'True'"),
+        ({"foreground": "high"}, "foreground: expected a number"),
+        ({"background": float("nan")}, "background: expected a number"),
+        ({"strokes": []}, "strokes: expected lists"),
+        ({"strokes": {"red": [{"kind": "foreground"}]}}, "strokes: expected lists"),
+        ({"strokes": {"red": [{"kind": "side", "radius": 1, "points": [[1, 2]]}]}}, "kind foreground or background"),
+        ({"strokes": {"red": [{"kind": "foreground", "radius": 0, "points": [[1, 2]]}]}}, "a radius above 0"),
+        ({"strokes": {"red": [{"kind": "foreground", "radius": 1, "points": [[1e999, 2]]}]}}, "finite points"),
+        ({"foreground": 0.1, "background": 0.9}, "0 <= background <= foreground <= 1"),
+        ({"label": "green"}, "tiny has no label 'green'"),
+        ({"photograph": None}, "no longer has this photograph"),
+    ],
+)  # fmt: skip
+def test_unusable_requests_are_named(server, key, changes, message):
+    answer, data = ask(server, "POST", "/api/download/mask", question(key, **changes))
+    assert message in sentence(answer, data, 404 if "photograph" in changes else 400)
+
+
+def test_more_unusable_requests(server, key):
+    assert "expected JSON" in sentence(*ask(server, "POST", "/api/segment", b"{"), 400)
+    assert "a JSON object" in sentence(*ask(server, "POST", "/api/segment", b"[]"), 400)
+    assert "limit of 4 MB" in sentence(*ask(server, "POST", "/api/segment", bytes(4_000_001)), 400)
+    assert "download: expected one of mask" in sentence(*ask(server, "POST", "/api/download/exe", question(key)), 400)
+    answer, data = ask(server, "POST", "/api/segment", question(key, label="green"))
+    last = json.loads(data.splitlines()[-1])
+    assert answer.status == 200
+    assert last["state"] == "error"
+    assert "no label 'green'" in last["message"]
+
+
+def test_a_class_below_the_threshold_is_cut_alone(server, key):
+    """The page looks at any class; what it looks at is what is downloaded."""
+    _, data = ask(server, "POST", "/api/download/mask", question(key, label="blue", threshold=0.9))
+    mask = np.asarray(Image.open(io.BytesIO(data))) > 0
+    photograph = images.decode(png(np.zeros((64, 64, 3), np.uint8)), "x")
+    photograph = photograph.copy()
+    photograph[8:24, 8:24] = (255, 0, 0)
+    assert np.array_equal(mask, Segmenter(tiny(), DRAWN)(photograph, ["blue"]).objects[0].mask)
+
+
+def test_uploads_have_limits_and_leave_no_file(drawn, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with serve({"tiny": tiny()}, limits=Limits(megabytes=0.01, megapixels=0.01)) as server:
+        answer, data = ask(server, "POST", "/api/photograph", bytes(10_001), x_name="x.png")
+        assert "x.png: the file is larger than the limit of 0.01 MB" in sentence(answer, data, 400)
+
+        def endless():
+            for _ in range(3):
+                yield bytes(4000)
+
+        answer, data = ask(server, "POST", "/api/photograph", endless(), transfer_encoding="chunked")
+        assert "larger than the limit" in sentence(answer, data, 400)
+        large = png(np.zeros((101, 100, 3), dtype=np.uint8))
+        assert "100 x 101 pixels" in sentence(*ask(server, "POST", "/api/photograph", large), 400)
+        answer, data = ask(server, "POST", "/api/photograph", png(drawn[0]), x_name="..%2F..%2Fetc%2Fa%22b%0A.png")
+        assert json.loads(data)["name"] == 'a"b\n.png'
+        body = question(json.loads(data)["photograph"])
+        for kind in ("mask", "labelmap", "coco", "label-studio"):
+            answer, data = ask(server, "POST", f"/api/download/{kind}", body)
+            assert answer.status == 200
+            assert str(tmp_path).encode() not in data
+            assert "/" not in answer.getheader("content-disposition").removeprefix("attachment")
+    assert list(tmp_path.iterdir()) == [], "photographs stay in memory, and what an export wrote is gone"
+
+
+def kept(tab, side=10, used=None):
+    one = Kept(tab, "x", np.zeros((side, side, 3), dtype=np.uint8), b"")
+    one.used = time.monotonic() if used is None else used
+    return one
+
+
+def test_the_shelf_forgets():
+    now = time.monotonic()
+    shelf = Shelf(Limits(photographs=2))
+    first, second, third = (shelf.put(kept("a" * 40, used=now + number)) for number in range(3))
+    other = shelf.put(kept("b" * 40, used=now - 60))
+    assert len(shelf) == 3
+    with pytest.raises(gradcut.GradcutError, match="no longer"):
+        shelf.get("a" * 40, first)
+    assert shelf.get("a" * 40, second).tab == "a" * 40
+    with pytest.raises(gradcut.GradcutError, match="no longer"):
+        shelf.get("b" * 40, third)
+    shelf.forget("a" * 40)
+    assert len(shelf) == 1
+    assert shelf.get("b" * 40, other)
+    old = Shelf(Limits(minutes=1))
+    old.put(kept("a" * 40, used=now - 61))
+    assert len(old) == 0
+    small = Shelf(Limits(gigabytes=1000e-9))
+    early = small.put(kept("a" * 40, used=now - 1))
+    late = small.put(kept("b" * 40, side=40))
+    assert small.get("b" * 40, late), "the newest stays, whatever its size"
+    with pytest.raises(gradcut.GradcutError, match="no longer"):
+        small.get("a" * 40, early)
+
+
+def test_who_leaves_the_line_is_not_served():
+    line, served, go = Line(1, 5, "test"), [], threading.Event()
+
+    async def scene():
+        first = asyncio.create_task(line.result(lambda: (go.wait(10), served.append(1))))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(line.result(lambda: served.append(2)))
+        third = asyncio.create_task(line.result(lambda: served.append(3)))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        await asyncio.sleep(0.05)
+        go.set()
+        await asyncio.gather(first, third)
+
+    with ThreadPoolExecutor() as pool:  # Playwright keeps a loop of its own on this thread
+        pool.submit(asyncio.run, scene()).result()
+    line.close()
+    assert served == [1, 3]
+
+
+def test_a_later_stroke_covers_an_earlier_one():
+    seeds = rasterise([Stroke("foreground", 3, [(2, 5), (18, 5)]), Stroke("background", 2, [(10, 5)])], (11, 21))
+    assert seeds.background[5, 10]
+    assert not seeds.foreground[5, 10]
+    assert seeds.foreground[5, [3, 17]].all()
+    assert not (seeds.foreground & seeds.background).any()
+    assert Asked.parse(json.loads(question("x")), ["tiny"]).strokes == {}
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_serves_on_loopback(capsys, monkeypatch):
+    servers = []
+
+    class Recorded(Server):
+        def run(self):
+            servers.append(self)
+            super().run()
+
+    monkeypatch.setattr("gradcut.web.Server", Recorded)
+    command = typer.main.get_command(app)
+    thread = threading.Thread(target=command, args=(["serve", "--port", "0", "--max-megapixels", "0.001"], "gradcut"),
+                              kwargs={"standalone_mode": False})  # fmt: skip
+    thread.start()
+    printed = ""
+    while not printed.endswith("\n"):
+        assert thread.is_alive()
+        time.sleep(0.05)
+        printed += capsys.readouterr().out
+    (server,) = servers
+    try:
+        assert printed.strip() == server.url
+        assert server.url.startswith("http://127.0.0.1:")
+        _, data = ask(server, "GET", "/api/page")
+        assert [one["name"] for one in json.loads(data)["classifiers"]] == ["embedded"]
+        answer, data = ask(server, "POST", "/api/photograph", png(np.zeros((50, 50, 3), dtype=np.uint8)))
+        assert "more than the limit of 1,000" in sentence(answer, data, 400)
+        sentence(*ask(server, "GET", "/", host="evil.example"), 421)
+        taken = server.url.rpartition(":")[2]
+        monkeypatch.setattr(sys, "argv", ["gradcut", "serve", "--port", taken])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert told.startswith("gradcut: host, port: cannot listen on 127.0.0.1:")
+        assert told.count("\n") == 1
+    finally:
+        server.stop()
+        thread.join(10)
+
+
+def test_the_command_names_what_is_missing(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "gradcut.web")
+    monkeypatch.delattr(gradcut, "web")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setattr(sys, "argv", ["gradcut", "serve"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "uvicorn is missing; pip install 'gradcut[web]'" in capsys.readouterr().err
