@@ -169,6 +169,13 @@ def main() -> None:
         found[f"holes, {recipe}"] = by
         low, high = by["number"]["interval"]
         print(f"| `{recipe}` | {figure(by['share'])} | {by['number']['value']:.0f} ({low:.0f} to {high:.0f}) |")
+    pairs = [[row for row in rows if row["recipe"] == recipe] for recipe in ("signed", "simonyan")]
+    more = [
+        {"more": np.subtract(*(values_of_holes("share", row) for row in pair)).tolist()}
+        for pair in zip(*pairs, strict=True)
+    ]
+    found["holes, signed - simonyan"] = mean(more, lambda row: row["more"])
+    print(f"| `signed` - `simonyan` | {figure(found['holes, signed - simonyan'], '+')} | |")
     empty = {
         name: mean(
             [row for row in rows if row["recipe"] == name],

@@ -101,3 +101,12 @@ def test_batches_targets_and_no_targets(embedded, cat, method):
 def test_unusable_options(build, message):
     with pytest.raises(SaliencyError, match=message):
         build()
+
+
+def test_places_without_features_keep_what_they_have(brightness, drawn):
+    """Black is 0 in every feature of this classifier: the walk must not divide by 0."""
+    x = brightness.prepare([drawn[0], np.zeros_like(drawn[0])])
+    maps = Affinity(CAM(), grid=16)(brightness, x, [(0, 0), (1, 0)])
+    assert maps.isfinite().all()
+    assert maps[0].max() > 0
+    assert (maps[1] == 0).all()

@@ -228,7 +228,7 @@ def test_other_settings_are_refused_and_both_are_shown(job, brightness, tmp_path
     other = Job(Segmenter(brightness, "simonyan", threshold=0.5), job.place, pictures=False)
     with pytest.raises(GradcutError) as refused:
         run(other, tasks)
-    for part in ("default CAM(", "now simonyan Gradient(", "threshold null, now 0.5", "--overwrite"):
+    for part in ("default Affinity(", "now simonyan Gradient(", "threshold null, now 0.5", "--overwrite"):
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
     assert contents(tmp_path / "out") == before

@@ -98,7 +98,8 @@ def test_group_scores():
 def test_labels_are_found():
     classifier = Classifier(Head(lambda z: z), imagenet_labels(), size=16)
     assert classifier.find("dog") == tuple(range(151, 269))
-    assert classifier.find("zebra") == 340
+    assert classifier.find("zebra") == classifier.find("Zebra") == 340
+    assert classifier.find("pottedplant") == (738,)  # not its name, so a group of one
     assert classifier.find("tabby") == 281
     assert classifier.index("cardigan") == 474
     assert classifier.index("Cardigan") == 264

@@ -114,7 +114,7 @@ def test_limit(gradcut_command, tmp_path, cat):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "nothing"], "recipe: expected one of default, simonyan"),
+        (["--recipe", "nothing"], "recipe: expected one of default, fast, simonyan"),
         (["--label", "egyptian kat"], "the nearest are 'Egyptian cat'"),
         (["--threshold", "7"], "threshold: expected a probability from 0 to 1, got 7"),
         (["--top-k", "0"], "top_k: expected at least 1, got 0"),

@@ -20,7 +20,7 @@ with install_import_hook("gradcut", "typecheck.check"):
 from gradcut import Classifier, Segmenter
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.evaluation import BASELINES, Counts, EvaluationError, OutOfFold, Rectangle, evaluate
-from gradcut.masks import Expansion
+from gradcut.masks import Expansion, GraphCut
 from gradcut.saliency import Gradient
 from gradcut.seeds import Percentiles
 from gradcut.segmenter import Recipe
@@ -244,7 +244,7 @@ def recipes(brightness) -> dict[str, Segmenter]:
     return {
         "grown": Segmenter(brightness, Recipe("grown", "", *steps, Expansion())),
         "grown less": Segmenter(brightness, Recipe("grown less", "", *steps, Expansion(start=5))),
-        "cut": Segmenter(brightness, "simonyan"),
+        "cut": Segmenter(brightness, Recipe("cut", "", Gradient(of="logit"), Percentiles(), GraphCut())),
     }
 
 

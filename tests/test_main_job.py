@@ -35,7 +35,8 @@ def test_drawn_masks_are_found_exactly(brightness, drawn):
 
 def test_masks_have_the_photographs_own_size(brightness, drawn):
     large = np.kron(drawn[0], np.ones((3, 5, 1), dtype=np.uint8))
-    result = Segmenter(brightness)(large)
+    recipe = Recipe("drawn", "", CAM(), Percentiles(99, 30), GraphCut())
+    result = Segmenter(brightness, recipe)(large)
     assert result.objects
     for found in result.objects:
         assert found.mask.shape == large.shape[:2]

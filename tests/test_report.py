@@ -24,9 +24,9 @@ from gradcut.report import ReportError, choose, draw, page
 
 @pytest.fixture
 def folder(tmp_path: Path, drawn) -> Path:
-    """Five drawings in the plain layout: 1 is blue, 2 is red."""
+    """Three drawings in the plain layout: 1 is blue, 2 is red."""
     photograph, masks = drawn
-    for number in range(5):
+    for number in range(3):
         values = np.zeros((64, 64), dtype=np.uint8)
         for value, label in enumerate(("blue", "red"), start=1):
             values[masks[label]] = value
@@ -156,7 +156,7 @@ def test_the_page_holds_the_figures(rows):
             assert f'data-v="{one[key]["value"]:.6f}"' in text
     data = json.loads(re.search(r'<script id="pair-data"[^>]*>(.*?)</script>', text, re.S)[1])
     assert data["recipes"] == list(figures["recipes"])
-    assert len(data["rows"]) == 10
+    assert len(data["rows"]) == 6
     by_name = {(row["photograph"], row["recipe"]): row for row in rows}
     for photograph, label, objects, largest, *ious in data["rows"]:
         entry = by_name[photograph, "simonyan"]["classes"][label]
@@ -209,7 +209,7 @@ def test_evaluate_and_report(command, folder, tmp_path):
     for word in ("simonyan", "expansion", "whole", "box", "class IoU", "paired", "below 3 %"):
         assert word in out
     whole = untimed(scores)
-    assert len(whole) == 20
+    assert len(whole) == 12
 
     lines = scores.read_text().splitlines(keepends=True)
     scores.write_text("".join(lines[:7]) + lines[7][:50])  # interrupted

@@ -98,12 +98,12 @@ CAPTUM: dict[str, tuple[PixelMethod, Callable[[nn.Module], Any], dict[str, Any]]
     "GuidedBackprop": (GuidedBackprop(of="logit"), captum.attr.GuidedBackprop, {}),
     "DeconvNet": (DeconvNet(of="logit"), captum.attr.Deconvolution, {}),
     "GradientXInput": (GradientXInput(), captum.attr.InputXGradient, {}),
-    "IntegratedGradients": (IntegratedGradients(steps=4), captum.attr.IntegratedGradients, {"n_steps": 4}),
+    "IntegratedGradients": (IntegratedGradients(steps=2), captum.attr.IntegratedGradients, {"n_steps": 2}),
     "IntegratedGradients from black": (
-        IntegratedGradients(steps=4, baseline="black"),
+        IntegratedGradients(steps=2, baseline="black"),
         captum.attr.IntegratedGradients,
         {
-            "n_steps": 4,
+            "n_steps": 2,
             "baselines": -torch.tensor([0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225]).double().view(1, 3, 1, 1),
         },
     ),
@@ -144,11 +144,11 @@ def test_captum_noise_tunnel(method: Any, kind: str, inner: str, case: Case, mon
         monkeypatch.setattr(torch, "normal", draw)
         noise = 0.2 * float(x.detach().max() - x.detach().min())
         return tunnel.attribute(
-            x, nt_type=kind, nt_samples=3, nt_samples_batch_size=1, stdevs=noise, target=index, **options
+            x, nt_type=kind, nt_samples=2, nt_samples_batch_size=1, stdevs=noise, target=index, **options
         )
 
     expected = case.one_by_one(attribute)
-    ours = method(gradient, samples=3, noise=0.2, seed=7)
+    ours = method(gradient, samples=2, noise=0.2, seed=7)
     assert_equal(ours.attribution(case.classifier, case.x, TARGETS), expected)
 
 

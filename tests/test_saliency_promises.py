@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradcut import saliency
 from gradcut.activations import Backward, guided
 from gradcut.classifier import Classifier
 from gradcut.saliency import (
@@ -430,9 +432,9 @@ def test_transformers_keep_the_promises(method: Any) -> None:
     maps = method(classifier, PHOTOGRAPHS, targets)
     assert maps.shape == (3, 64, 64)
     assert float(maps.min()) >= 0
-    for saliency, (i, c) in zip(maps, targets, strict=True):
+    for one, (i, c) in zip(maps, targets, strict=True):
         alone = method(classifier, PHOTOGRAPHS[i : i + 1], lambda logits, c=c: [(0, c)])[0]
-        torch.testing.assert_close(saliency, alone, rtol=1e-3, atol=1e-4 * float(alone.max()))
+        torch.testing.assert_close(one, alone, rtol=1e-3, atol=1e-4 * float(alone.max()))
     assert all(p.grad is None and p.requires_grad for p in classifier.model.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in classifier.model.modules())
 
@@ -555,3 +557,14 @@ def test_the_count_of_activations_that_followed(x: Tensor) -> None:
     with Backward(guided) as backward:
         net(deep=True).model(x.clone().requires_grad_())
     assert backward.followed == 4
+
+
+def test_the_page_names_every_method_and_shows_its_pictures() -> None:
+    page = Path(__file__).parents[1] / "docs/saliency.md"
+    text = page.read_text(encoding="utf-8")
+    methods = [name for name in saliency.__all__ if hasattr(getattr(saliency, name), "__dataclass_fields__")]
+    assert len(methods) >= 15
+    for name in methods:
+        assert f"`{name}" in text or f"({name}(" in text, name
+    shown = set(re.findall(r"!\[[^]]*\]\(saliency/([^)]+)\)", text))
+    assert shown == {path.name for path in (page.parent / "saliency").iterdir()}

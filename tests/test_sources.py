@@ -138,6 +138,17 @@ def test_a_group_of_classes_has_a_mask_and_exports(embedded, cat, tmp_path):
         assert (result.classmap() == given.classes.index(each.label) + 1).any()
 
 
+def test_a_namesake_keeps_the_name_it_was_asked_for_by(cat):
+    from gradcut.formats import pile
+
+    result = Segmenter(load_classifier("coco80").at(96))(cat, ["sofa", "couch"])
+    sofa, couch = result.objects
+    assert (sofa.label, couch.label) == ("sofa", "couch")
+    assert np.array_equal(sofa.mask, couch.mask)
+    assert sofa.score == pytest.approx(couch.score)
+    assert pile([result]).classes[80:] == ("sofa",)
+
+
 # timm -------------------------------------------------------------------------------------------------------------
 
 

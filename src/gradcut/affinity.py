@@ -109,6 +109,7 @@ class Affinity:
             features = F.normalize(at[0].float().flatten(1), dim=0)
             cosine = cosine + features.T @ features / len(levels)
         affinity: Tensor = cosine.clamp(min=0) ** self.power
+        affinity.fill_diagonal_(1.0)  # of a place without features too, as a black one after ReLU has none
         return affinity / affinity.sum(1, keepdim=True)
 
 

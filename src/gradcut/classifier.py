@@ -203,9 +203,9 @@ class Classifier:
         raise ClassifierError(f"label: {self.name} has no label {label!r}; {hint}")
 
     def find(self, label: str) -> int | tuple[int, ...]:
-        """The output that means a label, or the group of them: ``dog`` is 118 of ImageNet's classes.
+        """The output of that name, or the group of those that mean it: ``dog`` is 118 of ImageNet's classes.
 
-        The output of that name, else its namesake in COCO or Pascal VOC, else the classes of its kind, as
+        A group is the label's namesake in COCO or Pascal VOC, a group of one, else the classes of its kind, as
         `gradcut.labels.group` has them.
 
         Raises:
@@ -214,7 +214,9 @@ class Classifier:
         found = vocabularies.group(label, self.labels)
         if not found:
             return self.index(label)
-        return found if len(found) > 1 else found[0]
+        # A namesake keeps the name that it was asked for by, as a class of its own beside the classifier's.
+        own = len(found) == 1 and self.labels[found[0]].casefold() == label.casefold()
+        return found[0] if own else found
 
     def score(self, probabilities: Float[Tensor, " n"], index: int | tuple[int, ...]) -> float:
         """The probability of a class, or of any of a group: their sum under a softmax, else 1 - prod (1 - p)."""
