@@ -1,7 +1,7 @@
 """How firmly neighbouring pixels hold together: the edge weights of a cut, from the photograph.
 
 A contrast is called as ``contrast(photograph)`` and returns the weights to the right, down, down right and down left,
-in the order of `gradcut.maxflow.min_cut`; `gradcut.masks.GraphCut` leaves the diagonals out.
+in the order of `gradcut.maxflow.min_cut`; a maker with 4 neighbours leaves the diagonals out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from skimage.color import rgb2lab
 from skimage.filters import sobel
 
@@ -51,16 +51,17 @@ class EdgeMap:
 
     def __call__(self, photograph: UInt8[np.ndarray, "h w 3"]) -> Edges:
         edge = sobel(rgb2lab(photograph)[..., 0])
-        return _exponential([np.maximum(a, b) ** 2 for a, b in _pairs(edge)])
+        return _exponential([np.maximum(a, b) ** 2 for a, b in pairs(edge)])
 
 
 def squared_steps(colour: Float[np.ndarray, "h w c"] | UInt8[np.ndarray, "h w c"]) -> list[np.ndarray]:
     """Squared distance of colour to the four neighbours, in `min_cut`'s order."""
     colour = colour.astype(np.float64)
-    return [((a - b) ** 2).sum(2) for a, b in _pairs(colour)]
+    return [((a - b) ** 2).sum(2) for a, b in pairs(colour)]
 
 
-def _pairs(values: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+def pairs(values: Shaped[np.ndarray, "h w *c"]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The two ends of every edge, in `min_cut`'s order, as views."""
     return (
         (values[:, 1:], values[:, :-1]), (values[1:], values[:-1]),
         (values[1:, 1:], values[:-1, :-1]), (values[1:, :-1], values[:-1, 1:]),

@@ -1,85 +1,100 @@
-"""Mixtures of Gaussians over colours, fitted to weighted pixels."""
+"""Mixtures of Gaussians over colours, fitted to weighted pixels.
+
+A Gaussian's log density is linear in the ten products 1, x, y, z, xx, xy, ... of a colour's coordinates, and its
+moments are weighted sums of the same: either step of the fit is one product of matrices.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from scipy.special import logsumexp
+from jaxtyping import Float, Float32, Float64
 
 #: Covariances are held above this, in squared CIELAB units: two colours nearer than about 4.5 units are hardly told
 #: apart, and a flat region would otherwise get an infinite density.
 LEAST_VARIANCE = 20.0
 
+#: Steps of expectation maximisation; the split that they begin with is near a maximum already.
+ROUNDS = 8
+
+#: Which coordinates the quadratic products multiply.
+_ROW, _COLUMN = np.triu_indices(3)
+
 
 class Mixture(NamedTuple):
-    """Gaussians: log weights ``k``, means ``k 3``, inverse covariances ``k 3 3``, their log determinants ``k``."""
+    """Gaussians: log weights, means and covariances."""
 
-    weight: np.ndarray
-    mean: np.ndarray
-    precision: np.ndarray
-    determinant: np.ndarray
+    weight: Float64[np.ndarray, " k"]
+    mean: Float64[np.ndarray, "k 3"]
+    covariance: Float64[np.ndarray, "k 3 3"]
 
 
-def fit_mixture(
-    pixels: Float[np.ndarray, "p 3"], weight: Float[np.ndarray, " p"], components: int, rounds: int = 8
-) -> Mixture:
+def products(colours: Float[np.ndarray, "p 3"]) -> Float32[np.ndarray, "10 p"]:
+    """The products that `fit_mixture` and `log_likelihood` ask for, made once for all the classes of a photograph.
+
+    In single precision, which is enough for colours of magnitude 100, and three times as fast.
+    """
+    flat = colours.T.astype(np.float32)
+    return np.concatenate([np.ones_like(flat[:1]), flat, flat[_ROW] * flat[_COLUMN]])
+
+
+def fit_mixture(pixels: Float32[np.ndarray, "10 p"], weight: Float[np.ndarray, " p"], components: int) -> Mixture:
     """Weighted expectation maximisation (Dempster et al. 1977), deterministic.
 
     It begins, as GrabCut does (Orchard & Bouman 1991), by splitting the part with the largest variance along its
     principal axis until there are enough parts. Covariances are held above `LEAST_VARIANCE`.
+
+    Args:
+        pixels: as `products` makes them.
     """
-    part = np.zeros(len(pixels), dtype=int)
-    moments = [_moments(pixels, weight)]
+    weight = weight.astype(np.float32)
+    part = np.zeros(len(weight), dtype=int)
     for new in range(1, components):
-        widest = int(np.argmax([values[-1] * share for _, values, _, share in moments]))
-        mean, _, axis, _ = moments[widest]
-        members = part == widest
-        part[members & ((pixels - mean) @ axis > 0)] = new
-        moments[widest] = _moments(pixels[part == widest], weight[part == widest])
-        moments.append(_moments(pixels[part == new], weight[part == new]))
-    mixture = _maximised(pixels, weight, np.eye(components)[part])
-    for _ in range(rounds - 1):
-        joint = _joint(pixels, mixture)
-        mixture = _maximised(pixels, weight, np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
+        total, mean, covariance = _moments(weight * (part == np.arange(new)[:, None]), pixels)
+        variances, axes = np.linalg.eigh(covariance)
+        widest = int(np.argmax(total * variances[:, -1]))
+        ahead = axes[widest, :, -1] @ (pixels[1:4] - mean[widest][:, None]) > 0
+        part[(part == widest) & ahead] = new
+    mixture = _maximised(weight * (part == np.arange(components)[:, None]), pixels)
+    for _ in range(ROUNDS - 1):
+        share, _ = _shares(pixels, mixture)
+        mixture = _maximised(weight * share, pixels)
     return mixture
 
 
-def _maximised(pixels: np.ndarray, weight: np.ndarray, share: np.ndarray) -> Mixture:
-    """The mixture in which component k answers for ``share[:, k]`` of every pixel."""
-    each = share * weight[:, None]
-    total = each.sum(0) + 1e-8
-    mean = each.T @ pixels / total[:, None]
-    covariance = np.empty((len(total), 3, 3))
-    for k in range(len(total)):
-        away = pixels - mean[k]
-        covariance[k] = (away * each[:, k, None]).T @ away / total[k] + LEAST_VARIANCE * np.eye(3)
-    return Mixture(np.log(total / total.sum()), mean, np.linalg.inv(covariance), np.linalg.slogdet(covariance)[1])
-
-
-def _moments(pixels: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Mean, ascending variances along the principal axes, the principal axis, and the weight of a part."""
-    total = float(weight.sum())
-    if total < 1e-6:
-        return np.zeros(3), np.zeros(3), np.array([0.0, 0, 1]), 0.0
-    mean = weight @ pixels / total
-    away = pixels - mean
-    values, axes = np.linalg.eigh((away * weight[:, None]).T @ away / total)
-    return mean, values, axes[:, -1], total
-
-
-def _joint(pixels: np.ndarray, mixture: Mixture) -> np.ndarray:
-    """``log(weight_k p_k(pixel))``, shape p k."""
-    columns = []
-    for weight, mean, precision, determinant in zip(*mixture, strict=True):
-        away = pixels - mean
-        distance = ((away @ precision) * away).sum(1)
-        columns.append(weight - 0.5 * (distance + determinant + 3 * np.log(2 * np.pi)))
-    return np.stack(columns, axis=1)
-
-
-def log_likelihood(pixels: Float[np.ndarray, "p 3"], mixture: Mixture) -> Float[np.ndarray, " p"]:
+def log_likelihood(pixels: Float32[np.ndarray, "10 p"], mixture: Mixture) -> Float32[np.ndarray, " p"]:
     """``log p(pixel)`` under a mixture."""
-    likelihood: np.ndarray = logsumexp(_joint(pixels, mixture), axis=1)
-    return likelihood
+    return _shares(pixels, mixture)[1]
+
+
+def _moments(weight: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Total weight ``k``, mean ``k 3`` and covariance ``k 3 3`` under each of the weights ``k p``."""
+    sums = (weight @ pixels.T).astype(np.float64)
+    total = sums[:, 0] + 1e-8  # a part may be empty
+    mean = sums[:, 1:4] / total[:, None]
+    second = np.empty((len(sums), 3, 3))
+    second[:, _ROW, _COLUMN] = second[:, _COLUMN, _ROW] = sums[:, 4:] / total[:, None]
+    return total, mean, second - mean[:, :, None] * mean[:, None, :]
+
+
+def _maximised(weight: np.ndarray, pixels: np.ndarray) -> Mixture:
+    total, mean, covariance = _moments(weight, pixels)
+    return Mixture(np.log(total / total.sum()), mean, covariance + LEAST_VARIANCE * np.eye(3))
+
+
+def _shares(pixels: np.ndarray, mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
+    """Each component's share ``k p`` in each pixel, and the pixels' log likelihood ``p``."""
+    weight, mean, covariance = mixture
+    precision = np.linalg.inv(covariance)
+    pull = np.einsum("kij,kj->ki", precision, mean)
+    constant = weight - 0.5 * (
+        np.einsum("ki,ki->k", pull, mean) + np.linalg.slogdet(covariance)[1] + 3 * np.log(2 * np.pi)
+    )
+    # The product of two different coordinates stands for both its places in the symmetric matrix.
+    quadratic = precision[:, _ROW, _COLUMN] * np.where(_ROW == _COLUMN, -0.5, -1.0)
+    joint = np.concatenate([constant[:, None], pull, quadratic], axis=1).astype(np.float32) @ pixels
+    highest = joint.max(axis=0)
+    share = np.exp(joint - highest)
+    total = share.sum(axis=0)
+    return share / total, highest + np.log(total)
