@@ -1,119 +1,206 @@
+"""What every mask maker does, and the two that are made of others; the rest is in the files of their own modules."""
+
 from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcut.masks import ColourCut, GraphCut, MaskError, fit_mixture, inverse_contrast, log_likelihood
-from gradcut.seeds import Seeds
-
-
-def seeds_of(inside, outside):
-    return Seeds(inside, outside)
-
-
-@pytest.fixture
-def scene():
-    """A green disc on brown, both with noise; a blurred map of half the disc; a few sure pixels."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:96, :96]
-    disc = (y - 50) ** 2 + (x - 44) ** 2 < 26**2
-    photograph = np.where(disc[..., None], (60, 160, 70), (150, 110, 60)) + rng.normal(0, 8, (96, 96, 3))
-    saliency = np.exp(-((y - 46) ** 2 + (x - 40) ** 2) / (2 * 16**2)).astype(np.float32)
-    return photograph.clip(0, 255).astype(np.uint8), disc, saliency, Seeds(saliency > 0.97, saliency < 0.01)
-
-
-def iou(a, b):
-    return (a & b).sum() / (a | b).sum()
-
-
-def test_colours_carry_the_mask_to_the_drawn_boundary(scene):
-    photograph, disc, saliency, seeds = scene
-    (mask,) = ColourCut()(photograph, saliency[None], [seeds])
-    assert iou(mask, disc) > 0.95
-    (alone,) = ColourCut(components=0)(photograph, saliency[None], [seeds])
-    assert iou(alone, disc) < iou(mask, disc)
-
-
-@pytest.mark.parametrize(
-    "option", [{"middle": 0.8}, {"slope": 40.0}, {"smoothness": 200.0}, {"components": 0}, {"grid": 24}]
+from gradcut import masks
+from gradcut.contrasts import EdgeMap
+from gradcut.masks import (
+    Cleaned,
+    ColourCut,
+    Expansion,
+    GraphCut,
+    JointCut,
+    MaskError,
+    MaskMaker,
+    Otsu,
+    RandomWalker,
+    Superpixels,
+    Threshold,
+    Vote,
 )
-def test_every_option_of_the_colour_cut_matters(scene, option):
-    photograph, _, saliency, seeds = scene
-    noisy = photograph.copy()
-    noisy[:, 60:] = noisy[:, 60:][:, ::-1]
-    (plain,), (changed,) = (ColourCut(**o)(noisy, saliency[None], [seeds]) for o in ({}, option))
-    assert not np.array_equal(plain, changed)
+from gradcut.seeds import Fractions, Percentiles, Seeds
+
+EVERY: list[MaskMaker] = [
+    GraphCut(),
+    GraphCut(EdgeMap(), neighbours=8, grid=9),
+    ColourCut(grid=9),
+    ColourCut(grid=14, rounds=2, contrast=EdgeMap(), neighbours=4),
+    JointCut(ColourCut(grid=9)),
+    RandomWalker(grid=9),
+    Threshold(),
+    Otsu(),
+    Superpixels(count=6, grid=9),
+    Expansion(start=3),
+    Cleaned(Threshold(), 0.1, 0.1),
+    Vote([GraphCut(grid=5), GraphCut(grid=9), Otsu()]),
+]
+
+
+def test_every_maker_is_among_them() -> None:
+    kinds = {type(maker).__name__ for maker in EVERY}
+    assert kinds == set(masks.__all__) - {"MaskError", "MaskMaker"}
+
+
+def maps(rng: np.random.Generator, n: int, kind: str) -> np.ndarray:
+    size = (n, int(rng.integers(2, 12)), int(rng.integers(2, 12)))
+    if kind == "peak":
+        peaks = np.zeros(size, dtype=np.float32)
+        peaks[:, 0, 1] = 3
+        return peaks
+    values = {"zero": np.zeros(size), "constant": np.full(size, 0.7), "random": rng.random(size)}
+    return values[kind].astype(np.float32)
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    n=st.integers(0, 3),
+    kind=st.sampled_from(["random", "constant", "zero", "peak"]),
+    flat=st.booleans(),
+    rule=st.sampled_from([Percentiles(), Percentiles(50, 50), Fractions()]),
+)
+def test_masks_have_the_photographs_shape_whatever_comes(
+    maker: MaskMaker, seed: int, shape: tuple[int, int], n: int, kind: str, flat: bool, rule: Percentiles | Fractions
+) -> None:
+    rng = np.random.default_rng(seed)
+    photograph = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    if flat:
+        photograph[:] = photograph[0, 0]
+    saliency = maps(rng, n, kind)
+    seeds = [rule(one) for one in saliency]
+    before = photograph.copy(), saliency.copy(), [Seeds(*map(np.copy, one)) for one in seeds]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = maker(photograph, saliency, seeds)
+    assert found.dtype == np.bool_
+    assert found.shape == (n, *shape)
+    assert np.array_equal(found, maker(photograph, saliency, seeds))
+    assert np.array_equal(before[0], photograph)
+    assert np.array_equal(before[1], saliency)
+    assert all(np.array_equal(a, b) for a, b in zip(before[2], seeds, strict=True))
+
+
+# --- Vote and Cleaned ---
+
+PHOTOGRAPH = np.zeros((20, 30, 3), dtype=np.uint8)
+
+
+def given_mask(mask: np.ndarray) -> MaskMaker:
+    return lambda photograph, saliency, seeds: np.stack([mask] * len(saliency))
+
+
+def made(maker: MaskMaker) -> np.ndarray:
+    saliency = np.ones((1, 20, 30))
+    (mask,) = maker(PHOTOGRAPH, saliency, [Percentiles()(saliency[0])])
+    return mask
+
+
+def box(*corners: Sequence[int]) -> np.ndarray:
+    mask = np.zeros((20, 30), dtype=bool)
+    for top, left, bottom, right in corners:
+        mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_the_majority_decides() -> None:
+    makers = [given_mask(box((0, 0, 20, right))) for right in (10, 20, 30)]
+    assert np.array_equal(made(Vote(makers)), box((0, 0, 20, 20)))
+    assert np.array_equal(made(Vote(makers, share=0)), box((0, 0, 20, 30)))
+    assert np.array_equal(made(Vote(makers, share=0.7)), box((0, 0, 20, 10)))
+    assert np.array_equal(made(Vote(makers[:2])), box((0, 0, 20, 10)))  # half is no majority
+
+
+def test_three_scales_of_a_photograph(cat: np.ndarray) -> None:
+    y, x = np.mgrid[:96, :96]
+    saliency = np.exp(-((y - 48) ** 2 + (x - 48) ** 2) / 600)[None]
+    seeds = [Percentiles()(saliency[0])]
+    scales = [GraphCut(grid=grid) for grid in (32, 64, 96)]
+    each = np.stack([scale(cat, saliency, seeds) for scale in scales])
+    assert len({mask.tobytes() for mask in each}) == 3
+    assert np.array_equal(Vote(scales)(cat, saliency, seeds), each.sum(axis=0) >= 2)
+
+
+def test_the_masks_of_a_vote_over_joint_cuts_never_overlap() -> None:
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(0, 256, (31, 17, 3), dtype=np.uint8)
+    saliency = rng.random((3, 6, 6))
+    vote = Vote([JointCut(ColourCut(grid=grid)) for grid in (4, 7, 11)])
+    found = vote(photograph, saliency, [Percentiles()(one) for one in saliency])
+    assert (found.sum(axis=0) <= 1).all()
+    assert found.any(axis=(1, 2)).all()
+
+
+def test_holes_and_crumbs_of_exactly_the_given_size() -> None:
+    """600 pixels: a hole or a part of 6 has a share of 0.01."""
+    mask = box((2, 2, 16, 18), (2, 24, 4, 27), (8, 24, 9, 29))  # 224 pixels, and parts of 6 and 5
+    mask[4:6, 4:7] = False  # a hole of 6
+    mask[10, 4:9] = False  # a hole of 5
+    mask[2, 12] = False  # open to the outside
+    solid = given_mask(mask)
+
+    filled = mask.copy()
+    filled[10, 4:9] = True
+    assert np.array_equal(made(Cleaned(solid, holes=0.01, crumbs=0)), filled)
+    filled[4:6, 4:7] = True
+    assert np.array_equal(made(Cleaned(solid, holes=0.0101, crumbs=0)), filled)
+
+    kept = mask.copy()
+    kept[8, 24:29] = False
+    assert np.array_equal(made(Cleaned(solid, holes=0, crumbs=0.01)), kept)
+    kept[2:4, 24:27] = False
+    assert np.array_equal(made(Cleaned(solid, holes=0, crumbs=0.0101)), kept)
+    assert np.array_equal(made(Cleaned(solid, holes=0, crumbs=0.9)), kept)  # the largest stays
+    assert np.array_equal(made(Cleaned(solid, 0, 0)), mask)
+
+
+def test_corners_do_not_connect() -> None:
+    mask = box((2, 2, 10, 10), (10, 10, 12, 12))
+    assert made(Cleaned(given_mask(mask), 0, 0.01))[10:, 10:].sum() == 0
+
+
+def test_a_crumb_in_a_small_hole_goes_with_the_hole() -> None:
+    mask = box((2, 2, 16, 18))
+    mask[6:11, 6:11] = False
+    mask[8, 8] = True
+    assert np.array_equal(made(Cleaned(given_mask(mask), 0.05, 0.01)), box((2, 2, 16, 18)))
+
+
+def test_nothing_and_everything_stay() -> None:
+    for mask in (box(), box((0, 0, 20, 30))):
+        assert np.array_equal(made(Cleaned(given_mask(mask), 0.5, 0.5)), mask)
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"middle": 1.0}, "middle: expected a number above 0 and below 1, got 1.0"),
-        ({"slope": -1.0}, "slope: expected at least 0, got -1.0"),
-        ({"grid": 1}, "grid: expected at least 2, got 1"),
+        ({"holes": -0.1}, "holes: expected a fraction from 0 to less than 1, got -0.1"),
+        ({"crumbs": 1.0}, "crumbs: expected a fraction from 0 to less than 1, got 1.0"),
     ],
 )
-def test_unusable_options(option, message):
+def test_unusable_sizes(option: dict[str, float], message: str) -> None:
     with pytest.raises(MaskError, match=message):
-        ColourCut(**option)
+        Cleaned(Threshold(), **option)
 
 
-@pytest.mark.parametrize("maker", [GraphCut(), ColourCut(grid=96)])
-def test_seeds_are_hard(scene, maker):
-    photograph, _disc, saliency, _ = scene
-    inside, outside = np.zeros((2, 96, 96), dtype=bool)
-    inside[2:6, 2:6] = True  # far from the disc
-    outside[40:50, 40:50] = True  # in its middle
-    (mask,) = maker(photograph, saliency[None], [Seeds(inside, outside)])
-    assert mask[inside].all()
-    assert not mask[outside].any()
+def test_unusable_votes() -> None:
+    with pytest.raises(MaskError, match="makers: expected one mask maker at least, got none"):
+        Vote([])
+    with pytest.raises(MaskError, match="share: expected a fraction from 0 to less than 1, got 1"):
+        Vote([Otsu()], share=1)
 
 
-def test_the_colour_cut_answers_for_every_class_on_its_own(scene):
-    photograph, _, saliency, seeds = scene
-    other = saliency[::-1].copy()
-    both = ColourCut()(photograph, np.stack([saliency, other]), [seeds, Seeds(other > 0.97, other < 0.01)])
-    assert np.array_equal(both[0], ColourCut()(photograph, saliency[None], [seeds])[0])
-    assert ColourCut()(photograph, np.zeros((0, 96, 96), dtype=np.float32), []).shape == (0, 96, 96)
-
-
-def test_a_flat_photograph_and_a_flat_map_are_cut_all_the_same():
-    flat = np.full((40, 30, 3), 7, dtype=np.uint8)
-    half = np.zeros((20, 20), dtype=bool)
-    half[:10] = True
-    (mask,) = ColourCut()(flat, np.zeros((1, 20, 20), dtype=np.float32), [Seeds(half, ~half)])
-    assert mask[:18].all()
-    assert not mask[22:].any()
-
-
-def test_a_mixture_finds_the_clusters_it_was_drawn_from():
-    rng = np.random.default_rng(3)
-    centres = np.array([[20.0, 0, 0], [60, 40, 0], [80, -40, 30]])
-    pixels = np.concatenate([centre + rng.normal(0, 3, (400, 3)) for centre in centres])
-    mixture = fit_mixture(pixels, np.ones(len(pixels)), 3)
-    nearest = np.abs(mixture.mean[:, None] - centres[None]).max(2).min(0)
-    assert (nearest < 1).all()
-    assert np.exp(mixture.weight).sum() == pytest.approx(1)
-    assert log_likelihood(centres, mixture).min() > log_likelihood(np.array([[50.0, -60, -60]]), mixture)[0] + 10
-
-
-def test_a_mixtures_weights_count_pixels_repeatedly():
-    rng = np.random.default_rng(4)
-    pixels = rng.normal(50, 20, (60, 3))
-    weight = rng.integers(1, 4, 60)
-    one = fit_mixture(pixels, weight.astype(float), 2)
-    repeated = np.repeat(pixels, weight, axis=0)
-    other = fit_mixture(repeated, np.ones(len(repeated)), 2)
-    for a, b in zip(one, other, strict=True):
-        assert np.allclose(a, b)
-
-
-@given(st.integers(0, 255), st.integers(0, 255))
-def test_inverse_contrast_does_not_wrap_round(a, b):
-    """Bytes would: 0 - 255 is 1 among them."""
-    photograph = np.array([[[a, a, a], [b, b, b]]], dtype=np.uint8)
-    right, down = inverse_contrast(photograph)
-    assert right[0, 0] == pytest.approx(1 / (1 + 3 * (a - b) ** 2))
-    assert down.shape == (0, 2)
+def test_makers_are_compared_and_printed_by_their_options() -> None:
+    assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(), Threshold(at=0.3)), share=0.5)"
+    assert Vote([Otsu()]) == Vote((Otsu(),)) != Vote([Otsu()], share=0.2)
+    assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.001))
+    assert GraphCut() != GraphCut(neighbours=8)

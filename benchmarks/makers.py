@@ -1,0 +1,162 @@
+"""Every mask maker on the same saliency maps: docs/masks.md holds what this printed.
+
+    python benchmarks/makers.py --images IMAGES --annotations instances.json --folds FOLDS --every 3 -o makers
+
+FOLDS is what `gradcut fit --folds` wrote: each photograph goes through the head that was fitted without it, and is
+asked for the classes that are there. The output folder gets `makers.json`, and the maps of the recipe's saliency,
+which a second run reads again. A maker gets the seeds that suit it, as the table says. Times are of the maker alone,
+for all the classes of a photograph, on one thread; the makers take turns on each photograph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gradcut import RECIPES, Segmenter, datasets, evaluation, load_classifier
+from gradcut.contrasts import EdgeMap, Exponential
+from gradcut.masks import (
+    Cleaned,
+    ColourCut,
+    Expansion,
+    GraphCut,
+    JointCut,
+    MaskMaker,
+    Otsu,
+    RandomWalker,
+    Superpixels,
+    Threshold,
+    Vote,
+)
+from gradcut.seeds import Fractions, Percentiles, SeedRule
+
+#: The student project's; those of the cuts that have nothing but seeds; and those of the cuts with unaries.
+PROJECT, WIDE, FEW = Percentiles(95, 30), Fractions(0.6, 0.15), Fractions(0.95, 0.02)
+
+#: The first one is what the others are compared with.
+MAKERS: dict[str, tuple[MaskMaker, SeedRule]] = {
+    "ColourCut()": (ColourCut(), FEW),
+    "ColourCut(components=0)": (ColourCut(components=0), FEW),
+    "ColourCut(rounds=2)": (ColourCut(rounds=2), FEW),
+    "ColourCut(contrast=EdgeMap())": (ColourCut(contrast=EdgeMap()), FEW),
+    "ColourCut(neighbours=4)": (ColourCut(neighbours=4), FEW),
+    "Vote of ColourCut(), grid 80, 160, 320": (Vote([ColourCut(grid=grid) for grid in (80, 160, 320)]), FEW),
+    "Cleaned(ColourCut())": (Cleaned(ColourCut()), FEW),
+    "JointCut()": (JointCut(), FEW),
+    "GraphCut()": (GraphCut(), PROJECT),
+    "GraphCut(), wide seeds": (GraphCut(), WIDE),
+    "GraphCut(Exponential())": (GraphCut(Exponential()), WIDE),
+    "GraphCut(EdgeMap())": (GraphCut(EdgeMap()), WIDE),
+    "GraphCut(Exponential(), neighbours=8)": (GraphCut(Exponential(), neighbours=8), WIDE),
+    "Vote of GraphCut(Exponential()), grid 96, 192, 384": (
+        Vote([GraphCut(Exponential(), grid=grid) for grid in (96, 192, 384)]),
+        WIDE,
+    ),
+    "RandomWalker()": (RandomWalker(), WIDE),
+    "RandomWalker(contrast=EdgeMap())": (RandomWalker(contrast=EdgeMap()), WIDE),
+    "Superpixels()": (Superpixels(), FEW),
+    "Superpixels(at=0.6)": (Superpixels(at=0.6), FEW),
+    "Threshold()": (Threshold(), FEW),
+    "Threshold(0.6)": (Threshold(0.6), FEW),
+    "Otsu()": (Otsu(), FEW),
+    "Expansion()": (Expansion(), FEW),
+}
+
+
+def maps_of(path: Path, segmenter: Segmenter, sample: datasets.Sample) -> np.ndarray:
+    """The saliency of the classes that are there, from the file or, the first time, from the network."""
+    if not path.exists():
+        (evidence,) = segmenter.explain([sample.image], sorted(sample.masks))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, evidence.saliency.astype(np.float16))
+    maps: np.ndarray = np.load(path).astype(np.float32)
+    return maps
+
+
+def scores(masks: np.ndarray, sample: datasets.Sample) -> dict[str, object]:
+    """IoU of each class that covers a pixel outside crowds, and of all of them together."""
+    union = masks.any(axis=0) if len(masks) else np.zeros_like(sample.ignore)
+    classes = [
+        evaluation.iou(mask, sample.masks[label], sample.ignore)
+        for label, mask in zip(sorted(sample.masks), masks, strict=True)
+        if (sample.masks[label] & ~sample.ignore).any()
+    ]
+    return {"classes": classes, "union": evaluation.iou(union, sample.truth, sample.ignore)}
+
+
+def mean(rows: list[dict], key: str, draws: np.ndarray | None = None) -> np.ndarray:
+    """The mean of all the photographs' values; with draws, as many means as there are drawn sets of photographs."""
+    values = [row["classes"] if key == "classes" else [row[key]] for row in rows]
+    kept = [[value for value in each if value is not None] for each in values]
+    total, number = np.array([sum(each) for each in kept]), np.array([len(each) for each in kept], dtype=float)
+    weights = np.ones((1, len(rows))) if draws is None else draws
+    return (weights @ total) / np.maximum(weights @ number, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("images", "annotations", "folds"):
+        parser.add_argument(f"--{option}", required=True, type=Path)
+    parser.add_argument("--recipe", default="default", help="whose saliency")
+    parser.add_argument("--every", type=int, default=1, help="every so many photographs")
+    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    recipe = RECIPES[options.recipe]
+    folds = evaluation.read_folds(options.folds / "folds.csv")
+    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
+    segmenters = [Segmenter(head, recipe) for head in heads]
+    prints = repr((recipe.saliency, recipe.size, [head.fingerprint for head in heads]))
+    cache = options.output / f"maps-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+
+    dataset = datasets.coco(options.images, options.annotations)
+    dataset = dataset[:: options.every]
+    rows: dict[str, list[dict]] = {name: [] for name in MAKERS}
+    for number, sample in enumerate(dataset):
+        key = Path(sample.name).name
+        maps = maps_of(cache / f"{Path(key).stem}.npy", segmenters[folds[key]], sample)
+        for name, (maker, rule) in MAKERS.items():
+            seeds = [rule(one) for one in maps]
+            if not number:
+                maker(sample.image, maps, seeds)  # compiles, and is not counted
+            started = time.perf_counter()
+            masks = maker(sample.image, maps, seeds)
+            taken = time.perf_counter() - started
+            rows[name].append({"photograph": key, "seconds": taken, **scores(masks, sample)})
+        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+    n = len(dataset)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=2000)
+    first = next(iter(MAKERS))
+    columns = ("maker", "seeds", "class IoU", f"less {first}", "union IoU", f"less {first}", "ms")
+    table = Table(*columns, title=f"{n} photographs, saliency of {recipe.name}")
+    lines = []
+    for name, (maker, rule) in MAKERS.items():
+        line = {"maker": repr(maker), "seeds": repr(rule), "ms": 1000 * float(mean(rows[name], "seconds")[0])}
+        cells = [name, repr(rule)]
+        for key in ("classes", "union"):
+            value = float(mean(rows[name], key)[0])
+            less = mean(rows[name], key, draws) - mean(rows[first], key, draws)
+            low, high = np.percentile(less, (2.5, 97.5)).tolist()
+            line |= {key: value, f"{key} less {first}": [low, high]}
+            cells += [f"{value:.3f}", "" if name == first else f"{low:+.3f} to {high:+.3f}"]
+        lines.append(line)
+        table.add_row(*cells, f"{line['ms']:.0f}")
+    record = {"recipe": repr(recipe), "photographs": n, "makers": lines, "rows": rows}
+    (options.output / "makers.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()
