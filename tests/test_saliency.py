@@ -285,6 +285,15 @@ def test_cam_needs_a_linear_head(x: Tensor) -> None:
         CAM()(as_classifier(randomised(TwoLayers())), x, [(0, 0)])
 
 
+@pytest.mark.parametrize("side", [2, 4])
+def test_cam_says_when_the_last_map_is_a_single_place(side: int, classifier: Classifier, x: Tensor) -> None:
+    small = x[:, :, :side, :side]
+    with pytest.raises(SaliencyError, match=f"CAM needs photographs .* custom's has one from {side} by {side} pixels"):
+        CAM()(classifier, small, [(0, 0)])
+    with pytest.raises(SaliencyError, match=r"from 4 by 4 pixels.*MultiScale, larger scales"):
+        MultiScale(CAM(), scales=(1 / 6,))(classifier, x, [(0, 0)])
+
+
 def test_rules_need_activations(x: Tensor) -> None:
     classifier = as_classifier(randomised(SmallNet(nn.Identity)))
     for method in (GuidedBackprop(), DeconvNet()):

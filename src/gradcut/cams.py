@@ -37,7 +37,7 @@ class CAM:
         with torch.no_grad():
             seen = ForwardPass(x)
             logits = run(classifier, fresh(classifier, x), seen)
-            features, weight = _linear_head(classifier, seen, logits)
+            features, weight = _linear_head(classifier, x, seen, logits)
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
             photographs = [photograph for photograph, _ in pairs]
@@ -45,14 +45,20 @@ class CAM:
             return upsampled(maps, x)
 
 
-def _linear_head(classifier: Classifier, seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _linear_head(classifier: Classifier, x: Tensor, seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
     features = seen.feature_map
-    if features is not None and seen.head is not None:
+    if seen.head is not None:
         weight, bias = seen.head
-        if weight.shape == (logits.shape[1], features.shape[1]):
+        if features is not None and weight.shape == (logits.shape[1], features.shape[1]):
             expected = F.linear(features.mean((2, 3)), weight, bias)
             if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
                 return features, weight
+        elif weight.shape == (logits.shape[1], seen.one_place):
+            h, w = x.shape[2:]
+            raise SaliencyError(
+                f"CAM needs photographs whose last feature map has more than one place; {classifier.name}'s has one "
+                f"from {h} by {w} pixels, so use larger ones (or, under MultiScale, larger scales)"
+            )
     raise SaliencyError(
         f"CAM needs a classifier whose logits are a linear layer on the mean of its last feature map; "
         f"{classifier.name}'s are not. GradCAM() works with any that has a feature map, Gradient() with any at all"

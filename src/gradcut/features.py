@@ -77,6 +77,7 @@ class ForwardPass(TorchFunctionMode):
     Attributes:
         maps: the last map, or the last of every resolution, in the order in which they were made; each a
             view ``Float "b c h w"``. Finest first in an ordinary classifier.
+        one_place: the last convolution's channels, if its result is of one place and so no map; else None.
         head: the weight ``(n, c)`` and bias ``(n,)`` of the last linear layer.
         cut_tensors: for every cut, the tensor as the model has it; ``cut.layout.of(tensor)`` is the map.
         attention: of every layer ``Float "b heads queries keys"``, rows summing to 1, if it was asked for.
@@ -94,6 +95,7 @@ class ForwardPass(TorchFunctionMode):
         super().__init__()
         self._photographs = tuple(x.shape)
         self.levels = levels or bool(_RECORDINGS.get())
+        self.one_place: int | None = None
         self.head: tuple[Tensor, Tensor | None] | None = None
         self.cut_tensors: list[Tensor] = []
         self.attention: list[Tensor] | None = [] if attention else None
@@ -161,6 +163,7 @@ class ForwardPass(TorchFunctionMode):
         if len(shape) == 4:
             if func is F.conv2d:
                 self._grids |= _halvings(shape[2], shape[3])
+                self.one_place = shape[1] if shape[2] * shape[3] == 1 else None
             if func in _NO_MAPS:
                 return None
             if (shape[2], shape[3]) in self._grids:
