@@ -40,7 +40,7 @@ class Layout(NamedTuple):
             return tensor
         if self.kind == "channels last":
             return tensor.permute(0, 3, 1, 2)
-        return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), -1, self.h, self.w)
+        return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), tensor.shape[2], self.h, self.w)
 
 
 @dataclass(frozen=True)
