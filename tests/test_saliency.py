@@ -361,7 +361,7 @@ def test_cam_says_when_the_last_map_is_a_single_place(side: int, classifier: Cla
     small = x[:, :, :side, :side]
     with pytest.raises(SaliencyError, match=f"CAM needs photographs .* custom's has one from {side} by {side} pixels"):
         CAM()(classifier, small, [(0, 0)])
-    with pytest.raises(SaliencyError, match=r"from 4 by 4 pixels.*MultiScale, larger scales"):
+    with pytest.raises(SaliencyError, match=r"from 4 by 4 pixels\. Use larger .* larger scales\), or Gradient"):
         MultiScale(CAM(), scales=(1 / 6,))(classifier, x, [(0, 0)])
 
 
