@@ -57,8 +57,8 @@ def _linear_head(classifier: Classifier, x: Tensor, seen: ForwardPass, logits: T
             h, w = x.shape[2:]
             raise SaliencyError(
                 f"CAM needs photographs whose last feature map has more than one place; {classifier.name}'s has one "
-                f"from {h} by {w} pixels. Use larger ones (under MultiScale, larger scales), or Gradient(), which needs "
-                "no map"
+                f"from {h} by {w} pixels. Use larger ones (under MultiScale, larger scales), or Gradient(), which "
+                "needs no map"
             )
     raise SaliencyError(
         f"CAM needs a classifier whose logits are a linear layer on the mean of its last feature map; "
