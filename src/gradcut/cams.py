@@ -14,7 +14,17 @@ from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels
 from gradcut.layers import run_with_maps
-from gradcut.targets import Saliency, SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
+from gradcut.targets import (
+    Saliency,
+    SaliencyError,
+    Score,
+    Targets,
+    backward_passes,
+    check_score,
+    of_photographs,
+    resolve,
+    score_gradient,
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,11 @@ class CAM:
             features, weight = _linear_head(classifier, x, seen, logits)
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
-            photographs = [photograph for photograph, _ in pairs]
-            maps = torch.einsum("nc,nchw->nhw", direction @ weight, features[photographs]).clamp(min=0)
+            weights = direction @ weight
+            maps = features.new_zeros(len(pairs), *features.shape[2:])
+            for photograph in {photograph for photograph, _ in pairs}:  # features are not copied for every target
+                here = [position for position, (other, _) in enumerate(pairs) if other == photograph]
+                maps[here] = torch.einsum("nc,chw->nhw", weights[here], features[photograph]).clamp(min=0)
             return upsampled(maps, x)
 
 
@@ -101,13 +114,18 @@ class GradCAM:
         with torch.inference_mode(False), torch.enable_grad():
             logits, places, tensors = run_with_maps(classifier, fresh(classifier, x), layers)
             pairs = resolve(targets, logits)
-            gradients = backpropagate(classifier, logits, pairs, self.of, tensors)
-        photographs = [photograph for photograph, _ in pairs]
-        maps = []
+            maps = [x.new_zeros(len(pairs), place.layout.h, place.layout.w) for place in places]
+            features = [place.layout.of(tensor.detach()) for place, tensor in zip(places, tensors, strict=True)]
+            for chosen, photographs, gradients in backward_passes(classifier, logits, pairs, self.of, tensors):
+                with torch.no_grad():
+                    for i, (place, gradient) in enumerate(zip(places, gradients, strict=True)):
+                        G = place.layout.of(gradient).to(x.dtype)
+                        if features[i].stride() != G.stride() or features[i].dtype != G.dtype:
+                            features[i] = torch.empty_like(G).copy_(features[i])  # lies as G does: faster, K times
+                        A, G = (of_photographs(value, photographs) for value in (features[i], G))
+                        maps[i][chosen] = self.weighted(A, G).clamp(min=0)
         with torch.no_grad():
-            for place, tensor, gradient in zip(places, tensors, gradients, strict=True):
-                A, G = place.layout.of(tensor.detach())[photographs], place.layout.of(gradient)
-                maps.append(upsampled(self.weighted(A.to(x.dtype), G.to(x.dtype)).clamp(min=0), x))
+            maps = [upsampled(coarse, x) for coarse in maps]
             if len(maps) == 1:
                 return maps[0]
             relative = torch.stack(
@@ -129,9 +147,10 @@ class GradCAMPlusPlus(GradCAM):
     """
 
     def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-        denominator = 2 * G**2 + A.sum((2, 3), keepdim=True) * G**3 + 1e-6
-        alpha = torch.where(G == 0, 0, G**2 / denominator)
-        return torch.einsum("nc,nchw->nhw", (alpha * G.clamp(min=0)).sum((2, 3)), A)
+        positive = G.clamp(min=0)  # where G is negative ReLU(G) is 0, whatever alpha
+        squared = positive * positive
+        denominator = (positive * A.sum((2, 3), keepdim=True)).add_(2).mul_(squared).add_(1e-6)
+        return torch.einsum("nc,nchw->nhw", squared.mul_(positive).div_(denominator).sum((2, 3)), A)
 
 
 @dataclass(frozen=True)
