@@ -51,10 +51,11 @@ class CAM:
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
             weights = direction @ weight
-            maps = features.new_zeros(len(pairs), *features.shape[2:])
+            maps = x.new_zeros(len(pairs), *features.shape[2:])
             for photograph in {photograph for photograph, _ in pairs}:  # features are not copied for every target
                 here = [position for position, (other, _) in enumerate(pairs) if other == photograph]
-                maps[here] = torch.einsum("nc,chw->nhw", weights[here], features[photograph]).clamp(min=0)
+                weighted = torch.einsum("nc,chw->nhw", weights[here], features[photograph])
+                maps[here] = weighted.clamp(min=0).to(x.dtype)
             return upsampled(maps, x)
 
 
@@ -123,7 +124,7 @@ class GradCAM:
                         if features[i].stride() != G.stride() or features[i].dtype != G.dtype:
                             features[i] = torch.empty_like(G).copy_(features[i])  # lies as G does: faster, K times
                         A, G = (of_photographs(value, photographs) for value in (features[i], G))
-                        maps[i][chosen] = self.weighted(A, G).clamp(min=0)
+                        maps[i][chosen] = self.weighted(A, G).clamp(min=0).to(x.dtype)  # autocast has its own
         with torch.no_grad():
             maps = [upsampled(coarse, x) for coarse in maps]
             if len(maps) == 1:
