@@ -285,7 +285,7 @@ class Costs(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func is F.conv2d and args[1].data_ptr() == self.weight.data_ptr():
             self.forward += 1
-            self.weights += args[1].requires_grad
+            self.weights += args[1].requires_grad and torch.is_grad_enabled()
             if result.requires_grad:
                 result.register_hook(self.count)
         return result
