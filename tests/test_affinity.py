@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gradcut import Classifier
-from gradcut.saliency import CAM, Affinity, Gradient, Rivals, SaliencyError
+from gradcut.saliency import CAM, Affinity, Gradient, MultiScale, Rivals, SaliencyError, recording
 
 
 @pytest.fixture
@@ -63,11 +63,39 @@ def test_the_walk_spreads_over_what_looks_alike(halves, corner):
     assert after[:, 8:].max() < 0.01 * after[:, :8].min()
 
 
-@pytest.mark.parametrize("option", [{"grid": 8}, {"power": 1.0}, {"steps": 1}, {"levels": 2}, {"scale": 1.5}])
+def test_classes_compete_between_two_walks(embedded, cat):
+    small = embedded.at(128)
+    x, pairs = small.prepare([cat]), [(0, 285), (0, 904)]
+    once = Affinity(CAM(), grid=16, steps=(0,))(small, x, pairs)
+    again = Affinity(Rivals(Affinity(CAM(), grid=16)), grid=16, steps=(4,))(small, x, pairs)
+    both = Affinity(CAM(), grid=16, steps=(8, 4))(small, x, pairs)
+    # The map between the two walks stays on the grid; the way by the photograph's size blurs it.
+    assert float((both - again).abs().max()) < 0.05 * float(both.max())
+    assert float((both / both.amax((1, 2), True) - once / once.amax((1, 2), True)).abs().max()) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("method", "scale", "passes"),
+    [(CAM(), 1.0, 1), (CAM(), 1.5, 2), (MultiScale(CAM(), (1, 1.5), flip=False), 1.5, 2), (Gradient(), 1.0, 1)],
+)
+def test_features_come_from_the_methods_own_pass_where_there_is_one(embedded, cat, method, scale, passes):
+    small = embedded.at(64)
+    x, pairs = small.prepare([cat]), [(0, 285)]
+    with recording() as made:
+        shared = Affinity(method, grid=8, scale=scale)(small, x, pairs)
+    assert len(made) == passes
+    maps = method(small, x, pairs)
+    alone = Affinity(lambda _, __, targets: maps[: len(targets(small.logits(x)))], grid=8, scale=scale)(small, x, pairs)
+    assert torch.allclose(shared, alone, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "option", [{"grid": 8}, {"power": 1.0}, {"steps": (1,)}, {"steps": (8, 4)}, {"levels": 2}, {"scale": 1.5}]
+)
 def test_every_option_of_the_walk_matters(embedded, cat, option):
     x = embedded.at(128).prepare([cat])
     plain, changed = (
-        Affinity(CAM(), **o)(embedded.at(128), x, [(0, 285)]) for o in ({"grid": 16}, {"grid": 16} | option)
+        Affinity(CAM(), **o)(embedded.at(128), x, [(0, 285), (0, 904)]) for o in ({"grid": 16}, {"grid": 16} | option)
     )
     assert plain.shape == changed.shape
     assert not torch.allclose(plain, changed)
@@ -96,6 +124,8 @@ def test_batches_targets_and_no_targets(embedded, cat, method):
         (lambda: Rivals(CAM(), -1.0), "strength: expected a number from 0, got -1.0"),
         (lambda: Affinity(CAM(), grid=1), "grid: expected at least 2, got 1"),
         (lambda: Affinity(CAM(), levels=0), "levels: expected at least 1, got 0"),
+        (lambda: Affinity(CAM(), steps=()), r"steps: expected a tuple of one number at least, none below 0, got \(\)"),
+        (lambda: Affinity(CAM(), steps=(-1,)), "steps: expected a tuple of one number at least, none below 0, got "),
         (lambda: Affinity(CAM(), scale=0), "scale: expected a number above 0, got 0"),
     ],
 )

@@ -94,7 +94,8 @@ class ForwardPass(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._photographs = tuple(x.shape)
-        self.levels = levels or bool(_RECORDINGS.get())
+        self._recordings = [passes for passes, of in _RECORDINGS.get() if of is None or _same(of, x)]
+        self.levels = levels or bool(self._recordings)
         self.one_place: int | None = None
         self.head: tuple[Tensor, Tensor | None] | None = None
         self.cut_tensors: list[Tensor] = []
@@ -138,6 +139,11 @@ class ForwardPass(TorchFunctionMode):
         if layout is not None:
             self._found(func, result, layout)
         return result
+
+    def record(self) -> None:
+        """Hand this pass to the recordings that it began in."""
+        for passes in self._recordings:
+            passes.append(self)
 
     @property
     def maps(self) -> tuple[Float[Tensor, "b c h w"], ...]:
@@ -368,11 +374,15 @@ def _repeated(value: Tensor, heads: int) -> Tensor:
     return value if times == 1 else value.repeat_interleave(times, -3)
 
 
-_RECORDINGS: ContextVar[tuple[list[ForwardPass], ...]] = ContextVar("_RECORDINGS", default=())
+_RECORDINGS: ContextVar[tuple[tuple[list[ForwardPass], Tensor | None], ...]] = ContextVar("_RECORDINGS", default=())
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
 
 
 @contextmanager
-def recording() -> Iterator[list[ForwardPass]]:
+def recording(of: Float[Tensor, "b 3 h w"] | None = None) -> Iterator[list[ForwardPass]]:
     """Keep what every forward pass of a classifier inside this block saw, with ``levels``.
 
     A step that wants the features beside the saliency so gets them from the forward pass that saliency
@@ -384,9 +394,12 @@ def recording() -> Iterator[list[ForwardPass]]:
 
     A method that makes several passes records all of them, in order. The first is of the photographs as
     they are, except for methods that look only at changed ones (`SmoothGrad`, `IntegratedGradients`).
+
+    Args:
+        of: keep only passes of exactly these photographs.
     """
     passes: list[ForwardPass] = []
-    token = _RECORDINGS.set((*_RECORDINGS.get(), passes))
+    token = _RECORDINGS.set((*_RECORDINGS.get(), (passes, of)))
     try:
         yield passes
     finally:
@@ -406,8 +419,7 @@ def run(
     # The rule goes round the watch, so that the watch sees the calls that the model itself makes.
     with as_written(classifier.model), rule or nullcontext(), seen:
         logits = classifier.logits(x)
-    for passes in _RECORDINGS.get():
-        passes.append(seen)
+    seen.record()
     return logits
 
 

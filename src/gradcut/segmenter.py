@@ -56,7 +56,8 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what the steps are, in hexadecimal digits."""
-        return hashlib.sha256(repr((self.saliency, self.seeds, self.masks, self.size, self.detail)).encode()).hexdigest()
+        steps = (self.saliency, self.seeds, self.masks, self.size, self.detail)
+        return hashlib.sha256(repr(steps).encode()).hexdigest()
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -65,17 +66,17 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "default",
             "class activation maps at three sizes, rivalry of the classes, affinity of the features, cut with colours",
-            Affinity(Rivals(MultiScale(CAM(), (1.0, 5 / 3, 8 / 3), flip=False)), scale=5 / 3),
+            Affinity(Rivals(MultiScale(CAM(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4), scale=5 / 3),
             Fractions(0.95, 0.02),
             ColourCut(),
             detail=8 / 3,
         ),
         Recipe(
             "fast",
-            "class activation map, seeds by fraction of its maximum, cut with colours",
-            CAM(),
+            "as default, from one forward pass at one size",
+            Affinity(Rivals(CAM()), steps=(8, 4)),
             Fractions(0.95, 0.02),
-            ColourCut(),
+            ColourCut(middle=0.6),
         ),
         Recipe(
             "simonyan",
