@@ -1,12 +1,21 @@
 """Time of the saliency methods against the bare passes that they need, and against captum and pytorch-grad-cam.
 
-    python benchmarks/saliency.py -o saliency.json
+    OMP_NUM_THREADS=1 python benchmarks/saliency.py -o saliency.json
 
-Every contender does the same work, maps of K classes in each of b photographs, on one thread, in turn within
-each round; a time is the least of the rounds, on the CPU of processor time. The bare passes are the plain
-model's, written as a person would: a forward pass, and for each class one `torch.autograd.grad` with respect to
-the photographs. CAM-like methods need no backward pass through the network, so that theirs are a forward pass
-without gradients. Peers' hooks on in-place activations fail, so that they get a copy of the model without.
+Every contender makes maps of K classes in each of b photographs on one thread, all of them in turn within each
+round; a time is the least of the rounds, on the CPU of processor time. The bare passes are the plain model's,
+written as a person would: a forward pass, and for each class one `torch.autograd.grad` with respect to the
+photographs. CAM-like methods need no backward pass through the network, so that theirs are a forward pass
+without gradients, although they do take the gradient from the logits to the last map.
+
+Peers are called as their documentation says, once a class with all the photographs: neither takes several classes of
+one photograph in one call. Their hooks fail on activations in place, so that they get a copy of the model without.
+
+What takes long gets fewer rounds: a contender takes part in another while all of them together would take less than
+`--patience` seconds, and a peer whose K calls take longer than that has two of them timed and multiplied. Both are in
+the JSON (`rounds`, `calls`), and the table says how many rounds there were and whose calls were multiplied. With
+`--patience 1000` nothing is cut short. Rows already in the JSON are not measured again: an interrupted run goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -16,13 +25,18 @@ import copy
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import captum.attr
 import pytorch_grad_cam
 import timm
 import torch
+import torch.nn.functional as F
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from rich.console import Console
 from rich.table import Table
@@ -39,15 +53,18 @@ from gradcut.saliency import (
     GuidedBackprop,
     GuidedGradCAM,
     HiResCAM,
+    IntegratedGradients,
     LayerCAM,
+    MultiScale,
     Saliency,
+    SmoothGrad,
+    VarGrad,
 )
 from gradcut.sources import load_classifier
 
 Work = Callable[[], object]
 
-PIXELS = ("Gradient", "GuidedBackprop", "DeconvNet", "GradientXInput")
-REGIONS = ("CAM", "GradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM")
+SAMPLES = 2  # noisy copies, or steps: on every side, so that a run ends; time is proportional to them
 OURS: dict[str, Saliency] = {
     "Gradient": Gradient(of="logit"),
     "GuidedBackprop": GuidedBackprop(of="logit"),
@@ -59,13 +76,41 @@ OURS: dict[str, Saliency] = {
     "LayerCAM": LayerCAM(),
     "HiResCAM": HiResCAM(),
     "GuidedGradCAM": GuidedGradCAM(),
+    "MultiScale(CAM)": MultiScale(CAM()),
+    "SmoothGrad": SmoothGrad(samples=SAMPLES),
+    "VarGrad": VarGrad(samples=SAMPLES),
+    "IntegratedGradients": IntegratedGradients(steps=SAMPLES),
 }
+SAMPLED = ("SmoothGrad", "VarGrad", "IntegratedGradients")
+REGIONS = ("CAM", "GradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM")
 CAPTUM = {
     "Gradient": captum.attr.Saliency,
     "GuidedBackprop": captum.attr.GuidedBackprop,
     "DeconvNet": captum.attr.Deconvolution,
     "GradientXInput": captum.attr.InputXGradient,
+    "SmoothGrad": captum.attr.Saliency,
+    "VarGrad": captum.attr.Saliency,
+    "IntegratedGradients": captum.attr.IntegratedGradients,
 }
+#: Where the peers see no activation to guide, they make the plain gradient, which is less work.
+GUIDED = ("GuidedBackprop", "DeconvNet", "GuidedGradCAM")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Work to be timed, in one call or in several of the same kind."""
+
+    calls: Sequence[Work]
+
+    def turn(self, clock: Callable[[], float], patience: float) -> tuple[float, int]:
+        """Seconds, and how many calls were made, at least two; with fewer than all, the seconds are made up."""
+        start = clock()
+        for number, call in enumerate(self.calls, 1):
+            call()
+            taken = clock() - start
+            if number >= 2 and taken > patience:
+                break
+        return taken * len(self.calls) / number, number
 
 
 def network(name: str, size: int) -> tuple[Classifier, Callable[[nn.Module], nn.Module]]:
@@ -78,7 +123,7 @@ def network(name: str, size: int) -> tuple[Classifier, Callable[[nn.Module], nn.
 
 
 def bare(model: nn.Module, x: Tensor, classes: Sequence[int], method: str) -> Work:
-    def forward() -> None:
+    def forward(x: Tensor = x) -> None:
         with torch.no_grad():
             model(x)
 
@@ -88,52 +133,120 @@ def bare(model: nn.Module, x: Tensor, classes: Sequence[int], method: str) -> Wo
         for number, index in enumerate(classes):
             torch.autograd.grad(logits[:, index].sum(), leaf, retain_graph=number + 1 < len(classes))
 
-    if method in PIXELS:
-        return gradients
-    return forward if method in REGIONS else lambda: (forward(), gradients())
+    if method in REGIONS:
+        return forward
+    if method == "MultiScale(CAM)":
+        sizes = [[round(side * scale) for side in x.shape[2:]] for scale in (1, 0.5, 1.5)]
+        resized = [F.interpolate(x, size, mode="bilinear") for size in sizes for _ in ("as it is", "mirrored")]
+        return lambda: [forward(at) for at in resized]
+    if method == "GuidedGradCAM":
+        return lambda: (forward(), gradients())
+    return (lambda: [gradients() for _ in range(SAMPLES)]) if method in SAMPLED else gradients
 
 
-def by_captum(model: nn.Module, layer: nn.Module, x: Tensor, classes: Sequence[int], method: str) -> Work | None:
+def by_captum(model: nn.Module, layer: nn.Module, x: Tensor, index: int, method: str) -> Work | None:
+    options: dict[str, Any] = {"target": index}
     if method in CAPTUM:
         attribute = CAPTUM[method](model).attribute
-    elif method == "GradCAM":
-        attribute = captum.attr.LayerGradCam(model, layer).attribute
-    elif method == "GuidedGradCAM":
-        attribute = captum.attr.GuidedGradCam(model, layer).attribute
-    else:
-        return None
-    return lambda: [attribute(x.clone().requires_grad_(), target=index) for index in classes]
+        if method in ("SmoothGrad", "VarGrad"):
+            attribute = captum.attr.NoiseTunnel(CAPTUM[method](model)).attribute
+            options |= {"nt_type": method.lower(), "nt_samples": SAMPLES, "nt_samples_batch_size": 1, "stdevs": 0.5}
+        elif method == "IntegratedGradients":
+            options |= {"n_steps": SAMPLES, "internal_batch_size": len(x)}  # a step at a time, as the others
+        return lambda: attribute(x.clone().requires_grad_(), **options).detach().abs().amax(1)
+    if method == "GradCAM":
+        grad_cam = captum.attr.LayerGradCam(model, layer)
+
+        def work() -> Tensor:
+            low = grad_cam.attribute(x.clone(), target=index, relu_attributions=True)
+            return captum.attr.LayerAttribution.interpolate(low, x.shape[2:], "bilinear")[:, 0].detach()
+
+        return work
+    if method == "GuidedGradCAM":
+        guided = captum.attr.GuidedGradCam(model, layer)
+        options |= {"interpolate_mode": "bilinear"}
+        return lambda: guided.attribute(x.clone().requires_grad_(), **options).detach().abs().amax(1)
+    return None
 
 
-def by_grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, classes: Sequence[int], method: str) -> Work | None:
+def by_grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, index: int, method: str) -> Work | None:
+    if method == "GuidedBackprop":
+        guided = pytorch_grad_cam.GuidedBackpropReLUModel(model)  # of one photograph at a time
+        return lambda: [abs(guided(one[None].clone(), index)).max(2) for one in x]
     if method not in REGIONS or method == "CAM":
         return None
 
     def work() -> None:
         with getattr(pytorch_grad_cam, method)(model=model, target_layers=[layer]) as cam:
-            for index in classes:
-                cam(input_tensor=x, targets=[ClassifierOutputTarget(index)] * len(x))
+            cam(input_tensor=x, targets=[ClassifierOutputTarget(index)] * len(x))
 
     return work
 
 
-def measure(contenders: dict[str, Work], rounds: int, synchronize: Work | None) -> dict[str, float]:
-    """Seconds, the least of the rounds; the contenders take turns. A first turn each is not counted.
+def measure(
+    contenders: dict[str, Contender], rounds: int, patience: float, synchronize: Work | None
+) -> dict[str, dict[str, Any]]:
+    """Of every contender: seconds, the least of the rounds, how many rounds, and how many calls a round.
 
-    On the CPU, seconds of the processor's time, which other processes disturb less; on a GPU, of the clock's.
+    On the CPU, seconds of the processor's time, which other processes disturb less; on a GPU, of the clock's. A first
+    turn, with what only a first turn needs, counts only where there is no other.
     """
-    clock = time.perf_counter if synchronize else time.process_time
-    synchronize = synchronize or (lambda: None)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
-        for name, work in contenders.items():
-            synchronize()
-            start = clock()
-            work()
-            synchronize()
-            if number:
-                times[name].append(clock() - start)
-    return {name: min(taken) for name, taken in times.items()}
+
+    def clock() -> float:
+        if synchronize is None:
+            return time.process_time()
+        synchronize()
+        return time.perf_counter()
+
+    def turn(name: str) -> tuple[float, float, int]:
+        start = clock()
+        seconds, calls = contenders[name].turn(clock, patience)
+        return seconds, clock() - start, calls
+
+    first = {name: turn(name) for name in contenders}
+    affordable = {name: min(rounds, int(patience / taken)) for name, (_, taken, _) in first.items()}
+    # These two are compared the most closely, so that they get the same chances.
+    affordable["bare"] = affordable["gradcut"] = min(affordable["bare"], affordable["gradcut"])
+    turns = {name: [] for name in contenders}
+    for number in range(max(affordable.values())):
+        for name, times in affordable.items():
+            if number < times:
+                turns[name].append(turn(name))
+    return {
+        name: {"seconds": min(s for s, _, _ in taken), "rounds": len(taken), "calls": min(c for _, _, c in taken)}
+        for name, taken in ((name, turns[name] or [first[name]]) for name in contenders)
+    }
+
+
+def tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """One for each network: methods by (classes, photographs)."""
+    made = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        here = [row for row in rows if row["network"] == name]
+        cells = sorted({(row["classes"], row["photographs"]) for row in here})
+        table = Table(
+            "method", *(f"{K} class{'es' * (K > 1)}, {b}" for K, b in cells),
+            title=f"{name}: gradcut / bare, captum / gradcut, pytorch-grad-cam / gradcut (rounds of bare and gradcut)",
+            caption="* the peer sees no activation to guide, and makes the plain gradient; + two of its K calls timed",
+        )  # fmt: skip
+        for method in (method for method in OURS if any(row["method"] == method for row in here)):
+            of = {(row["classes"], row["photographs"]): row for row in here if row["method"] == method}
+            table.add_row(method, *(cell(of[at]) if at in of else "" for at in cells))
+        made.append(table)
+    return made
+
+
+def cell(row: dict[str, Any]) -> str:
+    times = row["times"]
+    ours = times["gradcut"]["seconds"]
+    parts = [f"{ours / times['bare']['seconds']:.2f}"]
+    for peer in ("captum", "grad-cam"):
+        part = "-"
+        if peer in times:
+            cut = "+" * (times[peer]["calls"] < row["classes"])
+            part = f"{times[peer]['seconds'] / ours:.1f}{'*' * row['unlike']}{cut}"
+        parts.append(part)
+    return " ".join(parts) + f" ({times['gradcut']['rounds']})"
 
 
 def main() -> None:
@@ -143,59 +256,67 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", type=int, default=[1, 3, 10])
     parser.add_argument("--methods", nargs="+", default=list(OURS), choices=list(OURS))
     parser.add_argument("--size", type=int, default=448)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="at most")
+    parser.add_argument("--patience", type=float, default=6.0, help="seconds for all the rounds of a contender")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", "-o", type=Path, help="JSON")
+    parser.add_argument("--output", "-o", type=Path, help="JSON, read and continued if it is there")
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", message="Setting (forward, )?backward hooks")
+    warnings.filterwarnings("ignore", message="Internal batch size")
     torch.set_num_threads(1)
     synchronize = torch.cuda.synchronize if options.device.startswith("cuda") else None
+    record: dict[str, Any] = {
+        "torch": torch.__version__, "captum": captum.__version__, "device": options.device,
+        "machine": platform.machine(), "threads": 1, "size": options.size, "samples": SAMPLES,
+        "rounds": options.rounds, "patience": options.patience, "rows": [],
+    }  # fmt: skip
+    if options.output and options.output.exists():
+        earlier = json.loads(options.output.read_text(encoding="utf-8"))
+        differs = [key for key, value in record.items() if key != "rows" and earlier.get(key) != value]
+        if differs:
+            parser.error(f"{options.output} was measured with other settings: {', '.join(differs)}")
+        record["rows"] = earlier["rows"]
+    done = {(row["network"], row["photographs"], row["classes"], row["method"]) for row in record["rows"]}
 
-    columns = ("network", "b", "K", "method", "seconds", "/ bare", "captum /", "grad-cam /")
-    table = Table(*columns, title="gradcut's time, its ratio to the bare passes, and the peers' to gradcut's")
-    rows = []
-    for name in options.networks:
-        classifier, find = network(name, options.size)
-        classifier.to(options.device)
-        model = classifier.model
-        # The peers' hooks stay on the modules if they fail, so they get their own.
-        theirs = copy.deepcopy(model)
-        for module in theirs.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False
-        for b in options.photographs:
-            x = torch.randn(b, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
-            x = x.to(options.device)
-            for K in options.classes:
-                classes = list(range(K))
-                targets = [(photograph, index) for photograph in range(b) for index in classes]
-                for method in options.methods:
-                    every: dict[str, Work | None] = {
-                        "bare": bare(model, x, classes, method),
-                        "gradcut": lambda m=OURS[method], c=classifier, x=x, t=targets: m(c, x, t),
-                        "captum": by_captum(theirs, find(theirs), x, classes, method),
-                        "grad-cam": by_grad_cam(theirs, find(theirs), x, classes, method),
-                    }
-                    seconds = measure({k: v for k, v in every.items() if v}, options.rounds, synchronize)
-                    row = {"network": name, "photographs": b, "classes": K, "method": method, "seconds": seconds}
-                    rows.append(row)
-                    ours = seconds["gradcut"]
-                    ratios = [ours / seconds["bare"], *(seconds.get(k, 0) / ours for k in ("captum", "grad-cam"))]
-                    cells = [name, str(b), str(K), method, f"{ours:.3f}", *(f"{r:.2f}" if r else "" for r in ratios)]
-                    table.add_row(*cells)
-                    print("  ".join(cells), flush=True)
-                    if options.output:
-                        record = {
-                            "torch": torch.__version__,
-                            "captum": captum.__version__,
-                            "device": options.device,
-                            "machine": platform.machine(),
-                            "threads": 1,
-                            "size": options.size,
-                            "rounds": options.rounds,
-                            "rows": rows,
-                        }
-                        options.output.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    Console().print(table)
+    networks = {name: network(name, options.size) for name in options.networks}
+    # What takes least comes first, so that a run that is broken off has the most.
+    cells = sorted(((b, K) for b in options.photographs for K in options.classes), key=lambda at: at[0] * at[1])
+    for (b, K), (name, (classifier, find)) in ((at, item) for at in cells for item in networks.items()):
+        model = classifier.to(options.device).model
+        x = torch.randn(b, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
+        x = x.to(options.device)
+        targets = [(photograph, index) for photograph in range(b) for index in range(K)]
+        for method in options.methods:
+            if (name, b, K, method) in done:
+                continue
+            # A first call for a model and a size finds the maps, and keeps where they are.
+            OURS[method](classifier, x[:1], [(0, 0)])
+            theirs = copy.deepcopy(model)  # their own: hooks that fail stay on the modules
+            for module in theirs.modules():
+                if hasattr(module, "inplace"):
+                    module.inplace = False
+            contenders = {
+                "bare": Contender([bare(model, x, range(K), method)]),
+                "gradcut": Contender([partial(OURS[method], classifier, x, targets)]),
+            }
+            for peer, make in (("captum", by_captum), ("grad-cam", by_grad_cam)):
+                calls = [make(theirs, find(theirs), x, index, method) for index in range(K)]
+                if calls[0] is not None:
+                    contenders[peer] = Contender([call for call in calls if call is not None])
+            relu = any(isinstance(module, nn.ReLU) for module in theirs.modules())
+            row = {
+                "network": name, "photographs": b, "classes": K, "method": method,
+                "unlike": method in GUIDED and not relu,
+                "times": measure(contenders, options.rounds, options.patience, synchronize),
+            }  # fmt: skip
+            record["rows"].append(row)
+            print(f"{name}, {b} photographs, {K} classes, {method}: {cell(row)}", flush=True)
+            if options.output:
+                partly = options.output.with_suffix(".partly")
+                partly.write_text(json.dumps(record, indent=1), encoding="utf-8")
+                partly.replace(options.output)
+    for table in tables(record["rows"]):
+        Console(width=160).print(table)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_the_walk_spreads_over_what_looks_alike(halves, corner):
     assert after[:, 8:].max() < 0.01 * after[:, :8].min()
 
 
-@pytest.mark.parametrize("option", [{"grid": 8}, {"power": 1.0}, {"steps": 1}, {"levels": 2}])
+@pytest.mark.parametrize("option", [{"grid": 8}, {"power": 1.0}, {"steps": 1}, {"levels": 2}, {"scale": 1.5}])
 def test_every_option_of_the_walk_matters(embedded, cat, option):
     x = embedded.at(128).prepare([cat])
     plain, changed = (
@@ -96,6 +96,7 @@ def test_batches_targets_and_no_targets(embedded, cat, method):
         (lambda: Rivals(CAM(), -1.0), "strength: expected a number from 0, got -1.0"),
         (lambda: Affinity(CAM(), grid=1), "grid: expected at least 2, got 1"),
         (lambda: Affinity(CAM(), levels=0), "levels: expected at least 1, got 0"),
+        (lambda: Affinity(CAM(), scale=0), "scale: expected a number above 0, got 0"),
     ],
 )
 def test_unusable_options(build, message):

@@ -11,7 +11,7 @@ import torch
 
 from gradcut import RECIPES, Classifier, GradcutError, Recipe, Segmenter, images
 from gradcut.masks import GraphCut
-from gradcut.saliency import CAM, Gradient
+from gradcut.saliency import CAM, Gradient, MultiScale
 from gradcut.seeds import Percentiles
 
 
@@ -170,6 +170,32 @@ def test_the_repr_is_the_record(brightness):
         "threshold=0.5",
     ):
         assert part in text
+
+
+def test_detail_gives_larger_photographs_to_the_saliency_alone(brightness, drawn):
+    """Stripes of a pixel are gone at the classifier's size, and there at twice that size."""
+    steps = Percentiles(99, 30), GraphCut()
+    height, width = brightness.size
+    stripes = np.zeros((2 * height, 2 * width, 3), np.uint8)
+    stripes[:, ::2] = 255
+    sizes = []
+
+    def spy(classifier, x, targets):
+        sizes.append((tuple(x.shape[2:]), classifier.size, float(x.std())))
+        return CAM()(classifier, x, targets)
+
+    for detail in (1.0, 2.0):
+        (evidence,) = Segmenter(brightness, Recipe("x", "", spy, *steps, detail=detail)).explain([stripes])
+        assert evidence.saliency.shape[1:] == brightness.size
+    assert [size[:2] for size in sizes] == [((height, width),) * 2, ((2 * height, 2 * width), (height, width))]
+    assert sizes[1][2] > 3 * sizes[0][2]
+    plain, fine = (
+        Segmenter(brightness, Recipe("x", "", MultiScale(CAM(), (1, 2)), *steps, detail=detail)) for detail in (1, 2)
+    )
+    assert plain.recipe.fingerprint != fine.recipe.fingerprint
+    assert not np.array_equal(plain.explain([drawn[0]])[0].saliency, fine.explain([drawn[0]])[0].saliency)
+    with pytest.raises(GradcutError, match="detail: expected a number above 0, got 0"):
+        Recipe("x", "", CAM(), *steps, detail=0)
 
 
 def test_fingerprints_tell_settings_and_weights_apart(brightness):

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from gradcut.classifier import Classifier
 from gradcut.saliency import (
     CAM,
+    AttentionGradient,
+    AttentionRollout,
     DeconvNet,
     GradCAM,
     GradCAMPlusPlus,
@@ -57,6 +59,12 @@ METHODS: dict[str, Any] = {
     "GuidedGradCAM": GuidedGradCAM(),
     "MultiScale(CAM)": MultiScale(CAM()),
     "MultiScale(Gradient)": MultiScale(Gradient(), scales=(1.0, 1.5)),
+    "Gradient, transformer": Gradient(of="logit"),
+    "GuidedBackprop, transformer": GuidedBackprop(of="logit"),
+    "GradCAM, transformer": GradCAM(),
+    "LayerCAM, transformer": LayerCAM(layers="features.4"),
+    "AttentionRollout, transformer": AttentionRollout(),
+    "AttentionGradient, transformer": AttentionGradient(),
 }
 
 
@@ -75,6 +83,48 @@ class SmallNet(nn.Module):
         return self.head(self.features(x).mean((2, 3)))
 
 
+class Tokens(nn.Module):
+    """Places of a map to tokens, with something of their own."""
+
+    def __init__(self, places: int, channels: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, places, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2) + self.position
+
+
+class Block(nn.Module):
+    """Attention of two heads, far from the same everywhere, and a perceptron."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.qkv = nn.LayerNorm(channels), nn.Linear(channels, 3 * channels)
+        self.perceptron = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 9), nn.GELU(), nn.Linear(9, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        x = x + F.scaled_dot_product_attention(q, k, v, scale=3.0).transpose(1, 2).flatten(2)
+        return x + self.perceptron(x)
+
+
+class SmallTransformer(nn.Module):
+    """Patches of 4 by 4 pixels, two blocks, the mean of the tokens, linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 12, 4, 4), nn.BatchNorm2d(12), nn.GELU(), Tokens(36, 12), Block(12), Block(12),
+            nn.LayerNorm(12), nn.Dropout(0.5),
+        )  # fmt: skip
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean(1))
+
+
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     """New weights, and normalisation statistics that are not the defaults."""
     generator = torch.Generator().manual_seed(seed)
@@ -91,8 +141,10 @@ def as_classifier(model: nn.Module, classes: int = 5, size: int = 24, multilabel
 
 
 @pytest.fixture
-def classifier() -> Classifier:
-    return as_classifier(randomised(SmallNet()))
+def classifier(request: pytest.FixtureRequest) -> Classifier:
+    """The small network, or the transformer where a row of `METHODS` asks for one."""
+    row = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
+    return as_classifier(randomised(SmallTransformer() if "transformer" in row else SmallNet()))
 
 
 @pytest.fixture
@@ -202,7 +254,10 @@ class TestEveryMethod:
 
     def test_classes_give_different_maps(self, name: str, classifier: Classifier, x: Tensor) -> None:
         one, other = METHODS[name](classifier, x, [(0, 1), (0, 3)])
-        assert relative_difference(one, other) > 0.05
+        if "AttentionRollout" in name:  # says where the network looks, whatever the class, as its documentation says
+            assert one.equal(other)
+        else:
+            assert relative_difference(one, other) > 0.05
 
     def test_randomised_parameters_give_another_map(self, name: str, classifier: Classifier, x: Tensor) -> None:
         """The sanity check of Adebayo et al. 2018: a map that ignores the weights explains nothing."""
@@ -220,6 +275,22 @@ class TestEveryMethod:
         with torch.inference_mode():
             maps = METHODS[name](classifier, x.clone(), TARGETS)
         torch.testing.assert_close(maps, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_every_method_on_an_accelerator(device: str, x: Tensor) -> None:
+    if not getattr(torch, device).is_available():
+        pytest.skip(f"no {device} device here")
+    for name, method in METHODS.items():
+        classifier = as_classifier(randomised(SmallTransformer() if "transformer" in name else SmallNet()))
+        expected = method(classifier, x, TARGETS)
+        classifier.to(device)
+        found = method(classifier, x.to(device), TARGETS)
+        assert found.device.type == device
+        assert found.dtype == torch.float32
+        assert relative_difference(found.cpu(), expected) < 0.01 * len(TARGETS), name
+        with torch.autocast(device, torch.bfloat16):
+            assert method(classifier, x.to(device), TARGETS).dtype == torch.float32
 
 
 def relative_difference(one: Tensor, other: Tensor) -> float:
@@ -283,6 +354,15 @@ def test_cam_needs_a_linear_head(x: Tensor) -> None:
 
     with pytest.raises(SaliencyError, match="CAM needs a classifier whose logits are a linear layer"):
         CAM()(as_classifier(randomised(TwoLayers())), x, [(0, 0)])
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_cam_says_when_the_last_map_is_a_single_place(side: int, classifier: Classifier, x: Tensor) -> None:
+    small = x[:, :, :side, :side]
+    with pytest.raises(SaliencyError, match=f"CAM needs photographs .* custom's has one from {side} by {side} pixels"):
+        CAM()(classifier, small, [(0, 0)])
+    with pytest.raises(SaliencyError, match=r"from 4 by 4 pixels\. Use larger .* larger scales\), or Gradient"):
+        MultiScale(CAM(), scales=(1 / 6,))(classifier, x, [(0, 0)])
 
 
 def test_rules_need_activations(x: Tensor) -> None:

@@ -253,6 +253,19 @@ def test_multi_scale_by_hand(x: Tensor) -> None:
     torch.testing.assert_close(found, torch.stack(parts).mean(0), rtol=1e-4, atol=1e-6)
 
 
+def test_multi_scale_counts_from_the_classifiers_own_size() -> None:
+    """Larger photographs bring their own detail to the larger scales; detection sees the classifier's own size."""
+    classifier = net()
+    large = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(5))
+    own = F.interpolate(large, (24, 24), mode="bilinear", antialias=True)
+    seen = []
+    found = MultiScale(CAM(), (1, 2), flip=False)(classifier, large, lambda z: seen.append(z) or TARGETS)
+    parts = CAM()(classifier, own, TARGETS), CAM()(classifier, large, TARGETS)
+    fine = [F.interpolate(part[:, None], (48, 48), mode="bilinear")[:, 0] for part in parts]
+    torch.testing.assert_close(found, torch.stack(fine).mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(seen[0], classifier.logits(own), rtol=1e-4, atol=1e-5)
+
+
 def test_cam_and_its_gradient_kin_agree_on_a_linear_head(x: Tensor) -> None:
     classifier = net()
     cam = CAM()(classifier, x, TARGETS)
@@ -272,7 +285,7 @@ class Costs(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func is F.conv2d and args[1].data_ptr() == self.weight.data_ptr():
             self.forward += 1
-            self.weights += args[1].requires_grad
+            self.weights += args[1].requires_grad and torch.is_grad_enabled()
             if result.requires_grad:
                 result.register_hook(self.count)
         return result

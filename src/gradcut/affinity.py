@@ -16,6 +16,7 @@ from gradcut.cams import upsampled
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import Remembered
+from gradcut.scales import resized
 from gradcut.targets import Saliency, SaliencyError, Targets
 
 
@@ -55,7 +56,7 @@ class Affinity:
 
     The idea of AffinityNet (Ahn & Kwak 2018) without its training: the affinity of two places is the mean cosine of
     their features in the last ``levels`` resolutions, negative ones 0, to the power ``power``; its rows are
-    normalised to 1, and the map takes ``steps`` steps. Costs one forward pass beside the method, and
+    normalised to 1, and the map takes ``steps`` steps. Costs one forward pass at ``scale`` beside the method, and
     ``16 grid^4`` bytes a photograph.
 
     Args:
@@ -64,25 +65,30 @@ class Affinity:
         power: the larger, the more alike two places have to be.
         steps: of the walk; 0 only brings the map to the grid.
         levels: how many resolutions, counted from the last.
+        scale: of the photographs that the features are taken from, as a factor of the classifier's own size.
     """
 
     method: Saliency
-    grid: int = 32
+    grid: int = 40
     power: float = 12.0
     steps: int = 8
     levels: int = 3
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least in (("grid", 2), ("power", 0), ("steps", 0), ("levels", 1)):
             if not getattr(self, name) >= least:
                 raise SaliencyError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not 0 < self.scale < float("inf"):
+            raise SaliencyError(f"scale: expected a number above 0, got {self.scale}")
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         chosen = Remembered(targets)
         maps = self.method(classifier, x, chosen)
         with torch.no_grad():
-            seen = ForwardPass(x, levels=True)
-            run(classifier, fresh(classifier, x), seen)
+            at = resized(x, classifier, self.scale)
+            seen = ForwardPass(at, levels=True)
+            run(classifier, fresh(classifier, at), seen)
             levels = seen.maps[-self.levels :]
             if not levels:
                 raise SaliencyError(
@@ -94,10 +100,10 @@ class Affinity:
             for (b, _), start in zip(chosen.pairs, maps, strict=True):
                 if b not in walks:
                     walks[b] = self._walk([level[b : b + 1] for level in levels])
-                at = F.adaptive_avg_pool2d(start[None, None], size).flatten()
+                here = F.adaptive_avg_pool2d(start[None, None], size).flatten()
                 for _ in range(self.steps):
-                    at = walks[b] @ at
-                walked.append(at.view(size))
+                    here = walks[b] @ here
+                walked.append(here.view(size))
             return upsampled(torch.stack(walked), x) if walked else maps
 
     def _walk(self, levels: list[Float[Tensor, "_ _ _ _"]]) -> Float[Tensor, "p p"]:

@@ -14,7 +14,17 @@ from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels
 from gradcut.layers import run_with_maps
-from gradcut.targets import Saliency, SaliencyError, Score, Targets, backpropagate, check_score, resolve, score_gradient
+from gradcut.targets import (
+    Saliency,
+    SaliencyError,
+    Score,
+    Targets,
+    backward_passes,
+    check_score,
+    of_photographs,
+    resolve,
+    score_gradient,
+)
 
 
 @dataclass(frozen=True)
@@ -37,22 +47,33 @@ class CAM:
         with torch.no_grad():
             seen = ForwardPass(x)
             logits = run(classifier, fresh(classifier, x), seen)
-            features, weight = _linear_head(classifier, seen, logits)
+            features, weight = _linear_head(classifier, x, seen, logits)
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
-            photographs = [photograph for photograph, _ in pairs]
-            maps = torch.einsum("nc,nchw->nhw", direction @ weight, features[photographs]).clamp(min=0)
+            weights = direction @ weight
+            maps = x.new_zeros(len(pairs), *features.shape[2:])
+            for photograph in {photograph for photograph, _ in pairs}:  # features are not copied for every target
+                here = [position for position, (other, _) in enumerate(pairs) if other == photograph]
+                weighted = torch.einsum("nc,chw->nhw", weights[here], features[photograph])
+                maps[here] = weighted.clamp(min=0).to(x.dtype)
             return upsampled(maps, x)
 
 
-def _linear_head(classifier: Classifier, seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _linear_head(classifier: Classifier, x: Tensor, seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
     features = seen.feature_map
-    if features is not None and seen.head is not None:
+    if seen.head is not None:
         weight, bias = seen.head
-        if weight.shape == (logits.shape[1], features.shape[1]):
+        if features is not None and weight.shape == (logits.shape[1], features.shape[1]):
             expected = F.linear(features.mean((2, 3)), weight, bias)
             if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
                 return features, weight
+        elif weight.shape == (logits.shape[1], seen.one_place):
+            h, w = x.shape[2:]
+            raise SaliencyError(
+                f"CAM needs photographs whose last feature map has more than one place; {classifier.name}'s has one "
+                f"from {h} by {w} pixels. Use larger ones (under MultiScale, larger scales), or Gradient(), which "
+                "needs no map"
+            )
     raise SaliencyError(
         f"CAM needs a classifier whose logits are a linear layer on the mean of its last feature map; "
         f"{classifier.name}'s are not. GradCAM() works with any that has a feature map, Gradient() with any at all"
@@ -94,13 +115,18 @@ class GradCAM:
         with torch.inference_mode(False), torch.enable_grad():
             logits, places, tensors = run_with_maps(classifier, fresh(classifier, x), layers)
             pairs = resolve(targets, logits)
-            gradients = backpropagate(classifier, logits, pairs, self.of, tensors)
-        photographs = [photograph for photograph, _ in pairs]
-        maps = []
+            maps = [x.new_zeros(len(pairs), place.layout.h, place.layout.w) for place in places]
+            features = [place.layout.of(tensor.detach()) for place, tensor in zip(places, tensors, strict=True)]
+            for chosen, photographs, gradients in backward_passes(classifier, logits, pairs, self.of, tensors):
+                with torch.no_grad():
+                    for i, (place, gradient) in enumerate(zip(places, gradients, strict=True)):
+                        G = place.layout.of(gradient).to(x.dtype)
+                        if features[i].stride() != G.stride() or features[i].dtype != G.dtype:
+                            features[i] = torch.empty_like(G).copy_(features[i])  # lies as G does: faster, K times
+                        A, G = (of_photographs(value, photographs) for value in (features[i], G))
+                        maps[i][chosen] = self.weighted(A, G).clamp(min=0).to(x.dtype)  # autocast has its own
         with torch.no_grad():
-            for place, tensor, gradient in zip(places, tensors, gradients, strict=True):
-                A, G = place.layout.of(tensor.detach())[photographs], place.layout.of(gradient)
-                maps.append(upsampled(self.weighted(A.to(x.dtype), G.to(x.dtype)).clamp(min=0), x))
+            maps = [upsampled(coarse, x) for coarse in maps]
             if len(maps) == 1:
                 return maps[0]
             relative = torch.stack(
@@ -122,9 +148,10 @@ class GradCAMPlusPlus(GradCAM):
     """
 
     def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-        denominator = 2 * G**2 + A.sum((2, 3), keepdim=True) * G**3 + 1e-6
-        alpha = torch.where(G == 0, 0, G**2 / denominator)
-        return torch.einsum("nc,nchw->nhw", (alpha * G.clamp(min=0)).sum((2, 3)), A)
+        positive = G.clamp(min=0)  # where G is negative ReLU(G) is 0, whatever alpha
+        squared = positive * positive
+        denominator = (positive * A.sum((2, 3), keepdim=True)).add_(2).mul_(squared).add_(1e-6)
+        return torch.einsum("nc,nchw->nhw", squared.mul_(positive).div_(denominator).sum((2, 3)), A)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ class Classifier:
         """The same classifier at another input size."""
         return replace(self, size=(size, size) if isinstance(size, int) else size)
 
+    def scaled(self, factor: float) -> tuple[int, int]:
+        """Height and width of photographs at ``factor`` times the classifier's own size, at least 1."""
+        height, width = (max(1, round(side * factor)) for side in self.size)
+        return height, width
+
     @property
     def device(self) -> torch.device:
         """Where the model's parameters are."""

@@ -40,7 +40,7 @@ class Layout(NamedTuple):
             return tensor
         if self.kind == "channels last":
             return tensor.permute(0, 3, 1, 2)
-        return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), -1, self.h, self.w)
+        return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), tensor.shape[2], self.h, self.w)
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,11 @@ class ForwardPass(TorchFunctionMode):
     Attributes:
         maps: the last map, or the last of every resolution, in the order in which they were made; each a
             view ``Float "b c h w"``. Finest first in an ordinary classifier.
+        one_place: the last convolution's channels, if its result is of one place and so no map; else None.
         head: the weight ``(n, c)`` and bias ``(n,)`` of the last linear layer.
         cut_tensors: for every cut, the tensor as the model has it; ``cut.layout.of(tensor)`` is the map.
         attention: of every layer ``Float "b heads queries keys"``, rows summing to 1, if it was asked for.
-        calls: how many functions were called.
+        calls: how many functions were called, questions about a tensor's shape and the like aside.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class ForwardPass(TorchFunctionMode):
         super().__init__()
         self._photographs = tuple(x.shape)
         self.levels = levels or bool(_RECORDINGS.get())
+        self.one_place: int | None = None
         self.head: tuple[Tensor, Tensor | None] | None = None
         self.cut_tensors: list[Tensor] = []
         self.attention: list[Tensor] | None = [] if attention else None
@@ -110,8 +112,12 @@ class ForwardPass(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        args = tuple(_detached(value) for value in args)
-        kwargs = {key: _detached(value) for key, value in (kwargs or {}).items()}
+        kwargs = kwargs or {}
+        if func in _QUESTIONS:
+            return func(*args, **kwargs)
+        if torch.is_grad_enabled():
+            args = tuple([_detached(value) for value in args])
+            kwargs = {key: _detached(value) for key, value in kwargs.items()}
         if func is Tensor.view and not (len(args) == 2 and isinstance(args[1], torch.dtype)):
             func = Tensor.reshape  # the same, but for a model that counts on its photographs' order in memory
         if func is F.batch_norm:
@@ -125,7 +131,7 @@ class ForwardPass(TorchFunctionMode):
             return result
         if func is F.linear:
             weight = args[1] if len(args) > 1 else kwargs["weight"]
-            self.head = weight, args[2] if len(args) > 2 else kwargs.get("bias")
+            self.head = _detached(weight), _detached(args[2] if len(args) > 2 else kwargs.get("bias"))
         if self.calls in self._places:
             result = self._cut(self._places[self.calls], func, result, args)
         layout = self._layout(func, result)
@@ -157,6 +163,7 @@ class ForwardPass(TorchFunctionMode):
         if len(shape) == 4:
             if func is F.conv2d:
                 self._grids |= _halvings(shape[2], shape[3])
+                self.one_place = shape[1] if shape[2] * shape[3] == 1 else None
             if func in _NO_MAPS:
                 return None
             if (shape[2], shape[3]) in self._grids:
@@ -286,6 +293,12 @@ _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 _SOFTMAXES = frozenset({F.softmax, torch.softmax, Tensor.softmax})
 
+#: What asks about a tensor and makes none: a network asks often, and it should cost nothing.
+_QUESTIONS = frozenset({
+    Tensor.shape.__get__, Tensor.ndim.__get__, Tensor.dtype.__get__, Tensor.device.__get__,  # type: ignore[attr-defined]
+    Tensor.requires_grad.__get__, Tensor.size, Tensor.dim, Tensor.numel, Tensor.__len__, torch._assert,  # type: ignore[attr-defined]
+})  # fmt: skip
+
 #: Results of these with four axes are attention, or a coarser copy that the head makes of the last map.
 _NO_MAPS = _SOFTMAXES | {
     torch.matmul, Tensor.matmul, Tensor.__matmul__, F.scaled_dot_product_attention,
@@ -316,11 +329,16 @@ def _patches(h: int, w: int) -> frozenset[tuple[int, int]]:
 
 
 def _detached(value: Any) -> Any:
+    if type(value) in _NO_PARAMETERS:  # isinstance, which nn.Parameter overrides, is slow
+        return value
     if isinstance(value, nn.Parameter):
         return value.detach()
     if isinstance(value, list | tuple) and any(isinstance(item, nn.Parameter) for item in value):
         return type(value)(map(_detached, value))
     return value
+
+
+_NO_PARAMETERS = frozenset({Tensor, int, float, bool, str, type(None)})
 
 
 def _softmax_of_products(

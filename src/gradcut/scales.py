@@ -21,14 +21,15 @@ from gradcut.targets import Saliency, SaliencyError, Targets
 class MultiScale:
     """The mean of a method's maps over resized and mirrored photographs, as is usual for seeds (Ahn & Kwak 2018).
 
-    The photographs, as they were prepared, are resized by bilinear interpolation, and the maps resized back. Needs
-    a classifier that accepts photographs of those sizes; most convolutional networks do. Costs as much as the
-    method at every size, twice when mirrored. Targets that are a function see the logits of the photographs as they
-    are: these come first where 1 is among the scales, else they cost a forward pass of their own.
+    The photographs are resized by bilinear interpolation, and the maps resized back. Give photographs that are larger
+    than the classifier's own size, and the larger scales see detail that was in them: `Recipe.detail` does. Needs a
+    classifier that accepts photographs of those sizes; most convolutional networks do. Costs as much as the method at
+    every size, twice when mirrored. Targets that are a function see the logits of the photographs at the classifier's
+    own size: these come first where 1 is among the scales, else they cost a forward pass of their own.
 
     Args:
         method: any saliency method: ``MultiScale(CAM())``.
-        scales: factors of height and width.
+        scales: factors of the classifier's own height and width.
         flip: also the mirror images, left to right.
     """
 
@@ -45,14 +46,13 @@ class MultiScale:
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         chosen = Remembered(targets)
-        size = x.shape[2:]
         total = None
         if 1.0 not in self.scales:
             with torch.no_grad():
-                chosen(run(classifier, fresh(classifier, x), ForwardPass(x)))
+                at = resized(x, classifier, 1.0)
+                chosen(run(classifier, fresh(classifier, at), ForwardPass(at)))
         for scale in sorted(self.scales, key=lambda scale: scale != 1):  # 1 first, then as given
-            shape = tuple(max(1, round(side * scale)) for side in size)
-            at = x if shape == size else F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)
+            at = resized(x, classifier, scale)
             for mirrored in (False, True)[: 1 + self.flip]:
                 again = chosen if total is None and scale == 1 else chosen.pairs
                 maps = self.method(classifier, at.flip(3) if mirrored else at, again)
@@ -60,3 +60,11 @@ class MultiScale:
                 total = maps if total is None else total + maps
         assert total is not None
         return total / (len(self.scales) * (1 + self.flip))
+
+
+def resized(x: Float[Tensor, "b 3 h w"], classifier: Classifier, scale: float) -> Float[Tensor, "b 3 sh sw"]:
+    """Prepared photographs at ``scale`` times the classifier's own size; bilinear, antialiased."""
+    shape = classifier.scaled(scale)
+    if shape == tuple(x.shape[2:]):
+        return x
+    return F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from PIL import Image, ImageShow
 from torch import Tensor
@@ -36,6 +37,8 @@ class Recipe:
     Args:
         summary: one line for a person.
         size: of the classifier's input, height and width; None leaves the classifier's own.
+        detail: how many times that size the photographs given to the saliency method have. Above 1 it is for methods
+            that look at several sizes, as `MultiScale`; the maps come back at the classifier's size.
     """
 
     name: str
@@ -44,11 +47,16 @@ class Recipe:
     seeds: SeedRule
     masks: MaskMaker
     size: int | tuple[int, int] | None = None
+    detail: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.detail < float("inf"):
+            raise GradcutError(f"detail: expected a number above 0, got {self.detail}")
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what the steps are, in hexadecimal digits."""
-        return hashlib.sha256(repr((self.saliency, self.seeds, self.masks, self.size)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.saliency, self.seeds, self.masks, self.size, self.detail)).encode()).hexdigest()
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -56,10 +64,11 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "class activation maps at two sizes, rivalry of the classes, affinity of the features, cut with colours",
-            Affinity(Rivals(MultiScale(CAM(), (1.0, 1.67)))),
+            "class activation maps at three sizes, rivalry of the classes, affinity of the features, cut with colours",
+            Affinity(Rivals(MultiScale(CAM(), (1.0, 5 / 3, 8 / 3), flip=False)), scale=5 / 3),
             Fractions(0.95, 0.02),
             ColourCut(),
+            detail=8 / 3,
         ),
         Recipe(
             "fast",
@@ -366,9 +375,12 @@ class Segmenter:
             return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
         clock = [time.perf_counter()]
-        x = classifier.prepare(photographs)
+        x = classifier.at(classifier.scaled(self.recipe.detail)).prepare(photographs)
         clock.append(time.perf_counter())
-        maps = self.recipe.saliency(classifier, x, targets).float().cpu().numpy()
+        detailed = self.recipe.saliency(classifier, x, targets).float()
+        if tuple(detailed.shape[1:]) != classifier.size:
+            detailed = F.interpolate(detailed[:, None], classifier.size, mode="area")[:, 0]
+        maps = detailed.cpu().numpy()
         clock.append(time.perf_counter())
         share = np.diff(clock) / len(photographs)
         seconds = dict(zip(("prepare", "saliency"), share.tolist(), strict=True))

@@ -7,7 +7,7 @@ device of ``x``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -125,22 +125,41 @@ def backpropagate(
     Returns:
         A tensor ``(n, ...)`` for each input; zeros where a score does not depend on it.
     """
+    gradients = [x.new_zeros(len(pairs), *x.shape[1:]) for x in inputs]
+    for chosen, photographs, found in backward_passes(classifier, logits, pairs, of, inputs):
+        if chosen == photographs == list(range(len(logits))) and len(chosen) == len(pairs):
+            return found
+        for total, gradient in zip(gradients, found, strict=True):
+            total[chosen] = of_photographs(gradient, photographs)
+    return gradients
+
+
+def backward_passes(
+    classifier: Classifier,
+    logits: Float[Tensor, "b classes"],
+    pairs: Sequence[Target],
+    of: Score,
+    inputs: Sequence[Tensor],
+) -> Iterator[tuple[list[int], list[int], list[Tensor]]]:
+    """The backward passes of `backpropagate`, one by one, for who need not keep the gradients of all.
+
+    Yields:
+        Positions among the targets, their photographs, none twice, and the gradients ``(b, ...)`` for each input.
+    """
     direction = score_gradient(classifier, logits, pairs, of)
     rounds = _rounds(pairs)
-    if len(rounds) == 1 and [photograph for photograph, _ in pairs] == list(range(len(logits))):
-        found = torch.autograd.grad(logits, inputs, direction, allow_unused=True)
-        return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
-    gradients = [x.new_zeros(len(pairs), *x.shape[1:]) for x in inputs]
     for number, chosen in enumerate(rounds):
         photographs = [pairs[i][0] for i in chosen]
         upstream = torch.zeros_like(logits)
         upstream[photographs] = direction[chosen]
         more = number + 1 < len(rounds)
         found = torch.autograd.grad(logits, inputs, upstream, retain_graph=more, allow_unused=True)
-        for total, gradient in zip(gradients, found, strict=True):
-            if gradient is not None:
-                total[chosen] = gradient[photographs]
-    return gradients
+        yield chosen, photographs, [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+
+
+def of_photographs(values: Tensor, photographs: Sequence[int]) -> Tensor:
+    """Those rows of a batch; the batch itself, not a copy, if they are all in their order."""
+    return values if list(photographs) == list(range(len(values))) else values[list(photographs)]
 
 
 def _rounds(pairs: Sequence[Target]) -> list[list[int]]:
