@@ -117,7 +117,7 @@ def main() -> None:
     folds = evaluation.read_folds(options.folds / "folds.csv")
     heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
     segmenters = [Segmenter(head, recipe) for head in heads]
-    prints = repr((recipe.saliency, recipe.size, [head.fingerprint for head in heads]))
+    prints = repr((recipe.saliency, recipe.size, recipe.detail, [head.fingerprint for head in heads]))
     cache = options.output / f"maps-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
 
     dataset = datasets.coco(options.images, options.annotations)
