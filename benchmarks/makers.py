@@ -4,8 +4,9 @@
 
 FOLDS is what `gradcut fit --folds` wrote: each photograph goes through the head that was fitted without it, and is
 asked for the classes that are there. The output folder gets `makers.json`, and the maps of the recipe's saliency,
-which a second run reads again. A maker gets the seeds that suit it, as the table says. Times are of the maker alone,
-for all the classes of a photograph, on one thread; the makers take turns on each photograph.
+which a second run reads again. A maker gets the seeds that suit it, as the table says. Times are the processor's, which
+other processes disturb less than the clock's, of the maker alone for all the classes of a photograph, on one thread;
+the makers take turns on each photograph.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def main() -> None:
     folds = evaluation.read_folds(options.folds / "folds.csv")
     heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
     segmenters = [Segmenter(head, recipe) for head in heads]
-    prints = repr((recipe.saliency, recipe.size, [head.fingerprint for head in heads]))
+    prints = repr((recipe.saliency, recipe.size, recipe.detail, [head.fingerprint for head in heads]))
     cache = options.output / f"maps-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
 
     dataset = datasets.coco(options.images, options.annotations)
@@ -129,9 +130,9 @@ def main() -> None:
             seeds = [rule(one) for one in maps]
             if not number:
                 maker(sample.image, maps, seeds)  # compiles, and is not counted
-            started = time.perf_counter()
+            started = time.process_time()
             masks = maker(sample.image, maps, seeds)
-            taken = time.perf_counter() - started
+            taken = time.process_time() - started
             rows[name].append({"photograph": key, "seconds": taken, **scores(masks, sample)})
         print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

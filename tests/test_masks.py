@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcut import masks
+from gradcut import contrasts, masks
+from gradcut.classifier import Classifier
 from gradcut.contrasts import EdgeMap
 from gradcut.masks import (
     Cleaned,
@@ -204,3 +210,39 @@ def test_makers_are_compared_and_printed_by_their_options() -> None:
     assert Vote([Otsu()]) == Vote((Otsu(),)) != Vote([Otsu()], share=0.2)
     assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.001))
     assert GraphCut() != GraphCut(neighbours=8)
+
+
+# --- docs/masks.md ---
+
+PAGE = Path(__file__).parents[1] / "docs/masks.md"
+
+
+def test_the_page_describes_every_maker_with_its_options_and_defaults() -> None:
+    described = dict(re.findall(r"^\| \*\*`(\w+)\((.*?)\)`\*\*", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(described) == set(masks.__all__) - {"MaskError", "MaskMaker"}
+    for name, options in described.items():
+        kind = getattr(masks, name)
+        written = ast.parse(f"f({options})", mode="eval").body
+        assert isinstance(written, ast.Call)
+        names = [each.id for each in written.args if isinstance(each, ast.Name)]
+        names += [str(each.arg) for each in written.keywords]
+        assert names == [field.name for field in dataclasses.fields(kind)]
+        given = [[Otsu()]] if name == "Vote" else [Otsu()] * len(written.args)
+        known = {**vars(masks), **vars(contrasts)}
+        values = {str(each.arg): eval(ast.unparse(each.value), known) for each in written.keywords}
+        assert kind(*given, **values) == kind(*given)
+
+
+def test_the_pages_pictures_are_there_and_small() -> None:
+    names = set(re.findall(r"!\[[^]]*\]\((masks/[\w-]+\.jpg)\)", PAGE.read_text(encoding="utf-8")))
+    files = {f"masks/{path.name}": path.stat().st_size for path in (PAGE.parent / "masks").iterdir()}
+    assert names <= set(files)
+    assert sum(files.values()) < 600_000
+
+
+def test_the_pages_example_runs(embedded: Classifier, cat: np.ndarray) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    (found,) = names["segment"](cat, ["Egyptian cat"]).objects
+    assert 0.2 < found.mask.mean() < 1

@@ -125,9 +125,9 @@ class ColourCut:
             inside[n], outside[n] = _sides(hard, size)
             relative = images.resize_map(one, size).astype(np.float64) / (float(one.max()) or 1.0)
             belief = expit(10 * (relative - self.middle))
-            for last in range(self.rounds)[::-1]:
+            for left in reversed(range(self.rounds)):
                 odds[n] = self.slope * (relative - self.middle) + self._colour_odds(pixels, belief)
-                if last:
+                if left:
                     belief = (expit(odds[n]) + _cut(odds[n], inside[n], outside[n], edges)) / 2
         return Unaries(odds, inside, outside, edges)
 
