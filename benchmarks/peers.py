@@ -1,0 +1,148 @@
+"""Recipes against pytorch-grad-cam's GradCAM and LayerCAM, thresholded: docs/masks.md holds what this printed.
+
+    gradcut evaluate coco --images IMAGES --annotations instances.json --labels truth --folds FOLDS \\
+        --recipe simonyan --recipe guided --recipe default --recipe fast -o scores.jsonl
+    python benchmarks/peers.py --images IMAGES --annotations instances.json --folds FOLDS --scores scores.jsonl -o peers
+
+The peers get the same classifiers at their own size, the same photographs and classes, the last feature map, and an
+advantage: of 19 fixed thresholds the one that is best on these very photographs, for class IoU and for union IoU
+separately. `ceiling` is the best threshold for every single mask, chosen against the truth. FOLDS is what
+`gradcut fit --folds` wrote. The output folder gets `rows.jsonl`, from which a stopped script goes on, and `peers.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytorch_grad_cam
+import torch
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from rich.console import Console
+from rich.table import Table
+
+from gradcut import Classifier, datasets, evaluation, images, load_classifier
+
+PEERS = ("GradCAM", "LayerCAM")
+THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
+
+
+def maps(peer: str, classifier: Classifier, sample: datasets.Sample, labels: list[str]) -> np.ndarray:
+    """The peer's maps of all the classes, from 0 to 1, at the classifier's size: one call a photograph."""
+    x = classifier.prepare([sample.image])
+    layer = classifier.model.bn2  # EfficientNet's last map, after its activation
+    targets = [ClassifierOutputTarget(classifier.index(label)) for label in labels]
+    with getattr(pytorch_grad_cam, peer)(model=classifier.model, target_layers=[layer]) as cam:
+        found: np.ndarray = cam(input_tensor=x.repeat(len(labels), 1, 1, 1), targets=targets)
+    return found
+
+
+def scored(found: np.ndarray, sample: datasets.Sample, labels: list[str]) -> dict[str, list]:
+    """At each threshold: the IoU of each class that covers a pixel outside crowds, and of all of them together."""
+    large = np.stack([images.resize_map(one, sample.image.shape[:2]) for one in found])
+    judged = [number for number, label in enumerate(labels) if (sample.masks[label] & ~sample.ignore).any()]
+    classes, union = [], []
+    for threshold in THRESHOLDS:
+        masks = large > threshold
+        classes.append([evaluation.iou(masks[n], sample.masks[labels[n]], sample.ignore) for n in judged])
+        union.append(evaluation.iou(masks.any(0), sample.truth, sample.ignore))
+    return {"labels": [labels[n] for n in judged], "classes": classes, "union": union}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("images", "annotations", "folds", "scores"):
+        parser.add_argument(f"--{option}", required=True, type=Path)
+    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folds = evaluation.read_folds(options.folds / "folds.csv")
+    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
+    for head in heads:  # the graph that the peers go back through begins after the last map but one: same maps, sooner
+        for name, parameter in head.model.named_parameters():
+            parameter.requires_grad_(name.startswith(("conv_head", "bn2", "classifier")))
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    known = {row["photograph"] for row in rows}
+    dataset = datasets.coco(options.images, options.annotations)
+    for number, name in enumerate(dataset.names):
+        if name in known:
+            continue
+        sample = dataset[number]
+        labels = sorted(sample.masks)
+        row = {"photograph": name}
+        if labels:
+            head = heads[folds[Path(name).name]]
+            row |= {peer: scored(maps(peer, head, sample, labels), sample, labels) for peer in PEERS}
+        rows.append(row)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    compare([row for row in rows if len(row) > 1], options.scores, options.output / "peers.json")
+
+
+def _defined(counts: Iterable[list[int]]) -> list[float]:
+    """The IoU of each that has a pixel."""
+    found = (evaluation.Counts(*each).iou for each in counts)
+    return [value for value in found if value is not None]
+
+
+def compare(rows: list[dict], scores: Path, output: Path) -> None:
+    """Print and write every recipe's means, the peers', and the differences of `default` with their intervals."""
+    recipes: dict[str, dict[str, dict]] = {}
+    for row in evaluation.read_rows(scores):
+        if "error" not in row:
+            recipes.setdefault(row["recipe"], {})[row["photograph"]] = row
+    rows = [row for row in rows if all(row["photograph"] in found for found in recipes.values())]
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
+    values: dict[str, dict[str, list[list[float]]]] = {}
+    notes: dict[str, str] = {}
+    for name, found in recipes.items():
+        mine = [found[row["photograph"]] for row in rows]
+        values[name] = {
+            "class": [_defined(each["counts"] for each in one["classes"].values() if each["true"]) for one in mine],
+            "union": [_defined([one["union"]]) for one in mine],
+        }
+    for peer in PEERS:
+        tables = {
+            "class": [np.array(row[peer]["classes"], dtype=float) for row in rows],
+            "union": [np.array(row[peer]["union"], dtype=float)[:, None] for row in rows],
+        }
+        best = {
+            key: int(np.argmax(sum(t.sum(1) for t in each) / sum(t.shape[1] for t in each)))
+            for key, each in tables.items()
+        }
+        values[peer] = {key: [t[best[key]].tolist() for t in each] for key, each in tables.items()}
+        values[f"{peer}, ceiling"] = {key: [t.max(0).tolist() for t in each] for key, each in tables.items()}
+        notes[peer] = f"thresholds {THRESHOLDS[best['class']]} and {THRESHOLDS[best['union']]}"
+
+    def means(value: list[list[float]], weights: np.ndarray) -> np.ndarray:
+        total, number = np.array([sum(v) for v in value]), np.array([len(v) for v in value], dtype=float)
+        return (weights @ total) / (weights @ number)
+
+    table = Table(
+        "masks", "class IoU", "default less it", "union IoU", "default less it", title=f"{len(rows)} photographs"
+    )
+    record: dict[str, dict] = {}
+    for name, value in values.items():
+        cells, record[name] = [f"{name} {notes.get(name, '')}"], {"note": notes.get(name, "")}
+        for key in ("class", "union"):
+            mean = float(means(value[key], np.ones((1, len(rows))))[0])
+            less = means(values["default"][key], draws) - means(value[key], draws)
+            low, high = np.percentile(less, (2.5, 97.5)).tolist()
+            record[name][key] = {"mean": mean, "default less it": [low, high]}
+            cells += [f"{mean:.3f}", "" if name == "default" else f"{low:+.3f} to {high:+.3f}"]
+        table.add_row(*cells)
+    output.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
