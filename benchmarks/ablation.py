@@ -1,0 +1,136 @@
+"""What each part of the recipe `default` adds and costs: docs/masks.md holds what this printed.
+
+    python benchmarks/ablation.py --images IMAGES --annotations instances.json --folds FOLDS --every 3 -o ablation
+
+FOLDS is what `gradcut fit --folds` wrote: each photograph goes through the head that was fitted without it, and is
+asked for the classes that are there. Every row changes one part of `default`; rows with the same saliency share it.
+Times are processor time of a photograph with all its classes, on one thread. The output folder gets `rows.jsonl`, from
+which a stopped script goes on, and `ablation.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from makers import mean, scores
+from rich.console import Console
+from rich.table import Table
+
+from gradcut import RECIPES, Recipe, Segmenter, datasets, evaluation, load_classifier
+from gradcut.masks import ColourCut, JointCut, Threshold
+from gradcut.saliency import CAM, Affinity, Gradient, GuidedBackprop, MultiScale, Rivals, SmoothGrad
+
+DEFAULT = RECIPES["default"]
+SIZES = (1.0, 5 / 3, 8 / 3)
+WALKS = {"steps": (8, 4), "scale": 5 / 3}
+
+
+def changed(saliency: object = DEFAULT.saliency, masks: object = DEFAULT.masks, detail: float = 8 / 3) -> Recipe:
+    return replace(DEFAULT, saliency=saliency, masks=masks, detail=detail)
+
+
+CAMS, TWO = (MultiScale(CAM(), sizes, flip=False) for sizes in (SIZES, SIZES[:2]))
+VARIANTS: dict[str, Recipe] = {
+    "default": DEFAULT,
+    "without the largest size": changed(Affinity(Rivals(TWO), **WALKS), detail=5 / 3),
+    "one size, features of another": changed(Affinity(Rivals(CAM()), **WALKS), detail=5 / 3),
+    "sizes of the prepared photograph": changed(DEFAULT.saliency, detail=1.0),
+    "and mirror images": changed(Affinity(Rivals(MultiScale(CAM(), SIZES)), **WALKS)),
+    "without rivals": changed(Affinity(CAMS, steps=(12,), scale=5 / 3)),
+    "one walk": changed(Affinity(Rivals(CAMS), steps=(8,), scale=5 / 3)),
+    "without affinity": changed(Rivals(CAMS)),
+    "features at the classifier's size": changed(Affinity(Rivals(CAMS), steps=(8, 4))),
+    "without colours": changed(masks=ColourCut(components=0)),
+    "threshold 0.5, no cut": changed(masks=Threshold(0.5)),
+    "joint cut": changed(masks=JointCut()),
+    "fast": RECIPES["fast"],
+    "fast without affinity": replace(RECIPES["fast"], saliency=CAM()),
+    "gradient": changed(Gradient(of="probability"), detail=1.0),
+    "guided backpropagation": changed(GuidedBackprop(of="probability"), detail=1.0),
+    "noise averaged, 8 samples": changed(SmoothGrad(Gradient(of="probability"), samples=8), detail=1.0),
+}  # fmt: skip
+
+
+def measured(head: object, sample: datasets.Sample) -> dict[str, dict]:
+    """Scores and seconds of every variant; a saliency that several share is computed once, and counts for each."""
+    labels = sorted(sample.masks)
+    kept: dict[tuple, tuple] = {}
+    row = {}
+    for name, recipe in VARIANTS.items():
+        segmenter = Segmenter(head, recipe)
+        key = repr((recipe.saliency, recipe.detail))
+        if key not in kept:
+            started = time.process_time()
+            (evidence,) = segmenter.explain([sample.image], labels)
+            kept[key] = evidence, time.process_time() - started
+        evidence, looking = kept[key]
+        started = time.process_time()
+        result = segmenter.cut(evidence)
+        found = {each.label: each.mask for each in result.objects}
+        cutting = time.process_time() - started
+        masks = np.stack([found[label] for label in labels])
+        row[name] = {"saliency": looking, "masks": cutting, **scores(masks, sample)}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("images", "annotations", "folds"):
+        parser.add_argument(f"--{option}", required=True, type=Path)
+    parser.add_argument("--every", type=int, default=1, help="every so many photographs")
+    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folds = evaluation.read_folds(options.folds / "folds.csv")
+    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    known = {row["photograph"] for row in rows}
+    dataset = datasets.coco(options.images, options.annotations)[:: options.every]
+    for number, name in enumerate(dataset.names):
+        sample = dataset[number]
+        if name in known or not sample.masks:
+            continue
+        if not known and not number:
+            measured(heads[0], sample)  # compiles, and is not counted
+        rows.append({"photograph": name, "variants": measured(heads[folds[Path(name).name]], sample)})
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    summarise(rows, options.output / "ablation.json")
+
+
+def summarise(rows: list[dict], output: Path) -> None:
+    """Print and write the means, and how much `default` is above each variant, with 95 % intervals."""
+    draws = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
+    columns = ("variant", "class IoU", "default less it", "union IoU", "default less it", "saliency, s", "masks, s")
+    table = Table(*columns, title=f"{len(rows)} photographs")
+    record = {}
+    reference = [row["variants"]["default"] for row in rows]
+    for name in VARIANTS:
+        mine = [row["variants"][name] for row in rows]
+        cells, record[name] = [name], {"recipe": repr(VARIANTS[name])}
+        for key in ("classes", "union"):
+            value = float(mean(mine, key)[0])
+            low, high = np.percentile(mean(reference, key, draws) - mean(mine, key, draws), (2.5, 97.5)).tolist()
+            record[name][key] = {"mean": value, "default less it": [low, high]}
+            cells += [f"{value:.3f}", "" if name == "default" else f"{low:+.3f} to {high:+.3f}"]
+        for key in ("saliency", "masks"):
+            record[name][key] = float(np.median([row[key] for row in mine]))
+            cells.append(f"{record[name][key]:.2f}")
+        table.add_row(*cells)
+    output.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
