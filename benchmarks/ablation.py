@@ -93,8 +93,9 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "rows.jsonl"
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    known = {row["photograph"] for row in rows}
     dataset = datasets.coco(options.images, options.annotations)[:: options.every]
+    rows = [row for row in rows if row["photograph"] in dataset.names]
+    known = {row["photograph"] for row in rows}
     for number, name in enumerate(dataset.names):
         sample = dataset[number]
         if name in known or not sample.masks:
