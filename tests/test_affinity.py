@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gradcut import Classifier
 from gradcut.saliency import CAM, Affinity, Gradient, MultiScale, Rivals, SaliencyError, recording
@@ -61,17 +62,39 @@ def test_the_walk_spreads_over_what_looks_alike(halves, corner):
     assert before[8:, :8].max() == 0
     assert after[8:, :8].min() > 0.5 * after[:4, :4].max()
     assert after[:, 8:].max() < 0.01 * after[:, :8].min()
+    assert after.min() == 0
+
+
+def test_a_walk_that_reaches_everywhere_keeps_its_contrast(halves, corner):
+    """Where all places are alike the walk tends to a constant, which is no saliency."""
+    classifier, x = halves, corner + 3
+    walked = Affinity(CAM(), grid=16, levels=1, steps=(50,))(classifier, x, [(0, 0)])
+    assert walked.min() == 0
+    assert walked.max() > 0
 
 
 def test_classes_compete_between_two_walks(embedded, cat):
     small = embedded.at(128)
     x, pairs = small.prepare([cat]), [(0, 285), (0, 904)]
-    once = Affinity(CAM(), grid=16, steps=(0,))(small, x, pairs)
-    again = Affinity(Rivals(Affinity(CAM(), grid=16)), grid=16, steps=(4,))(small, x, pairs)
-    both = Affinity(CAM(), grid=16, steps=(8, 4))(small, x, pairs)
-    # The map between the two walks stays on the grid; the way by the photograph's size blurs it.
-    assert float((both - again).abs().max()) < 0.05 * float(both.max())
-    assert float((both / both.amax((1, 2), True) - once / once.amax((1, 2), True)).abs().max()) > 0.2
+    found = Affinity(CAM(), grid=16, steps=(8, 4))(small, x, pairs)
+    with recording() as passes:
+        maps = CAM()(small, x, pairs)
+    features = [
+        F.normalize(
+            (F.adaptive_avg_pool2d(m, 16) if m.shape[2] > 16 else F.interpolate(m, (16, 16), mode="bilinear"))[0]
+            .flatten(1),
+            dim=0,
+        )
+        for m in passes[0].maps[-3:]
+    ]  # fmt: skip
+    affinity = (sum(f.T @ f for f in features) / 3).clamp(min=0) ** 12
+    walk = affinity / affinity.sum(1, keepdim=True)
+    at = F.adaptive_avg_pool2d(maps, 16).flatten(1) @ torch.linalg.matrix_power(walk, 8).T
+    n = at / at.amax(1, keepdim=True)
+    at = (n * n / n.amax(0)) @ torch.linalg.matrix_power(walk, 4).T
+    expected = F.interpolate((at - at.amin(1, True)).view(1, 2, 16, 16), (128, 128), mode="bilinear")[0]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert found.amax((1, 2)).min() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ class Affinity:
     The idea of AffinityNet (Ahn & Kwak 2018) without its training: the affinity of two places is the mean cosine of
     their features in the last ``levels`` resolutions, negative ones 0, to the power ``power``; its rows are
     normalised to 1, and the map takes ``steps`` steps; after each walk but the last, the classes of a photograph
-    compete as `Rivals` has it. Costs ``16 grid^4`` bytes a photograph, and one forward
-    pass unless the method itself looks at the photographs at ``scale``.
+    compete as `Rivals` has it, and at the end each map's minimum is subtracted. Costs ``16 grid^4`` bytes a
+    photograph, and one forward pass unless the method itself looks at the photographs at ``scale``.
 
     Args:
         method: any saliency method.
@@ -109,7 +109,8 @@ class Affinity:
                     for _ in range(steps):
                         at = walks[b] @ at
                     walked[n] = at.view(walked[n].shape)
-            return upsampled(walked, x)
+            # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another.
+            return upsampled(walked - walked.amin((1, 2), keepdim=True), x)
 
     def _walk(self, levels: list[Float[Tensor, "_ _ _ _"]]) -> Float[Tensor, "p p"]:
         size = (self.grid, self.grid)

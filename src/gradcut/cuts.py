@@ -91,7 +91,7 @@ class ColourCut:
         neighbours: 4, or 8 with the diagonals.
     """
 
-    middle: float = 0.5
+    middle: float = 0.45
     slope: float = 6.0
     smoothness: float = 3.0
     components: int = 5
