@@ -107,6 +107,7 @@ def default(classifier: Classifier, photograph: np.ndarray, labels: list[str]) -
         for _ in range(steps):
             flat = flat @ walk.T
         maps = flat.view(maps.shape)
+    maps = maps - maps.amin((1, 2), keepdim=True)
     large = F.interpolate(maps[:, None], x.shape[2:], mode="bilinear")
     saliency = F.interpolate(large, own, mode="area")[:, 0].numpy()
     rule = RECIPES["default"].seeds
