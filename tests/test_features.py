@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -282,6 +284,28 @@ def test_recording_keeps_every_pass() -> None:
         MultiScale(CAM(), scales=(1.5, 1.0))(classifier, photographs(64), [(0, 1)])
     assert [seen.maps[0].shape[2] for seen in recorded] == [32, 32, 48, 48]  # the photographs as they are first
     assert outer == recorded
+
+
+def test_a_recorded_pass_is_freed_without_the_garbage_collector() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    gc.disable()
+    try:
+        with recording() as recorded:
+            CAM()(classifier, photographs(64), [(0, 1)])
+        seen = weakref.ref(recorded[0])
+        del recorded[:]
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_recording_of_some_photographs_keeps_their_passes_alone() -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    with recording(x.flip(3)) as mirrored, recording(x[:1]) as fewer:
+        MultiScale(CAM(), scales=(1.0, 1.5))(classifier, x, [(0, 1)])
+    assert [seen.maps[0].shape[2] for seen in mirrored] == [32]
+    assert fewer == []
 
 
 def test_a_convolution_in_place_of_the_linear_layer() -> None:

@@ -144,6 +144,7 @@ class ForwardPass(TorchFunctionMode):
         """Hand this pass to the recordings that it began in."""
         for passes in self._recordings:
             passes.append(self)
+        self._recordings = []  # a cycle would keep the maps until the garbage collector comes by
 
     @property
     def maps(self) -> tuple[Float[Tensor, "b c h w"], ...]:
