@@ -78,7 +78,9 @@ class ColourCut:
     the energy is ``sum_p u_p [L_p = 0] + smoothness sum_pq w_pq [L_p != L_q]`` with the contrast's weights ``w`` and
     ``u = slope (s - middle) + log p(colour | foreground) - log p(colour | background)``, the colours' part clipped to
     ``CLIP`` either way. The colours, in CIELAB, are mixtures of Gaussians fitted to all pixels, weighted in the first
-    round by ``sigmoid(10 (s - middle))`` and the rest, afterwards by the mean of ``sigmoid(u)`` and the last cut.
+    round by ``sigmoid(10 (s - middle))`` and the rest, afterwards by the mean of ``sigmoid(u)`` and the last cut. A
+    seed belongs to its side with certainty, and weighs the more, up to ``1 + SURPRISE`` pixels, the less that was
+    believed of it: a stroke over what the saliency has wrong says which colours are wrong elsewhere too.
 
     Args:
         middle: relative saliency that says nothing either way, above 0 and below 1.
@@ -126,18 +128,25 @@ class ColourCut:
             relative = images.resize_map(one, size).astype(np.float64) / (float(one.max()) or 1.0)
             belief = expit(10 * (relative - self.middle))
             for left in reversed(range(self.rounds)):
-                odds[n] = self.slope * (relative - self.middle) + self._colour_odds(pixels, belief)
+                odds[n] = self.slope * (relative - self.middle) + self._colour_odds(
+                    pixels, belief, inside[n], outside[n]
+                )
                 if left:
                     belief = (expit(odds[n]) + _cut(odds[n], inside[n], outside[n], edges)) / 2
         return Unaries(odds, inside, outside, edges)
 
     def _colour_odds(
-        self, pixels: Float32[np.ndarray, "10 p"], belief: Float[np.ndarray, "grid grid"]
+        self,
+        pixels: Float32[np.ndarray, "10 p"],
+        belief: Float[np.ndarray, "grid grid"],
+        inside: Bool[np.ndarray, "grid grid"],
+        outside: Bool[np.ndarray, "grid grid"],
     ) -> Float[np.ndarray, "grid grid"]:
+        sure = np.where(inside, 1.0, np.where(outside, 0.0, belief))
+        weight = 1 + SURPRISE * np.abs(sure - belief)
         # Neighbours are alike, so a regular sample of the grid fits as well as all of it.
         step = max(1, round(self.grid / SAMPLE))
-        sample = belief[::step, ::step].ravel()
-        sides = sample, 1 - sample
+        sides = [(weight * side)[::step, ::step].ravel() for side in (sure, 1 - sure)]
         # A model needs a pixel for each of its Gaussians.
         if not self.components or min(side.sum() for side in sides) < self.components:
             return np.zeros_like(belief)
@@ -149,6 +158,10 @@ class ColourCut:
 
 #: What a pixel's colour can say at most, as log odds: a Gaussian's tails are not to be believed.
 CLIP = 5.0
+
+#: Pixels that a seed outweighs beside itself where the opposite was believed. Of 0, 10, 30 and 100, strokes helped most
+#: with 30; seeds that agree with the saliency hardly count more than other pixels.
+SURPRISE = 30.0
 
 #: Mixtures are fitted to about so many places a side.
 SAMPLE = 80
