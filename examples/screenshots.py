@@ -53,15 +53,18 @@ def main(folder: Path) -> None:
             page.goto(server.url)
             page.click("#example")
             settle(page)
-            stroke(page, "foreground", [(0.36, 0.94), (0.6, 0.94)])
+            stroke(page, "foreground", [(0.35, 0.62), (0.36, 0.7)])
+            stroke(page, "background", [(0.6, 0.72), (0.64, 0.76)])
             if not touch:
                 page.select_option("#compare", "simonyan")
                 settle(page)
             page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
             shot = folder / f"{name}.png"
             page.screenshot(path=shot, full_page=True)
-            # A palette of 256 colours is enough for a page, and a fifth of the size.
-            Image.open(shot).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(shot, optimize=True)
+            # A palette of 256 colours is enough for a page, and a fifth of the size. An octree keeps rare colours.
+            picture = Image.open(shot).convert("RGB")
+            palette = picture.quantize(256, Image.Quantize.FASTOCTREE)
+            picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(shot, optimize=True)
             print(shot)
             context.close()
         browser.close()

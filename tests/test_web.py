@@ -21,13 +21,14 @@ from conftest import Brightness
 from jaxtyping import install_import_hook
 from PIL import Image
 from pycocotools import mask as coder
+from skimage.data import coffee
 
 import gradcut
 from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, refine
 from gradcut.cli import app, main
 from gradcut.formats import brush_rle
 from gradcut.masks import GraphCut
-from gradcut.saliency import CAM
+from gradcut.saliency import CAM, Gradient
 from gradcut.seeds import Percentiles
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
@@ -67,12 +68,14 @@ def tiny():
 
 #: What the page does must not depend on what the default recipe is.
 DRAWN = Recipe("drawn", "class activation map, percentiles, graph cut", CAM(), Percentiles(95, 30), GraphCut())
+OTHER = Recipe("other", "gradient, percentiles, graph cut", Gradient(of="probability"), Percentiles(95, 30), GraphCut())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _with_recipe():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "drawn", DRAWN)
+        for recipe in (DRAWN, OTHER):
+            patch.setitem(RECIPES, recipe.name, recipe)
         yield
 
 
@@ -276,7 +279,7 @@ def test_sliders_answer_without_the_network(visit, server, drawn):
     settle(page)
     assert page.get_attribute("img.seeds", "src") == seeds
     assert model.passes == passes, "no slider asks the network"
-    page.select_option("#recipe", "simonyan")
+    page.select_option("#recipe", "other")
     settle(page)
     assert model.passes == passes + 1
 
@@ -284,11 +287,11 @@ def test_sliders_answer_without_the_network(visit, server, drawn):
 def test_recipes_side_by_side_and_aligned(visit, drawn):
     page = visit()
     upload(page, png(np.kron(drawn[0], np.ones((2, 5, 1), dtype=np.uint8))))
-    page.select_option("#compare", "simonyan")
+    page.select_option("#compare", "other")
     settle(page)
     assert page.locator(".row").count() == 2
     assert "the mask covers" in page.inner_text("#status"), "nothing is under way any more"
-    assert page.locator(".row h2").all_inner_texts()[1].startswith("simonyan")
+    assert page.locator(".row h2").all_inner_texts()[1].startswith("other")
     masks = page.locator("img.mask").evaluate_all("all => all.map(one => one.src)")
     assert masks[0] != masks[1]
     boxes = [one.bounding_box() for one in page.locator(".frame").all()]
@@ -365,7 +368,7 @@ def test_a_phone_in_the_dark(visit, drawn):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     assert page.is_checked("#look"), "a finger on the mask scrolls until one chooses to paint"
     upload(page, png(drawn[0]))
-    page.select_option("#compare", "simonyan")
+    page.select_option("#compare", "other")
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     mask, saliency, seeds = (page.locator(".frame").nth(i).bounding_box() for i in range(3))
@@ -388,8 +391,8 @@ def test_a_phone_in_the_dark(visit, drawn):
     assert not before[6, 57]
 
 
-def test_by_keyboard_alone(visit, embedded, cat):
-    """The embedded classifier and the cat, without a mouse."""
+def test_by_keyboard_alone(visit, embedded):
+    """The embedded classifier and the example, without a mouse."""
     page = visit()
 
     def tab_to(selector):
@@ -404,17 +407,17 @@ def test_by_keyboard_alone(visit, embedded, cat):
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     settle(page)
-    assert classes(page)[1] == ["Egyptian cat"]
-    default = Segmenter(embedded, DRAWN)(cat).objects[0].mask
+    assert classes(page)[1] == ["espresso"]
+    default = Segmenter(embedded, DRAWN)(coffee()).objects[0].mask
     assert np.array_equal(mask_of(page), default)
     page.evaluate("document.activeElement.blur()")
     tab_to("canvas")
-    for key in ("o", "Space", "Shift+ArrowRight", "Shift+ArrowRight", "Space"):
+    for key in ("b", "Space", "Shift+ArrowRight", "Shift+ArrowRight", "Space"):
         page.keyboard.press(key)
     settle(page)
     painted = mask_of(page)
-    assert not default[150, 225:275].all()
-    assert painted[150, 225:275].all()
+    assert default[200, 300:372].any()
+    assert not painted[200, 300:372].any()
     page.keyboard.press("z")
     settle(page)
     assert np.array_equal(mask_of(page), default)

@@ -101,10 +101,10 @@ class Page:
         return await self._keep(tab, name, lambda: images.decode(data, name, limit))
 
     async def example(self, request: Request) -> Response:
-        """Take the photograph of a cat that comes with scikit-image."""
-        from skimage.data import chelsea
+        """Take the photograph of an espresso that comes with scikit-image."""
+        from skimage.data import coffee
 
-        return await self._keep(_tab(request), "chelsea.png", chelsea)
+        return await self._keep(_tab(request), "espresso.png", coffee)
 
     async def _keep(self, tab: str, name: str, read: Callable[[], Photograph]) -> Response:
         def work() -> Kept:

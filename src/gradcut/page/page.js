@@ -169,7 +169,7 @@ function upload(file) {
 
 $("file").addEventListener("change", () => { upload($("file").files[0]); $("file").value = ""; });
 $("example").addEventListener("click", () => take(async () => {
-  say("Fetching the cat", true);
+  say("Fetching the espresso", true);
   return (await call("/api/example", { method: "POST" })).json();
 }));
 for (const type of ["dragover", "drop", "dragleave"]) {
@@ -421,7 +421,7 @@ function showRecipe() {
     delete slider.dataset.moved;
     tell(slider);
   }
-  $("seed-line").textContent = seeds ? { percentile: "percentiles of the saliency", "of the maximum": "of the saliency's maximum" }[seeds.unit] : "this recipe has no such seeds";
+  $("seed-line").textContent = seeds ? { percentile: "Seeds by percentiles of the saliency", "of the maximum": "Seeds by shares of the saliency's maximum" }[seeds.unit] : "This recipe has no such seeds";
 }
 
 function showClassifier() {
