@@ -20,7 +20,14 @@ from PIL import Image
 
 from gradcut import GradcutError, Segmenter, batch, images, runs
 from gradcut.batch import Job, Task, segment_all
+from gradcut.masks import GraphCut
 from gradcut.runs import Place, Run
+from gradcut.saliency import CAM
+from gradcut.seeds import Fractions
+from gradcut.segmenter import Recipe
+
+#: A recipe of milliseconds, for tests of what surrounds it.
+QUICK = Recipe("quick", "one class activation map and a coarse cut", CAM(), Fractions(), GraphCut(grid=32))
 
 
 def draw(folder: Path, number: int) -> list[Task]:
@@ -39,7 +46,7 @@ def draw(folder: Path, number: int) -> list[Task]:
 
 @pytest.fixture
 def job(brightness, tmp_path) -> Job:
-    return Job(Segmenter(brightness), Place(str(tmp_path / "out")), pictures=False)
+    return Job(Segmenter(brightness, QUICK), Place(str(tmp_path / "out")), pictures=False)
 
 
 def run(job, tasks, workers=2, **options):
@@ -228,7 +235,7 @@ def test_other_settings_are_refused_and_both_are_shown(job, brightness, tmp_path
     other = Job(Segmenter(brightness, "simonyan", threshold=0.5), job.place, pictures=False)
     with pytest.raises(GradcutError) as refused:
         run(other, tasks)
-    for part in ("default Affinity(", "now simonyan Gradient(", "threshold null, now 0.5", "--overwrite"):
+    for part in ("quick CAM(", "now simonyan Gradient(", "threshold null, now 0.5", "--overwrite"):
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
     assert contents(tmp_path / "out") == before
@@ -266,7 +273,7 @@ def test_a_torn_line_is_repaired(job, tmp_path):
 
 def test_killed_at_twenty_random_moments(job, tmp_path):
     """The folder ends as that of an undisturbed run."""
-    tasks = draw(tmp_path / "in", 60)
+    tasks = draw(tmp_path / "in", 40)
     undisturbed = Job(job.segmenter, Place(str(tmp_path / "whole")), pictures=False)
     started = time.perf_counter()
     run(undisturbed, tasks)
@@ -338,7 +345,7 @@ class Deadly(Segmenter):
 
 def test_a_photograph_that_kills_the_process_is_given_up_after_two_tries_alone(brightness, tmp_path):
     tasks = draw(tmp_path / "in", 8)
-    job = Job(Deadly(brightness), Place(str(tmp_path / "out")), pictures=False)
+    job = Job(Deadly(brightness, QUICK), Place(str(tmp_path / "out")), pictures=False)
     assert [wait(forked(run, job, tasks)) for _ in range(4)] == [-9, -9, -9, 0]
     lines = {line["name"]: line for line in runs.read_run(tmp_path / "out")[1]}
     assert [name for name, line in lines.items() if line["state"] != "done"] == ["005"]

@@ -9,17 +9,19 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from test_batch import draw
+from test_batch import QUICK, draw
 
 import gradcut.cli
 from gradcut import Segmenter, batch
 from gradcut.runs import read_run
+from gradcut.segmenter import RECIPES
 
 
 @pytest.fixture
 def command(monkeypatch, capsys, brightness):
     """Call the command line in this process; returns exit status, standard output, standard error."""
     monkeypatch.setattr("gradcut.sources.load_classifier", lambda name: brightness)
+    monkeypatch.setitem(RECIPES, "quick", QUICK)
 
     def call(*arguments, stdin=""):
         monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
@@ -52,7 +54,7 @@ def test_photographs_from_folders_patterns_lists_and_standard_input(command, tmp
         ([f"file://{tmp_path}/in"], "", ["000", "001", "002", "003"]),
     ]):  # fmt: skip
         folder = tmp_path / f"out-{number}"
-        status, _, err = command("segment", "-o", folder, *arguments, stdin=stdin)
+        status, _, err = command("segment", "-o", folder, "-r", "quick", *arguments, stdin=stdin)
         assert (status, names(folder)) == (0, expected), err
     status, _, err = command("segment", "-o", tmp_path / "out", tmp_path / "*.gif")
     assert status == 1
@@ -68,7 +70,7 @@ def test_photographs_from_folders_patterns_lists_and_standard_input(command, tmp
 def test_a_folder_with_one_percent_broken_files(command, tmp_path):
     draw(tmp_path / "in", 100)
     (tmp_path / "in/042.png").write_bytes((tmp_path / "in/042.png").read_bytes()[:50])
-    status, out, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "--no-pictures")
+    status, out, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "--no-pictures", "-r", "quick")
     assert status == 1
     assert len(out.splitlines()) == 99
     assert next(line for line in err.splitlines() if "042.png" in line).startswith(f"gradcut: {tmp_path}/in/042.png: ")

@@ -56,7 +56,7 @@ def test_segment_writes_what_it_says(gradcut_command, cat_file, tmp_path):
     status, out, err = gradcut_command("segment", cat_file, "-o", out_folder, "--label", "tabby")
     assert status == 0
     assert f"{cat_file}: tabby 0." in out
-    assert "1 photographs in" in err
+    assert "1 photograph in" in err
     assert files_below(out_folder) == {
         "labelmaps/cat.png", "classmaps/cat.png", "masks/cat/tabby.png", "pictures/cat.png", "results/cat.json",
         "run.json", "manifest.jsonl",

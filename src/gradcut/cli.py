@@ -836,7 +836,7 @@ class _Tally:
         return (self.done + self.failed - self.before) / max(time.perf_counter() - self.began, 1e-9)
 
     def summary(self, output: str) -> str:
-        parts = [f"{self.done} photographs in {output}"]
+        parts = [f"{self.done} photograph{'' if self.done == 1 else 's'} in {output}"]
         if self.before:
             parts.append(f"{self.before} of them done before")
         if self.empty:

@@ -21,67 +21,56 @@ from gradcut.images import Photograph
 from gradcut.seeds import Seeds
 
 #: What `features` measures, in order.
-FEATURES = ("score", "area", "energy", "contrast", "edge", "solidity", "strength", "lead", "company")
+FEATURES = ("score", "area", "contrast", "agreement", "sharpness", "overlap", "border", "lead", "company")
 
 
 def features(
-    photograph: Photograph,
-    saliency: Float[np.ndarray, "n h w"],
-    masks: Bool[np.ndarray, "n H W"],
-    scores: Sequence[float],
+    saliency: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n H W"], scores: Sequence[float]
 ) -> Float[np.ndarray, "n 9"]:
     """What tells a good mask from a bad one without the truth, for all the classes of one photograph.
 
-    ============ ================================================================================
-    ``score``    log-odds of the class's probability, within -6 and 6
-    ``area``     logarithm of the mask's share of the photograph
-    ``energy``   share of the saliency inside the mask
-    ``contrast`` mean saliency inside, over the sum of the means inside and outside
-    ``edge``     colour change across the mask's boundary, over the change across all boundaries
-    ``solidity`` logarithm of the mask's area over its squared perimeter: low for ragged masks
-    ``strength`` logarithm of the saliency's maximum
-    ``lead``     the same, less that of the photograph's strongest class
-    ``company``  logarithm of the number of classes
-    ============ ================================================================================
+    ============= ===============================================================================
+    ``score``     log-odds of the class's probability, within -6 and 6
+    ``area``      logarithm of the mask's share of the photograph
+    ``contrast``  mean saliency inside, over the sum of the means inside and outside
+    ``agreement`` IoU of the mask with the saliency above 0.35 of its maximum
+    ``sharpness`` logarithm of the areas above 0.7 and above 0.2 of the maximum, their difference
+    ``overlap``   share of the mask that other classes' masks hold, too
+    ``border``    share of the photograph's border that the mask holds
+    ``lead``      logarithm of the saliency's maximum, less that of the photograph's strongest class
+    ``company``   logarithm of the number of classes
+    ============= ===============================================================================
 
     All are measured at the saliency's size.
     """
     if not len(saliency):
         return np.zeros((0, len(FEATURES)))
-    colour = images.resize(photograph, saliency.shape[1:]).astype(np.float32)
-    right, down = (np.abs(np.diff(colour, axis=axis)).sum(2) for axis in (1, 0))
-    rows = [_one(right, down, *each) for each in zip(saliency, masks, scores, strict=True)]
+    small = np.stack([images.resize_mask(mask, saliency.shape[1:]) for mask in masks])
+    shared = small.sum(0) > 1
+    rows = [_one(shared, *each) for each in zip(saliency, small, scores, strict=True)]
     strength = np.log(saliency.max(axis=(1, 2)).astype(np.float64) + 1e-6)
     company = np.full(len(rows), math.log(len(rows)))
-    return np.column_stack([np.array(rows), strength, strength - strength.max(), company])
+    return np.column_stack([np.array(rows), strength - strength.max(), company])
 
 
 def _one(
-    right: Float[np.ndarray, "h w_1"],
-    down: Float[np.ndarray, "h_1 w"],
-    saliency: Float[np.ndarray, "h w"],
-    mask: Bool[np.ndarray, "H W"],
-    score: float,
+    shared: Bool[np.ndarray, "h w"], saliency: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], score: float
 ) -> tuple[float, ...]:
-    """The first six; ``right`` and ``down`` are the colour's change to the next pixel."""
-    small = images.resize_mask(mask, saliency.shape)
-    area = float(small.mean())
+    """The first seven; ``shared`` is where more than one class's mask is."""
     odds = min(max(score, 1e-9), 1 - 1e-9)
-    total = float(saliency.sum())
-    inside = float(saliency[small].sum())
-    mean_inside = inside / max(small.sum(), 1)
-    mean_outside = (total - inside) / max((~small).sum(), 1)
-    on_right, on_down = small[:, 1:] != small[:, :-1], small[1:] != small[:-1]
-    perimeter = int(on_right.sum() + on_down.sum())
-    across = (float(right[on_right].sum()) + float(down[on_down].sum())) / max(perimeter, 1)
-    everywhere = (float(right.sum()) + float(down.sum())) / max(right.size + down.size, 1)
+    pixels = int(mask.sum())
+    total, inside = float(saliency.sum()), float(saliency[mask].sum())
+    mean_inside = inside / max(pixels, 1)
+    mean_outside = (total - inside) / max(mask.size - pixels, 1)
+    low, middle, high = (saliency > share * saliency.max() for share in (0.2, 0.35, 0.7))
     return (
         min(max(math.log(odds / (1 - odds)), -6.0), 6.0),
-        math.log(area + 1e-4),
-        inside / total if total else 0.0,
+        math.log(pixels / mask.size + 1e-4),
         mean_inside / (mean_inside + mean_outside) if total else 0.5,
-        across / (across + everywhere) if across + everywhere else 0.5,
-        math.log((small.sum() + 1) / (perimeter + 4) ** 2),
+        float((middle & mask).sum() / max((middle | mask).sum(), 1)),
+        math.log(high.mean() + 1e-4) - math.log(low.mean() + 1e-4),
+        float((shared & mask).sum() / max(pixels, 1)),
+        float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()),
     )
 
 

@@ -401,9 +401,7 @@ class Segmenter:
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
         sure = confidence.expected_iou(
-            confidence.features(
-                evidence.photograph, evidence.saliency, masks, [detection.score for detection in evidence.found]
-            ),
+            confidence.features(evidence.saliency, masks, [detection.score for detection in evidence.found]),
             recipe.name,
         )
         objects = tuple(

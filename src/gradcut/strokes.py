@@ -56,9 +56,7 @@ def refine(
     ]
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
-    measured = confidence.features(
-        segmentation.image, np.stack([o.saliency for o in found]), np.stack(exact), [o.score for o in found]
-    )
+    measured = confidence.features(np.stack([o.saliency for o in found]), np.stack(exact), [o.score for o in found])
     sure = confidence.expected_iou(measured, segmentation.recipe.name)
     objects = tuple(
         replace(

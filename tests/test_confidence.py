@@ -1,0 +1,79 @@
+"""The confidence of a mask: every feature moves as its line says, and so does what is expected of the mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcut.confidence import FEATURES, coefficients, expected_iou, features
+
+
+def blob(sharp: float = 3.0, centre: tuple[int, int] = (16, 16)) -> np.ndarray:
+    """A map that falls from 1 at its centre."""
+    y, x = np.mgrid[:32, :32]
+    distance = np.hypot(y - centre[0], x - centre[1])
+    return np.exp(-((distance / 6) ** sharp)).astype(np.float32)
+
+
+def square(left: int, right: int) -> np.ndarray:
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[left:right, left:right] = True
+    return mask
+
+
+def one(saliency=None, mask=None, score=0.9, others=()) -> dict[str, float]:
+    """The features of the first of some classes."""
+    saliency = blob() if saliency is None else saliency
+    mask = square(22, 44) if mask is None else mask
+    maps, masks = [saliency, *(m for m, _ in others)], [mask, *(m for _, m in others)]
+    return dict(zip(FEATURES, features(np.stack(maps), np.stack(masks), [score] + [0.5] * len(others))[0], strict=True))
+
+
+def test_features_of_a_known_mask():
+    found = one()
+    assert found["score"] == pytest.approx(np.log(9))
+    assert found["area"] == pytest.approx(np.log(11 * 11 / 32**2 + 1e-4))
+    assert found["lead"] == found["company"] == found["overlap"] == found["border"] == 0
+    assert 0.5 < found["contrast"] < 1
+    inside = np.zeros((32, 32), dtype=bool)
+    inside[11:22, 11:22] = True
+    above = blob() > 0.35
+    assert found["agreement"] == pytest.approx((above & inside).sum() / (above | inside).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("score", {"score": 0.2}, {"score": 0.8}),
+        ("area", {"mask": square(28, 36)}, {"mask": square(20, 44)}),
+        ("contrast", {"mask": square(0, 20)}, {}),
+        ("agreement", {"mask": square(0, 20)}, {}),
+        ("sharpness", {"saliency": blob(1.0)}, {"saliency": blob(8.0)}),
+        ("overlap", {"others": [(blob(), square(0, 10))]}, {"others": [(blob(), square(30, 50))]}),
+        ("border", {}, {"mask": square(0, 44)}),
+        ("lead", {"others": [(3 * blob(), square(0, 10))]}, {"others": [(blob(), square(0, 10))]}),
+        ("company", {}, {"others": [(blob(), square(0, 10))]}),
+    ],
+)
+def test_every_feature_moves(name, low, high):
+    assert one(**low)[name] < one(**high)[name]
+
+
+def test_nothing_and_empty_maps_have_features():
+    assert features(np.zeros((0, 8, 8), np.float32), np.zeros((0, 8, 8), bool), []).shape == (0, len(FEATURES))
+    for mask in (square(0, 0), square(0, 64)):
+        values = features(np.zeros((1, 32, 32), np.float32), mask[None], [1.0])
+        assert np.isfinite(values).all()
+        assert 0 <= expected_iou(values, "default")[0] <= 1
+
+
+def test_every_coefficient_and_the_recipe_matter():
+    for recipe in ("default", "fast"):
+        fitted = coefficients()[recipe]
+        assert len(fitted["weights"]) == len(FEATURES)
+        assert 0 not in fitted["weights"]
+    values = features(blob()[None], square(22, 44)[None], [0.9])
+    assert expected_iou(values, "default") != expected_iou(values, "fast")
+    assert expected_iou(values, "another") == expected_iou(values, "default")
+    better = features(blob()[None], square(22, 44)[None], [0.99])
+    assert expected_iou(better, "default") > expected_iou(values, "default")
