@@ -395,12 +395,15 @@ def test_a_minimum_confidence_leaves_objects_out(run, tmp_path, name):
     assert sure[0] < sure[-1]
     formats.write(folder, tmp_path / "all", name)
     formats.write(folder, tmp_path / "sure", name, minimum=(sure[0] + sure[-1]) / 2)
+
+    def values(path):
+        if path.suffix != ".zip":
+            return path.read_bytes()
+        with zipfile.ZipFile(path) as file:  # which holds the time as well
+            return b"".join(map(file.read, file.namelist()))
+
     found = [
-        {
-            path.relative_to(tmp_path / part): path.read_bytes()
-            for path in (tmp_path / part).rglob("*")
-            if path.is_file()
-        }
+        {path.relative_to(tmp_path / part): values(path) for path in (tmp_path / part).rglob("*") if path.is_file()}
         for part in ("all", "sure")
     ]
     assert found[0] != found[1]
