@@ -160,7 +160,7 @@ class ColourCut:
 #: What a pixel's colour can say at most, as log odds: a Gaussian's tails are not to be believed.
 CLIP = 5.0
 
-#: Pixels that a seed counts as where the opposite was believed; chosen among 1, 10, 30 and 100 by strokes on 40 objects.
+#: Pixels that a seed counts as where the opposite was believed; of 1, 10, 30 and 100, chosen by strokes on 40 objects.
 #: The seeds that come from the saliency itself are never against it, so that without strokes nothing changes.
 SURPRISE = 30.0
 
