@@ -295,7 +295,7 @@ def test_no_steps_over_attention_bring_the_map_to_the_grid():
 
 
 @pytest.mark.parametrize(
-    "option", [{"layers": 1}, {"power": 1.0}, {"steps": (1,)}, {"steps": (2, 1)}, {"scale": 1.5}], ids=repr
+    "option", [{"layers": 1}, {"power": 1.0}, {"steps": (1,)}, {"steps": (2, 1)}, {"scale": 2.0}], ids=repr
 )
 def test_every_option_of_the_walk_over_attention_matters(option):
     classifier, pairs = vit(), [(0, 0), (0, 1)]

@@ -439,10 +439,10 @@ def test_attention_needs_attention(x: Tensor) -> None:
     "method",
     [
         Gradient(), GuidedBackprop(), GradCAM(), LayerCAM(layers="blocks.1"), AttentionRollout(), AttentionGradient(),
-        AttentionAffinity(GradCAM()), AttentionAffinity(Gradient(), steps=(2, 1)),
+        AttentionAffinity(GradCAM()), AttentionAffinity(Gradient()),
     ],
     ids=repr,
-)
+)  # fmt: skip
 def test_transformers_keep_the_promises(method: Any) -> None:
     classifier = vit()
     targets = [(0, 1), (1, 3), (0, 4)]
