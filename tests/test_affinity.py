@@ -409,3 +409,14 @@ def test_walks_in_other_number_types(walk):
     found = walk(classifier, PHOTOGRAPHS.double(), [(0, 1)])
     assert found.dtype == torch.float64
     torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-3 * float(expected.max()))
+
+
+@pytest.mark.parametrize("walk", [AttentionAffinity, Affinity])
+def test_autocast_does_not_round_the_walk(walk):
+    """Rows that sum to 1 leave a constant map as it is."""
+
+    def everywhere(classifier, x, targets):
+        return torch.ones(len(targets(classifier.logits(x))), 48, 64)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert walk(everywhere, steps=(8,))(vit(), PHOTOGRAPHS, [(0, 1)]).max() < 1e-5
