@@ -12,7 +12,7 @@ import pytest
 from test_batch import contents, draw
 
 from gradcut import GradcutError, Segmenter
-from gradcut.batch import Job, segment_all
+from gradcut.batch import Job, Task, segment_all
 from gradcut.runs import Place, read_run
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gradcut[ray]'")
@@ -23,7 +23,7 @@ from gradcut.cluster import OnRay  # noqa: E402
 @pytest.fixture(scope="module")
 def cluster():
     ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
         object_store_memory=100_000_000,
     )  # fmt: skip
     yield
@@ -93,6 +93,34 @@ def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster,
     (tmp_path / "file").touch()
     with pytest.raises(GradcutError, match="cannot be written"):
         list(OnRay()(Job(job.segmenter, Place(str(tmp_path / "file/out"))), tasks, 1))
+
+
+class OnOneGPU:
+    """In a job's place: says which process did it, on which device, and which GPU Ray has given it a share of."""
+
+    def __init__(self):
+        self.segmenter = self.classifier = self
+        self.device = "cpu"
+
+    def to(self, device):
+        self.device = device
+
+    def __call__(self, tasks, workers):
+        time.sleep(1)  # so that both workers get something
+        context = ray.get_runtime_context()
+        gpus = context.get_accelerator_ids()["GPU"], context.get_assigned_resources()["GPU"]
+        for task in tasks:
+            yield {"name": task.name, "pid": os.getpid(), "device": self.device, "gpus": gpus}
+
+
+def test_workers_share_one_gpu(cluster):
+    # Ray hands out the GPUs that it was told of, so that this needs none.
+    tasks = [Task(f"{number}.png", str(number)) for number in range(8)]
+    lines = list(OnRay(gpus=0.5, block=1)(OnOneGPU(), tasks, 2))
+    assert sorted(line["name"] for line in lines) == sorted(task.name for task in tasks)
+    assert len({line["pid"] for line in lines}) == 2
+    assert {line["device"] for line in lines} == {"cuda"}
+    assert all(line["gpus"] == [["0"], 0.5] for line in lines)
 
 
 def test_ray_that_is_not_installed_is_said(monkeypatch):
