@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 
 from gradcut import Classifier
-from gradcut.saliency import CAM, Affinity, Gradient, MultiScale, Rivals, SaliencyError, recording
+from gradcut.saliency import (
+    CAM,
+    Affinity,
+    AttentionAffinity,
+    AttentionRollout,
+    GradCAM,
+    Gradient,
+    MultiScale,
+    Rivals,
+    SaliencyError,
+    recording,
+)
 
 
 @pytest.fixture
@@ -150,6 +165,10 @@ def test_batches_targets_and_no_targets(embedded, cat, method):
         (lambda: Affinity(CAM(), steps=()), r"steps: expected a tuple of one number at least, none below 0, got \(\)"),
         (lambda: Affinity(CAM(), steps=(-1,)), "steps: expected a tuple of one number at least, none below 0, got "),
         (lambda: Affinity(CAM(), scale=0), "scale: expected a number above 0, got 0"),
+        (lambda: AttentionAffinity(CAM(), layers=0), "layers: expected at least 1, got 0"),
+        (lambda: AttentionAffinity(CAM(), power=-1.0), "power: expected at least 0, got -1.0"),
+        (lambda: AttentionAffinity(CAM(), steps=()), "steps: expected a tuple of one number at least"),
+        (lambda: AttentionAffinity(CAM(), scale=float("inf")), "scale: expected a number above 0, got inf"),
     ],
 )
 def test_unusable_options(build, message):
@@ -164,3 +183,240 @@ def test_places_without_features_keep_what_they_have(brightness, drawn):
     assert maps.isfinite().all()
     assert maps[0].max() > 0
     assert (maps[1] == 0).all()
+
+
+# Attention
+
+
+def vit(fused: bool = True, **options: Any) -> Classifier:
+    torch.manual_seed(0)
+    options = {"img_size": (48, 64), "depth": 3, "num_classes": 5, "dynamic_img_size": True} | options
+    model = timm.create_model("vit_tiny_patch16_224", **options)
+    for parameter in model.parameters():  # attention that is not the same everywhere
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.15)
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    return Classifier(model.eval(), "abcde", (48, 64))
+
+
+PHOTOGRAPHS = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(1))
+
+
+def attention_of(classifier: Classifier, x: torch.Tensor) -> list[torch.Tensor]:
+    """What timm's own layers attend to, seen by hooks."""
+    seen: list[torch.Tensor] = []
+    handles = [
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
+        for block in classifier.model.blocks
+    ]
+    with torch.no_grad():
+        classifier.model(x)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def attended(
+    maps: torch.Tensor, attention: list[torch.Tensor], prefix: int, power: float, steps: tuple[int, ...]
+) -> torch.Tensor:
+    """One photograph's maps after walks over its attention, place by place, on a grid of 3 by 4."""
+    mean = sum(layer[heads] for layer in attention for heads in range(layer.shape[0]))[prefix:, prefix:].double()
+    walk = torch.zeros(12, 12, dtype=torch.float64)
+    for p in range(12):
+        for q in range(12):
+            walk[p, q] = float(mean[p, q] + mean[q, p]) ** power
+        walk[p] /= walk[p].sum()
+    at = F.adaptive_avg_pool2d(maps.double(), (3, 4)).flatten(1)
+    for number, many in enumerate(steps):
+        if number:
+            n = at / at.amax(1, keepdim=True)
+            at = n * n / n.amax(0)
+        at = at @ torch.linalg.matrix_power(walk, many).T
+    at = (at - at.amin(1, keepdim=True)).view(1, -1, 3, 4)
+    return F.interpolate(at, (48, 64), mode="bilinear")[0].float()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("options", "prefix"),
+    [
+        ({}, 1),
+        ({"reg_tokens": 2}, 3),
+        ({"class_token": False, "global_pool": "avg"}, 0),
+        ({"class_token": False, "global_pool": "map"}, 0),  # whose last attention is of one query
+    ],
+    ids=["class token", "class and register tokens", "no class token", "attention pooling"],
+)
+def test_the_walk_over_attention_by_hand(fused, options, prefix):
+    slow = attention_of(vit(False, **options), PHOTOGRAPHS)
+    classifier = vit(fused, **options)
+    assert classifier.model.num_prefix_tokens == prefix
+    pairs = [(0, 0), (1, 3), (0, 2)]
+    maps = Gradient()(classifier, PHOTOGRAPHS, pairs)
+    found = AttentionAffinity(Gradient(), layers=2, power=3.0, steps=(1, 2))(classifier, PHOTOGRAPHS, pairs)
+    for b, here in ((0, [0, 2]), (1, [1])):
+        expected = attended(maps[here], [layer[b] for layer in slow[-2:]], prefix, 3.0, (1, 2))
+        assert expected.amax((1, 2)).min() > 0
+        torch.testing.assert_close(found[here], expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+
+
+def test_the_walk_over_the_attention_of_torchs_own_layer():
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(64, 16, 2, 2, 16, 32, num_classes=5).eval()
+    torch.nn.init.normal_(model.heads.head.weight)
+    classifier = Classifier(model, "abcde", 64)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    tokens = []
+    layers = [layer.self_attention for layer in model.encoder.layers]
+    handles = [layer.register_forward_pre_hook(lambda module, args: tokens.append(args[0])) for layer in layers]
+    with torch.no_grad():
+        model(x)
+        for handle in handles:
+            handle.remove()
+        seen = [layer(t, t, t)[1] for layer, t in zip(layers, tokens, strict=True)]  # the mean over the heads
+    mean = ((seen[0] + seen[1]) / 2)[1, 1:, 1:]
+    affinity = (mean + mean.T) ** 2
+    walk = affinity / affinity.sum(1, keepdim=True)
+    maps = GradCAM()(classifier, x, [(1, 2)])
+    at = (walk @ walk @ F.adaptive_avg_pool2d(maps, 4).flatten()).view(1, 1, 4, 4)
+    found = AttentionAffinity(GradCAM())(classifier, x, [(1, 2)])
+    expected = F.interpolate(at - at.min(), (64, 64), mode="bilinear")[0]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
+    assert found.max() > 0
+
+
+def test_no_steps_over_attention_bring_the_map_to_the_grid():
+    classifier = vit()
+    maps = Gradient()(classifier, PHOTOGRAPHS, [(0, 1)])
+    at = F.adaptive_avg_pool2d(maps, (3, 4))[None]
+    found = AttentionAffinity(Gradient(), steps=(0,))(classifier, PHOTOGRAPHS, [(0, 1)])
+    torch.testing.assert_close(found, F.interpolate(at - at.min(), (48, 64), mode="bilinear")[0])
+
+
+@pytest.mark.parametrize(
+    "option", [{"layers": 1}, {"power": 1.0}, {"steps": (1,)}, {"steps": (2, 1)}, {"scale": 2.0}], ids=repr
+)
+def test_every_option_of_the_walk_over_attention_matters(option):
+    classifier, pairs = vit(), [(0, 0), (0, 1)]
+    plain, changed = (AttentionAffinity(Gradient(), **o)(classifier, PHOTOGRAPHS, pairs) for o in ({}, option))
+    assert plain.shape == changed.shape == (2, 48, 64)
+    assert (changed >= 0).all()
+    plain, changed = (maps / maps.sum((1, 2), keepdim=True) for maps in (plain, changed))
+    assert float((plain - changed).abs().sum((1, 2)).max()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("method", "scale", "passes"),
+    [(Gradient(), 1.0, 1), (AttentionRollout(), 1.0, 1), (GradCAM(), 1.0, 1), (GradCAM(), 2.0, 2)],
+)
+def test_attention_comes_from_the_methods_own_pass_where_there_is_one(method, scale, passes):
+    classifier, pairs = vit(), [(0, 1), (1, 2)]
+    maps = method(classifier, PHOTOGRAPHS, pairs)  # finds the map
+    calls = []
+    handle = classifier.model.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    shared = AttentionAffinity(method, scale=scale)(classifier, PHOTOGRAPHS, pairs)
+    handle.remove()
+    assert calls == [2] * passes
+    alone = AttentionAffinity(lambda _, __, targets: maps[: len(targets(classifier.logits(PHOTOGRAPHS)))], scale=scale)
+    torch.testing.assert_close(shared, alone(classifier, PHOTOGRAPHS, pairs), rtol=1e-3, atol=1e-6)
+
+
+def test_photographs_larger_than_the_classifier_takes():
+    """The attention is that at the classifier's own size; the map keeps the photographs' size."""
+    classifier = vit()
+    large = F.interpolate(PHOTOGRAPHS, (96, 128), mode="bilinear")
+    with recording() as passes:
+        maps = AttentionAffinity(MultiScale(GradCAM(), (1, 2), flip=False))(classifier, large, [(0, 1)])
+    assert maps.shape == (1, 96, 128)
+    assert [seen.maps[-1].shape[2:] for seen in passes] == [(3, 4), (6, 8)]
+
+
+def test_recording_attention_prepares_no_gradients():
+    """What a recording keeps beside the method's own pass begins no graph in it."""
+    classifier = vit()
+    with recording(attention=True) as attentive, recording() as plain, torch.enable_grad():
+        GradCAM()(classifier, PHOTOGRAPHS, [(0, 1)])
+    assert attentive == plain
+    assert [tuple(layer.shape) for layer in attentive[0].attention] == [(2, 3, 13, 13)] * 3
+    assert not any(layer.requires_grad for layer in attentive[0].attention[:-1])
+    with recording() as plain:
+        GradCAM()(classifier, PHOTOGRAPHS, [(0, 1)])
+    assert plain[0].attention is None
+
+
+def test_networks_without_attention_between_places(brightness, x):
+    message = r"AttentionAffinity needs .*; brightness has attention nowhere\. Affinity\(\) works with any that has"
+    with pytest.raises(SaliencyError, match=message) as raised:
+        AttentionAffinity(CAM())(brightness, x, PAIRS)
+    assert "\n" not in str(raised.value)
+    assert Affinity(CAM())(brightness, x, PAIRS).max() > 0
+
+
+def test_windows_are_no_attention_between_places():
+    """A Swin transformer has some where one window is the whole map, in its last layers at most."""
+    torch.manual_seed(0)
+    model = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=5).eval()
+    small, large = (torch.randn(2, 3, side, side) for side in (32, 64))
+    windows = Classifier(model, "abcde", 64)
+    with pytest.raises(SaliencyError, match="custom has attention among 16 by 16 tokens"):
+        AttentionAffinity(GradCAM())(windows, large, [(0, 1)])
+    with recording(attention=True) as passes:
+        found = AttentionAffinity(GradCAM(), power=1.0, steps=(1,))(windows.at(32), small, [(1, 1)])
+    mean = sum(layer[1].mean(0) for layer in passes[0].attention[-2:])
+    assert [len(layer) for layer in passes[0].attention] == [8, 8, 2, 2]
+    affinity = (mean + mean.T).detach()
+    maps = F.adaptive_avg_pool2d(GradCAM()(windows.at(32), small, [(1, 1)]), 4).flatten()
+    at = (affinity / affinity.sum(1, keepdim=True) @ maps).view(1, 1, 4, 4)
+    torch.testing.assert_close(found, F.interpolate(at - at.min(), (32, 32), mode="bilinear")[0], rtol=1e-3, atol=1e-6)
+
+
+class OneQuery(torch.nn.Module):
+    """Every place attends to the class token alone, from `loud` on up to the last bit."""
+
+    def __init__(self, loud: float) -> None:
+        super().__init__()
+        self.patches, self.fc, self.loud = torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Linear(4, 2), loud
+
+    def forward(self, x):
+        tokens = F.pad(self.patches(x).flatten(2).transpose(1, 2), (0, 0, 1, 0))
+        logits = torch.zeros(1, 1, 1, tokens.shape[1])
+        logits[..., 0] = self.loud
+        return self.fc((F.scaled_dot_product_attention(*[tokens[:, None]] * 3, logits)[:, 0] + tokens).mean(1))
+
+
+def test_places_that_attend_to_no_place_keep_what_they_have():
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 16, 16)
+    for loud, stay in ((0.0, False), (1e4, True)):
+        classifier = Classifier(OneQuery(loud).eval(), "ab", 16)
+        still, walked = (
+            AttentionAffinity(Gradient(), steps=steps, power=20.0)(classifier, x, [(0, 0)]) for steps in ((0,), (9,))
+        )
+        assert walked.isfinite().all()
+        assert torch.equal(still, walked) == stay
+
+
+@pytest.mark.parametrize("walk", [AttentionAffinity(GradCAM()), Affinity(GradCAM(), grid=8, steps=(2,))], ids=repr)
+def test_walks_in_other_number_types(walk):
+    classifier = vit()
+    expected = walk(classifier, PHOTOGRAPHS, [(0, 1)])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = walk(classifier, PHOTOGRAPHS, [(0, 1)])
+    assert found.dtype == torch.float32
+    assert 0 < float((found - expected).abs().sum() / expected.sum()) < 0.3
+    classifier.model.double()
+    found = walk(classifier, PHOTOGRAPHS.double(), [(0, 1)])
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-3 * float(expected.max()))
+
+
+@pytest.mark.parametrize("walk", [AttentionAffinity, Affinity])
+def test_autocast_does_not_round_the_walk(walk):
+    """Rows that sum to 1 leave a constant map as it is."""
+
+    def everywhere(classifier, x, targets):
+        return torch.ones(len(targets(classifier.logits(x))), 48, 64)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert walk(everywhere, steps=(8,))(vit(), PHOTOGRAPHS, [(0, 1)]).max() < 1e-5

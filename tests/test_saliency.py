@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gradcut.classifier import Classifier
 from gradcut.saliency import (
     CAM,
+    AttentionAffinity,
     AttentionGradient,
     AttentionRollout,
     DeconvNet,
@@ -65,6 +66,7 @@ METHODS: dict[str, Any] = {
     "LayerCAM, transformer": LayerCAM(layers="features.4"),
     "AttentionRollout, transformer": AttentionRollout(),
     "AttentionGradient, transformer": AttentionGradient(),
+    "AttentionAffinity, transformer": AttentionAffinity(GradCAM()),
 }
 
 

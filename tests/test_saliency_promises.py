@@ -21,6 +21,7 @@ from gradcut.activations import Backward, guided
 from gradcut.classifier import Classifier
 from gradcut.saliency import (
     CAM,
+    AttentionAffinity,
     AttentionGradient,
     AttentionRollout,
     DeconvNet,
@@ -436,9 +437,12 @@ def test_attention_needs_attention(x: Tensor) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [Gradient(), GuidedBackprop(), GradCAM(), LayerCAM(layers="blocks.1"), AttentionRollout(), AttentionGradient()],
+    [
+        Gradient(), GuidedBackprop(), GradCAM(), LayerCAM(layers="blocks.1"), AttentionRollout(), AttentionGradient(),
+        AttentionAffinity(GradCAM()), AttentionAffinity(Gradient()),
+    ],
     ids=repr,
-)
+)  # fmt: skip
 def test_transformers_keep_the_promises(method: Any) -> None:
     classifier = vit()
     targets = [(0, 1), (1, 3), (0, 4)]
@@ -502,7 +506,7 @@ def test_bfloat16_autocast(method: Any, x: Tensor) -> None:
 
 def test_bfloat16_autocast_of_attention() -> None:
     classifier = vit()
-    for method in (AttentionRollout(), AttentionGradient(), GradCAM()):
+    for method in (AttentionRollout(), AttentionGradient(), GradCAM(), AttentionAffinity(GradCAM())):
         expected = method(classifier, PHOTOGRAPHS, [(0, 1)])
         with torch.autocast("cpu", torch.bfloat16):
             found = method(classifier, PHOTOGRAPHS, [(0, 1)])

@@ -1,11 +1,12 @@
-"""Refinements of saliency that need no training: rivalry between the classes present, and feature affinity.
+"""Refinements of saliency that need no training: rivalry between the classes present, and walks over affinities.
 
-Both wrap a saliency method and are one themselves: ``Affinity(Rivals(MultiScale(CAM())))``.
+All wrap a saliency method and are one themselves: ``Affinity(Rivals(MultiScale(CAM())))``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from gradcut.attentions import between_places
 from gradcut.cams import upsampled
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, recording, run
@@ -73,44 +75,16 @@ class Affinity:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in (("grid", 2), ("power", 0), ("levels", 1)):
-            if not getattr(self, name) >= least:
-                raise SaliencyError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not self.steps or min(self.steps) < 0:
-            raise SaliencyError(f"steps: expected a tuple of one number at least, none below 0, got {self.steps!r}")
-        if not 0 < self.scale < float("inf"):
-            raise SaliencyError(f"scale: expected a number above 0, got {self.scale}")
+        _check(self, grid=2, power=0, levels=1)
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        chosen = Remembered(targets)
-        at = resized(x, classifier, self.scale)
-        with recording(at) as passes:
-            maps = self.method(classifier, x, chosen)
-        with torch.no_grad():
-            if not passes:
-                seen = ForwardPass(at, levels=True)
-                run(classifier, fresh(classifier, at), seen)
-                passes.append(seen)
-            levels = [level.detach() for level in passes[0].maps[-self.levels :]]
-            if not levels:
-                raise SaliencyError(
-                    f"Affinity needs a map inside the network; {classifier.name} has none. Leave it out"
-                )
-            if not len(maps):
-                return maps
-            photographs = [b for b, _ in chosen.pairs]
+        maps, photographs, seen = _maps_and_pass(self, classifier, x, targets)
+        levels = [level.detach() for level in seen.maps[-self.levels :]]
+        if not levels:
+            raise SaliencyError(f"Affinity needs a map inside the network; {classifier.name} has none. Leave it out")
+        with _exactly(x):
             walks = {b: self._walk([level[b : b + 1] for level in levels]) for b in set(photographs)}
-            walked = F.adaptive_avg_pool2d(maps, (self.grid, self.grid))
-            for number, steps in enumerate(self.steps):
-                if number:
-                    walked = against_each_other(walked, photographs)
-                for n, b in zip(range(len(maps)), photographs, strict=True):
-                    at = walked[n].flatten()
-                    for _ in range(steps):
-                        at = walks[b] @ at
-                    walked[n] = at.view(walked[n].shape)
-            # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another.
-            return upsampled(walked - walked.amin((1, 2), keepdim=True), x)
+            return upsampled(_walked(maps, photographs, walks, (self.grid, self.grid), self.steps), x)
 
     def _walk(self, levels: list[Float[Tensor, "_ _ _ _"]]) -> Float[Tensor, "p p"]:
         size = (self.grid, self.grid)
@@ -123,6 +97,110 @@ class Affinity:
         affinity: Tensor = cosine.clamp(min=0) ** self.power
         affinity.fill_diagonal_(1.0)  # of a place without features too, as a black one after ReLU has none
         return affinity / affinity.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class AttentionAffinity:
+    """A random walk of the map over a vision transformer's own attention between places.
+
+    As Ru et al. 2022 ("Learning Affinity from Attention") refine a map, without the perceptron that they train: the
+    affinity of two places is the attention of one to the other plus that of the other to the one, to the power
+    ``power``; its rows are normalised to 1, and the map takes ``steps`` steps. In the perceptron's stead, the mean
+    over the heads and the last ``layers`` layers, as Lin et al. 2023 (CLIP-ES) take it; the defaults of ``layers``
+    and ``steps`` are theirs, that of ``power`` is Ru et al.'s. The walk is of the transformer's grid of places, without
+    class and register tokens; rivals and minima are as in `Affinity`.
+
+    Needs a layer in which all the places attend to all. Costs one forward pass unless the method itself
+    looks at the photographs at ``scale``, and ``4 heads tokens^2`` bytes a photograph for every layer of that pass.
+
+    Args:
+        method: any saliency method: ``AttentionAffinity(GradCAM())``.
+        layers: how many, counted from the last, of those where all the places attend to all; or all, if they are
+            fewer.
+        power: the larger, the more of their attention two places have to give to each other.
+        steps: of each walk; ``(0,)`` only brings the map to the grid.
+        scale: of the photographs that the attention is taken from, as a factor of the classifier's own size.
+    """
+
+    method: Saliency
+    layers: int = 8
+    power: float = 2.0
+    steps: tuple[int, ...] = (2,)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self, layers=1, power=0)
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        maps, photographs, seen = _maps_and_pass(self, classifier, x, targets, attention=True)
+        layers, (_, h, w, prefix) = between_places(classifier, seen, len(x))
+        layers = [layer.detach()[:, :, prefix:, prefix:] for layer in layers[-self.layers :]]
+        with _exactly(x):
+            walks = {b: self._walk([layer[b] for layer in layers]) for b in set(photographs)}
+            return upsampled(_walked(maps, photographs, walks, (h, w), self.steps), x)
+
+    def _walk(self, layers: list[Float[Tensor, "heads p p"]]) -> Float[Tensor, "p p"]:
+        attention = torch.stack([layer.float().mean(0) for layer in layers]).mean(0)
+        affinity = attention + attention.T
+        # A row's own factor is lost when it is normalised, and attention is so little that its powers might vanish.
+        affinity = (affinity / affinity.amax(1, keepdim=True).clamp(min=torch.finfo(affinity.dtype).tiny)) ** self.power
+        affinity.diagonal().masked_fill_(affinity.sum(1) == 0, 1.0)  # a place that only the class token looks at
+        return affinity / affinity.sum(1, keepdim=True)
+
+
+def _check(walk: Affinity | AttentionAffinity, **least: float) -> None:
+    for name, limit in least.items():
+        if not getattr(walk, name) >= limit:
+            raise SaliencyError(f"{name}: expected at least {limit}, got {getattr(walk, name)}")
+    if not walk.steps or min(walk.steps) < 0:
+        raise SaliencyError(f"steps: expected a tuple of one number at least, none below 0, got {walk.steps!r}")
+    if not 0 < walk.scale < float("inf"):
+        raise SaliencyError(f"scale: expected a number above 0, got {walk.scale}")
+
+
+def _maps_and_pass(
+    walk: Affinity | AttentionAffinity, classifier: Classifier, x: Tensor, targets: Targets, attention: bool = False
+) -> tuple[Float[Tensor, "n h w"], list[int], ForwardPass]:
+    """The method's maps, the photograph of each, and a pass of the photographs at ``scale``: the method's, if any."""
+    chosen = Remembered(targets)
+    at = resized(x, classifier, walk.scale)
+    with recording(at, attention) as passes:
+        maps = walk.method(classifier, x, chosen)
+    if not passes:
+        with torch.no_grad():
+            passes.append(ForwardPass(at, levels=not attention, attention=attention))
+            run(classifier, fresh(classifier, at), passes[0])
+    return maps, [b for b, _ in chosen.pairs], passes[0]
+
+
+@contextmanager
+def _exactly(x: Tensor) -> Iterator[None]:
+    """No gradients, and no autocast: rows that sum to 1 only roughly are no walk."""
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        yield
+
+
+def _walked(
+    maps: Float[Tensor, "n h w"],
+    photographs: Sequence[int],
+    walks: Mapping[int, Float[Tensor, "p p"]],
+    grid: tuple[int, int],
+    steps: Sequence[int],
+) -> Float[Tensor, "n gh gw"]:
+    """The maps, the n-th of photograph ``photographs[n]``, brought to the grid and walked over it."""
+    if not len(maps):
+        return maps
+    at = F.adaptive_avg_pool2d(maps.to(torch.promote_types(maps.dtype, torch.float32)), grid)
+    walks = {b: walk.to(at.dtype) for b, walk in walks.items()}
+    for number, many in enumerate(steps):
+        if number:
+            at = against_each_other(at, photographs)
+        places = list(at.flatten(1))
+        for _ in range(many):
+            places = [walks[b] @ place for b, place in zip(photographs, places, strict=True)]
+        at = torch.stack(places).view(at.shape)
+    # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another.
+    return at - at.amin((1, 2), keepdim=True)
 
 
 def against_each_other(

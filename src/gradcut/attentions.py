@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradcut.cams import upsampled
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, fresh, run, scripted
+from gradcut.features import ForwardPass, Layout, fresh, run, scripted
 from gradcut.targets import SaliencyError, Score, Targets, backpropagate, check_score, resolve
 
 
@@ -77,15 +77,45 @@ def _global(classifier: Classifier, seen: ForwardPass) -> list[Tensor]:
     whole = len(sizes) == 1 and all(rows == columns and seen.token_grid(rows) is not None for rows, columns in sizes)
     if whole and all(layer.shape[0] == layers[0].shape[0] for layer in layers):
         return layers
-    where = (
-        f"among {', '.join(f'{rows} by {columns}' for rows, columns in sorted(sizes))} tokens" if sizes else "nowhere"
-    )
-    if scripted(classifier.model):
-        where = "out of sight, being a TorchScript module"
     raise SaliencyError(
         f"attention needs a classifier in whose every layer all the tokens attend to all; {classifier.name} has "
-        f"attention {where}. GradCAM() works with any that has a feature map, Gradient() with any at all"
+        f"attention {_where(classifier, seen)}. GradCAM() works with any that has a feature map, Gradient() with any "
+        "at all"
     )
+
+
+def between_places(
+    classifier: Classifier, seen: ForwardPass, photographs: int
+) -> tuple[list[Float[Tensor, "b heads t t"]], Layout]:
+    """The layers in which all the places of one grid attend to all, and how that grid lies in the tokens.
+
+    Layers of windows, and of queries that are no places, as a pooling head's, are left out; of several grids, the
+    last counts.
+
+    Raises:
+        SaliencyError: there is no such layer.
+    """
+    found: list[tuple[Tensor, Layout]] = []
+    for layer in seen.attention or []:
+        rows, columns = layer.shape[2:]
+        layout = seen.token_grid(rows)
+        if rows == columns and layout is not None and len(layer) == photographs:
+            found.append((layer, layout))
+    if not found:
+        raise SaliencyError(
+            "AttentionAffinity needs a classifier with a layer in which all the places attend to all; "
+            f"{classifier.name} has attention {_where(classifier, seen)}. Affinity() works with any that has a "
+            "feature map"
+        )
+    last = found[-1][1]
+    return [layer for layer, layout in found if layout == last], last
+
+
+def _where(classifier: Classifier, seen: ForwardPass) -> str:
+    if scripted(classifier.model):
+        return "out of sight, being a TorchScript module"
+    sizes = sorted({tuple(layer.shape[2:]) for layer in seen.attention or []})
+    return f"among {', '.join(f'{rows} by {columns}' for rows, columns in sizes)} tokens" if sizes else "nowhere"
 
 
 def _one(layer: Float[Tensor, "b heads t t"], x: Tensor) -> Float[Tensor, "t t"]:

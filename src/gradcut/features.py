@@ -71,7 +71,8 @@ class ForwardPass(TorchFunctionMode):
             begins there.
         levels: keep the last map of every resolution in ``maps``, not only the very last. It costs no
             copies, but the maps live as long as this object.
-        attention: keep the attention of every head in ``attention``.
+        attention: keep the attention of every head in ``attention``, fit to take gradients of: if nothing before
+            asks for one, the graph begins at the first attention.
         prefix: the tokens before the grid, if known.
 
     Attributes:
@@ -80,7 +81,8 @@ class ForwardPass(TorchFunctionMode):
         one_place: the last convolution's channels, if its result is of one place and so no map; else None.
         head: the weight ``(n, c)`` and bias ``(n,)`` of the last linear layer.
         cut_tensors: for every cut, the tensor as the model has it; ``cut.layout.of(tensor)`` is the map.
-        attention: of every layer ``Float "b heads queries keys"``, rows summing to 1, if it was asked for.
+        attention: of every layer ``Float "b heads queries keys"``, rows summing to 1, if this pass or a
+            `recording` of it asks for it.
         calls: how many functions were called, questions about a tensor's shape and the like aside.
     """
 
@@ -94,12 +96,14 @@ class ForwardPass(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._photographs = tuple(x.shape)
-        self._recordings = [passes for passes, of in _RECORDINGS.get() if of is None or _same(of, x)]
-        self.levels = levels or bool(self._recordings)
+        wanted = [each for each in _RECORDINGS.get() if each.of is None or _same(each.of, x)]
+        self._recordings = [each.passes for each in wanted]
+        self.levels = levels or bool(wanted)
         self.one_place: int | None = None
         self.head: tuple[Tensor, Tensor | None] | None = None
         self.cut_tensors: list[Tensor] = []
-        self.attention: list[Tensor] | None = [] if attention else None
+        self.attention: list[Tensor] | None = [] if attention or any(each.attention for each in wanted) else None
+        self._graph_from_attention = attention
         self.calls = 0
         self._prefix = prefix
         self._last: dict[tuple[int, int], tuple[Tensor, Layout]] = {}
@@ -222,8 +226,8 @@ class ForwardPass(TorchFunctionMode):
     def _keep(self, weights: Tensor) -> Tensor:
         assert self.attention is not None
         if weights.ndim == 4:
-            if torch.is_grad_enabled() and not weights.requires_grad:
-                weights = weights.detach().requires_grad_()  # the graph begins at the first attention
+            if self._graph_from_attention and torch.is_grad_enabled() and not weights.requires_grad:
+                weights = weights.detach().requires_grad_()
             self.attention.append(weights)
         return weights
 
@@ -375,7 +379,13 @@ def _repeated(value: Tensor, heads: int) -> Tensor:
     return value if times == 1 else value.repeat_interleave(times, -3)
 
 
-_RECORDINGS: ContextVar[tuple[tuple[list[ForwardPass], Tensor | None], ...]] = ContextVar("_RECORDINGS", default=())
+class _Recording(NamedTuple):
+    passes: list[ForwardPass]
+    of: Tensor | None
+    attention: bool
+
+
+_RECORDINGS: ContextVar[tuple[_Recording, ...]] = ContextVar("_RECORDINGS", default=())
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -383,7 +393,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 @contextmanager
-def recording(of: Float[Tensor, "b 3 h w"] | None = None) -> Iterator[list[ForwardPass]]:
+def recording(of: Float[Tensor, "b 3 h w"] | None = None, attention: bool = False) -> Iterator[list[ForwardPass]]:
     """Keep what every forward pass of a classifier inside this block saw, with ``levels``.
 
     A step that wants the features beside the saliency so gets them from the forward pass that saliency
@@ -398,9 +408,10 @@ def recording(of: Float[Tensor, "b 3 h w"] | None = None) -> Iterator[list[Forwa
 
     Args:
         of: keep only passes of exactly these photographs.
+        attention: keep the attention of every head too.
     """
     passes: list[ForwardPass] = []
-    token = _RECORDINGS.set((*_RECORDINGS.get(), (passes, of)))
+    token = _RECORDINGS.set((*_RECORDINGS.get(), _Recording(passes, of, attention)))
     try:
         yield passes
     finally:

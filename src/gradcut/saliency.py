@@ -9,7 +9,7 @@ saliency share one forward pass.
 The model is left as it was: no hook, no flag, no ``.grad``.
 """
 
-from gradcut.affinity import Affinity, Rivals
+from gradcut.affinity import Affinity, AttentionAffinity, Rivals
 from gradcut.attentions import AttentionGradient, AttentionRollout
 from gradcut.cams import CAM, GradCAM, GradCAMPlusPlus, GuidedGradCAM, HiResCAM, LayerCAM
 from gradcut.features import ForwardPass, recording
@@ -30,6 +30,7 @@ from gradcut.targets import Saliency, SaliencyError, Score, Target, Targets, res
 __all__ = [
     "CAM",
     "Affinity",
+    "AttentionAffinity",
     "AttentionGradient",
     "AttentionRollout",
     "DeconvNet",
