@@ -337,7 +337,7 @@ def test_coco80_is_what_the_command_makes():
     assert head.labels == tuple(coco_ids())
     with as_file(files("gradcut").joinpath("data/coco80.safetensors")) as path:
         card = read_head(path)
-        assert path.stat().st_size < 500_000
+        assert path.stat().st_size < 1_000_000
     assert card.figures["photographs"] == 352
     assert card.figures["mean_average_precision"] >= 0.56
     assert len(card.figures["average_precision"]) == 80

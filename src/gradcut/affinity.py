@@ -83,10 +83,11 @@ class Affinity:
         if not levels:
             raise SaliencyError(f"Affinity needs a map inside the network; {classifier.name} has none. Leave it out")
         with _exactly(x):
-            walks = {b: self._walk([level[b : b + 1] for level in levels]) for b in set(photographs)}
-            return upsampled(_walked(maps, photographs, walks, (self.grid, self.grid), self.steps), x)
+            walks = {b: self.walk([level[b : b + 1] for level in levels]) for b in set(photographs)}
+            return upsampled(walked(maps, photographs, walks, (self.grid, self.grid), self.steps), x)
 
-    def _walk(self, levels: list[Float[Tensor, "_ _ _ _"]]) -> Float[Tensor, "p p"]:
+    def walk(self, levels: Sequence[Float[Tensor, "1 _ _ _"]]) -> Float[Tensor, "p p"]:
+        """The share of a place that goes to each of the ``p = grid^2`` in a step, from one photograph's maps."""
         size = (self.grid, self.grid)
         cosine = torch.zeros((), device=levels[0].device)
         for level in levels:
@@ -137,7 +138,7 @@ class AttentionAffinity:
         layers = [layer.detach()[:, :, prefix:, prefix:] for layer in layers[-self.layers :]]
         with _exactly(x):
             walks = {b: self._walk([layer[b] for layer in layers]) for b in set(photographs)}
-            return upsampled(_walked(maps, photographs, walks, (h, w), self.steps), x)
+            return upsampled(walked(maps, photographs, walks, (h, w), self.steps), x)
 
     def _walk(self, layers: list[Float[Tensor, "heads p p"]]) -> Float[Tensor, "p p"]:
         attention = torch.stack([layer.float().mean(0) for layer in layers]).mean(0)
@@ -180,7 +181,7 @@ def _exactly(x: Tensor) -> Iterator[None]:
         yield
 
 
-def _walked(
+def walked(
     maps: Float[Tensor, "n h w"],
     photographs: Sequence[int],
     walks: Mapping[int, Float[Tensor, "p p"]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels
+from gradcut.heads import places_of
 from gradcut.layers import run_with_maps
 from gradcut.targets import (
     Saliency,
@@ -21,6 +22,7 @@ from gradcut.targets import (
     Targets,
     backward_passes,
     check_score,
+    group,
     of_photographs,
     resolve,
     score_gradient,
@@ -47,7 +49,7 @@ class CAM:
         with torch.no_grad():
             seen = ForwardPass(x)
             logits = run(classifier, fresh(classifier, x), seen)
-            features, weight = _linear_head(classifier, x, seen, logits)
+            features, weight = linear_head(classifier, x, seen, logits)
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
             weights = direction @ weight
@@ -59,7 +61,43 @@ class CAM:
             return upsampled(maps, x)
 
 
-def _linear_head(classifier: Classifier, x: Tensor, seen: ForwardPass, logits: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class PlaceProbability:
+    """How probable each place's class is, by the weights for places that `gradcut.places` fitted with the head.
+
+    The softmax over the head's labels and the background, of the features of the last map at each place; a group of
+    labels has the sum of its members. A head fitted to whole photographs, as `CAM` shows it, finds what tells a
+    photograph with the class from one without, surroundings too; these weights were fitted to tell places apart,
+    and are not what the logits are made of. Where the classifier has none, the maps are those of ``otherwise``.
+    Costs one forward pass.
+
+    Args:
+        otherwise: any saliency method, for classifiers without such weights.
+    """
+
+    otherwise: Saliency = field(default_factory=CAM)
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        places = places_of(classifier.model)
+        if places is None:
+            return self.otherwise(classifier, x, targets)
+        with torch.no_grad():
+            seen = ForwardPass(x)
+            logits = run(classifier, fresh(classifier, x), seen)
+            features, _ = linear_head(classifier, x, seen, logits)
+            each = F.conv2d(features, places.weight[:, :, None, None], places.bias).float().softmax(1)
+            maps = [each[b, list(group(index))].sum(0) for b, index in resolve(targets, logits)]
+            return upsampled(torch.stack(maps).to(x.dtype) if maps else x.new_zeros(0, *features.shape[2:]), x)
+
+
+def linear_head(
+    classifier: Classifier, x: Float[Tensor, "b 3 h w"], seen: ForwardPass, logits: Float[Tensor, "b n"]
+) -> tuple[Float[Tensor, "b d _ _"], Float[Tensor, "n d"]]:
+    """The last map, and the weights that make the logits of its mean.
+
+    Raises:
+        SaliencyError: the logits are made in another way.
+    """
     features = seen.feature_map
     if seen.head is not None:
         weight, bias = seen.head

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,7 +143,6 @@ def segment(
 ) -> None:  # fmt: skip
     """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
     from contextlib import closing
-    from dataclasses import replace
 
     from gradcut import formats as exports
     from gradcut import images
@@ -382,6 +382,7 @@ def fit(
     l2: Annotated[float, typer.Option(help="Strength of the pull towards the prior.")] = 2e-4,
     prior: Annotated[float, typer.Option(help="Factor of the backbone's own rows in the prior; 0 for none.")] = 1.5,
     mirror: Annotated[bool, typer.Option(help="Learn from mirror images too.")] = True,
+    places: Annotated[bool, typer.Option(help="Fit weights for places too, which make better masks.")] = True,
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
     cache: Annotated[
         Path | None,
@@ -393,8 +394,12 @@ def fit(
     """Fit a linear multi-label head on a frozen backbone, from image-level labels alone."""
     import warnings
 
+    import numpy as np
+
     from gradcut import fit as fitting
     from gradcut.images import replacing
+    from gradcut.places import PlaceFit
+    from gradcut.targets import SaliencyError
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -409,12 +414,20 @@ def fit(
         cache = cache or (output.with_suffix(".features.npz") if alone else output / "features.npz")
         x = fitting.features(asked, data.files, cache, mirror, advance)
     head, found = fitting.fit(asked, data, options, x)
+    parts = [np.ones(len(data.files), bool)] + ([] if alone else [found.folds != fold for fold in range(folds)])
+    heads = [head, *(fitting.fit(asked, data.part(kept), options, x[:, kept])[0] for kept in parts[1:])]
+    if places:
+        with _bar("looking at places", len(data.files)) as advance:
+            try:
+                fitted = PlaceFit(seed=seed)(asked, data, heads, parts, advance)
+                heads = [replace(one, places=each) for one, each in zip(heads, fitted, strict=True)]
+            except SaliencyError as error:
+                err.print(f"gradcut: warning: no weights for places: {error}", markup=False)
     with writing(output if not alone else output.parent):
-        head.save(output if alone else output / "head.safetensors")
+        heads[0].save(output if alone else output / "head.safetensors")
         if not alone:
-            for fold in range(folds):
-                kept = found.folds != fold
-                fitting.fit(asked, data.part(kept), options, x[:, kept])[0].save(output / f"fold-{fold}.safetensors")
+            for fold, one in enumerate(heads[1:]):
+                one.save(output / f"fold-{fold}.safetensors")
             lines = [f"{file.name},{fold}" for file, fold in zip(data.files, found.folds, strict=True)]
             with replacing(output / "folds.csv") as temporary:
                 temporary.write_text("\n".join(["file,fold", *lines]) + "\n", encoding="utf-8")

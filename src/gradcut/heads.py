@@ -1,7 +1,8 @@
 """A classifier's last linear layer: found, taken off to get features, put on again with other classes, kept in a file.
 
-A head file is safetensors with ``weight: Float32 "n d"`` and ``bias: Float32 "n"``, and in its metadata under
-``gradcut`` a card in JSON: labels, backbone, preparation, threshold, and how it was fitted.
+A head file is safetensors with ``weight: Float32 "n d"``, ``bias: Float32 "n"`` and, if it was fitted to places too,
+``places.weight: Float32 "n+1 d"`` and ``places.bias: Float32 "n+1"``, and in its metadata under ``gradcut`` a card in
+JSON: labels, backbone, preparation, threshold, and how it was fitted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,16 @@ from gradcut.classifier import Classifier, ClassifierError
 from gradcut.images import replacing
 
 FORMAT = "gradcut head 1"
+
+
+class Places(NamedTuple):
+    """Weights that tell where in a photograph a label is: a softmax over the n labels and, last, the background.
+
+    They are applied to the features of single places before pooling; `gradcut.places` fits them.
+    """
+
+    weight: Float[Tensor, "n+1 d"]
+    bias: Float[Tensor, " n+1"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +51,7 @@ class Head:
         size: height and width that photographs had when it was fitted.
         threshold: the least probability of a detection.
         figures: how it was fitted and how well, as JSON values, for the record.
+        places: what tells the labels and the background apart place by place; takes no part in the logits.
     """
 
     weight: Float[Tensor, "n d"] = field(repr=False)
@@ -51,6 +63,7 @@ class Head:
     size: tuple[int, int]
     threshold: float
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    places: Places | None = field(default=None, repr=False)
 
     def save(self, path: Path) -> None:
         """Write the file, all or nothing.
@@ -69,7 +82,10 @@ class Head:
             "threshold": self.threshold,
             "fit": dict(self.figures),
         }
-        tensors = {"weight": self.weight.float().contiguous(), "bias": self.bias.float().contiguous()}
+        tensors = {"weight": self.weight, "bias": self.bias}
+        if self.places is not None:
+            tensors |= {"places.weight": self.places.weight, "places.bias": self.places.bias}
+        tensors = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
         with replacing(path) as temporary:
             temporary.write_bytes(save(tensors, {"gradcut": json.dumps(card, ensure_ascii=False)}))
 
@@ -84,7 +100,7 @@ def read_head(path: Path) -> Head:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             names = set(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names & {"weight", "bias"}}
+            tensors = {name: file.get_tensor(name) for name in names & _TENSORS}
     except FileNotFoundError:
         raise ClassifierError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
@@ -101,7 +117,9 @@ def read_head(path: Path) -> Head:
             size=(int(card["size"][0]), int(card["size"][1])),
             threshold=float(card["threshold"]),
             figures=card.get("fit", {}),
-            **tensors,
+            weight=tensors["weight"],
+            bias=tensors["bias"],
+            places=Places(tensors["places.weight"], tensors["places.bias"]) if "places.weight" in tensors else None,
         )
     except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
         raise ClassifierError(
@@ -113,7 +131,33 @@ def read_head(path: Path) -> Head:
             f"{path}: expected weights for {n} labels, got weight {tuple(head.weight.shape)} and "
             f"bias {tuple(head.bias.shape)}"
         )
+    d = head.weight.shape[1]
+    if head.places is not None and (head.places.weight.shape != (n + 1, d) or head.places.bias.shape != (n + 1,)):
+        raise ClassifierError(
+            f"{path}: expected weights for places of shape {(n + 1, d)} and {n + 1} biases, got "
+            f"{tuple(head.places.weight.shape)} and {tuple(head.places.bias.shape)}"
+        )
     return head
+
+
+_TENSORS = {"weight", "bias", "places.weight", "places.bias"}
+
+
+class PlacedLinear(nn.Linear):
+    """A head's linear layer that has `Places` with it, so that they go where the model goes."""
+
+    def __init__(self, places: Places, **where: Any) -> None:
+        rows, d = places.weight.shape
+        super().__init__(d, rows - 1, **where)
+        self.places = nn.Linear(d, rows, **where)
+        with torch.no_grad():
+            self.places.weight.copy_(places.weight)
+            self.places.bias.copy_(places.bias)
+
+
+def places_of(model: nn.Module) -> nn.Linear | None:
+    """From the features of one place to the logits of labels and background, if the model's head has such."""
+    return next((module.places for module in model.modules() if isinstance(module, PlacedLinear)), None)
 
 
 def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
@@ -129,7 +173,8 @@ def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
             f"{backbone.name} has {found[:12]}; fit it again, or bring the backbone that it was fitted on"
         )
     n, d = head.weight.shape
-    linear = nn.Linear(d, n, device=backbone.device, dtype=backbone.dtype)
+    where: dict[str, Any] = {"device": backbone.device, "dtype": backbone.dtype}
+    linear = nn.Linear(d, n, **where) if head.places is None else PlacedLinear(head.places, **where)
     with torch.no_grad():
         linear.weight.copy_(head.weight)
         linear.bias.copy_(head.bias)

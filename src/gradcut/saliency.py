@@ -11,7 +11,7 @@ The model is left as it was: no hook, no flag, no ``.grad``.
 
 from gradcut.affinity import Affinity, AttentionAffinity, Rivals
 from gradcut.attentions import AttentionGradient, AttentionRollout
-from gradcut.cams import CAM, GradCAM, GradCAMPlusPlus, GuidedGradCAM, HiResCAM, LayerCAM
+from gradcut.cams import CAM, GradCAM, GradCAMPlusPlus, GuidedGradCAM, HiResCAM, LayerCAM, PlaceProbability
 from gradcut.features import ForwardPass, recording
 from gradcut.gradients import (
     DeconvNet,
@@ -46,6 +46,7 @@ __all__ = [
     "LayerCAM",
     "MultiScale",
     "PixelMethod",
+    "PlaceProbability",
     "Rivals",
     "Saliency",
     "SaliencyError",

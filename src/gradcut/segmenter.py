@@ -26,7 +26,17 @@ from gradcut.errors import GradcutError
 from gradcut.images import Photograph, Photographs
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.pictures import Picture
-from gradcut.saliency import CAM, Affinity, DeconvNet, Gradient, GuidedBackprop, MultiScale, Rivals, Saliency, Target
+from gradcut.saliency import (
+    Affinity,
+    DeconvNet,
+    Gradient,
+    GuidedBackprop,
+    MultiScale,
+    PlaceProbability,
+    Rivals,
+    Saliency,
+    Target,
+)
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 
@@ -65,8 +75,10 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "class activation maps at three sizes, rivalry of the classes, affinity of the features, cut with colours",
-            Affinity(Rivals(MultiScale(CAM(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4), scale=5 / 3),
+            "places' classes at three sizes, rivalry of the classes, affinity of the features, cut with colours",
+            Affinity(
+                Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4), scale=5 / 3
+            ),
             Fractions(0.95, 0.02),
             ColourCut(),
             detail=8 / 3,
@@ -74,7 +86,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "fast",
             "as default, from one forward pass at one size",
-            Affinity(Rivals(CAM()), steps=(8, 4)),
+            Affinity(Rivals(PlaceProbability()), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(middle=0.6),
         ),

@@ -1,0 +1,258 @@
+"""Weights for places: found from image-level labels alone, kept with the head, and what they say of a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from gradcut import Classifier, GradcutError, load_classifier
+from gradcut import fit as fitting
+from gradcut.classifier import ClassifierError
+from gradcut.cli import app
+from gradcut.fit import ImageLabels
+from gradcut.heads import Head, Places, attach, find_layer, places_of, read_head, weights_sha256
+from gradcut.places import PlaceFit, softmax_regression
+from gradcut.saliency import CAM, Gradient, PlaceProbability
+
+SIZE = 40
+
+
+class Colours(nn.Module):
+    """Features of a place: how red, green, blue and grey it is, and one that is always there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 4, 4)
+        self.head = nn.Linear(5, 3)
+        with torch.no_grad():
+            mixed = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [0.2, 0.2, 0.2], [0, 0, 0]])
+            self.conv.weight.copy_((mixed / 16)[:, :, None, None].expand(-1, -1, 4, 4))
+            self.conv.bias.copy_(torch.tensor([0.0, 0, 0, 0, 1]))
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(Colours(), ("a", "b", "c"), size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
+
+
+def draw(red: bool, blue: bool, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A red and a blue square, each in its corner, on grey; red ones stand on green. And where they are."""
+    pixels = np.full((SIZE, SIZE, 3), 90.0)
+    where = np.zeros((2, SIZE, SIZE), bool)
+    where[0, 4:16, 4:16] = red
+    where[1, 24:36, 20:36] = blue
+    if red:
+        pixels[:20, :] = (40, 110, 40)
+    pixels[where[0]] = (220, 20, 20)
+    pixels[where[1]] = (20, 20, 220)
+    return np.clip(pixels + random.normal(0, 6, pixels.shape), 0, 255).astype(np.uint8), where
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> ImageLabels:
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    rows = ["file,labels"]
+    for number in range(24):
+        red, blue = bool(number % 2), bool(number // 2 % 2)
+        Image.fromarray(draw(red, blue, random)[0]).save(folder / f"{number:02}.png")
+        rows.append(f"{number:02}.png,{';'.join(['red'] * red + ['blue'] * blue)}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return fitting.read_labels(folder / "labels.csv", folder)
+
+
+@pytest.fixture(scope="module")
+def head(backbone, data) -> Head:
+    """It likes green nearly as much as red, for the two come together; as heads of whole photographs do."""
+    weight = torch.tensor([[0.0, 0, 9, 0, 0], [9, 5, 0, 0, 0]])
+    assert data.labels == ("blue", "red")
+    return Head(
+        weight, torch.tensor([-0.3, -0.3]), data.labels, backbone.name, weights_sha256(backbone.model),
+        find_layer(backbone), backbone.size, 0.5,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(backbone, data, head) -> Places:
+    (places,) = PlaceFit(l2=1e-4, prior=0)(backbone, data, [head], [everything(data)])
+    return places
+
+
+def everything(data: ImageLabels) -> np.ndarray:
+    return np.ones(len(data.files), bool)
+
+
+def test_places_know_the_object_from_what_comes_with_it(backbone, head, fitted):
+    photograph, where = draw(True, True, np.random.default_rng(5))
+    classifier = attach(backbone, replace(head, places=fitted), "placed")
+    x = classifier.prepare([photograph])
+    green = np.zeros_like(where[0])
+    green[:20] = ~where[0][:20]
+    (cam,), (place,) = (method(classifier, x, [(0, 1)]).numpy() for method in (CAM(), PlaceProbability()))
+    assert cam[green].mean() > 0.25 * cam[where[0]].mean()
+    assert place[where[0]].mean() > 0.7
+    assert place[green].mean() < 0.25 * place[where[0]].mean()
+    (blue,) = PlaceProbability()(classifier, x, [(0, 0)]).numpy()
+    assert blue[where[1]].mean() > 0.7
+    assert blue[~where[1]].mean() < 0.1
+
+
+def test_what_the_map_is(backbone, head, fitted):
+    photographs = [draw(*which, np.random.default_rng(6))[0] for which in ((True, False), (True, True))]
+    classifier = attach(backbone, replace(head, places=fitted), "placed")
+    x = classifier.prepare(photographs)
+    features = classifier.model.conv(x).relu()
+    z = torch.einsum("kd,bdhw->bkhw", fitted.weight, features) + fitted.bias[:, None, None]
+    expected = nn.functional.interpolate(z.softmax(1), x.shape[2:], mode="bilinear", align_corners=False)
+    found = PlaceProbability()(classifier, x, [(0, 0), (1, 1), (1, (0, 1))])
+    torch.testing.assert_close(found[:2], torch.stack([expected[0, 0], expected[1, 1]]))
+    torch.testing.assert_close(found[2], expected[1, 0] + expected[1, 1])
+    # The logits, and with them CAM, are the head's as before.
+    plain = attach(backbone, head, "plain")
+    assert torch.equal(classifier.logits(x), plain.logits(x))
+    assert torch.equal(CAM()(classifier, x, [(0, 1)]), CAM()(plain, x, [(0, 1)]))
+    assert PlaceProbability()(classifier, x, []).shape == (0, SIZE, SIZE)
+
+
+def test_without_such_weights_another_method_steps_in(backbone, head):
+    classifier = attach(backbone, head, "plain")
+    x = classifier.prepare([draw(True, True, np.random.default_rng(7))[0]])
+    assert places_of(classifier.model) is None
+    assert torch.equal(PlaceProbability()(classifier, x, [(0, 1)]), CAM()(classifier, x, [(0, 1)]))
+    assert torch.equal(PlaceProbability(Gradient())(classifier, x, [(0, 1)]), Gradient()(classifier, x, [(0, 1)]))
+
+
+def test_the_file_keeps_them(backbone, head, fitted, tmp_path):
+    replace(head, places=fitted).save(tmp_path / "h.safetensors")
+    again = read_head(tmp_path / "h.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(again.places, fitted, strict=True))
+    replace(head, places=Places(fitted.weight[1:], fitted.bias)).save(tmp_path / "h.safetensors")
+    says = r"expected weights for places of shape \(3, 5\) and 3 biases, got \(2, 5\) and \(3,\)"
+    with pytest.raises(ClassifierError, match=says):
+        read_head(tmp_path / "h.safetensors")
+    replace(head, places=Places(fitted.weight[:, 1:], fitted.bias)).save(tmp_path / "h.safetensors")
+    with pytest.raises(ClassifierError, match="expected weights for places"):
+        read_head(tmp_path / "h.safetensors")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"l2": 0.1}, {"prior": 3.0}, {"high": 0.9}, {"low": 0.05}, {"places": 2}, {"rounds": 2}, {"seed": 1}],
+    ids=str,
+)
+def test_every_option_matters(backbone, data, head, fitted, option):
+    fit = PlaceFit(**({"l2": 1e-4, "prior": 0.0, "places": 12} | option))
+    (one,), (again,), (plain,) = (
+        each(backbone, data, [head], [everything(data)]) for each in (fit, fit, PlaceFit(l2=1e-4, prior=0.0, places=12))
+    )
+    assert torch.equal(one.weight, again.weight)
+    assert not torch.allclose(one.weight, plain.weight)
+
+
+def test_a_head_learns_from_its_own_photographs(backbone, data, head):
+    part = everything(data)
+    part[::3] = False
+    # Which places are taken depends on a photograph's number; all are taken here that are sure.
+    many = PlaceFit(places=10_000)
+    both, (alone,) = (
+        many(backbone, data, [head, head], [everything(data), part]),
+        many(backbone, data.part(part), [head], [np.ones(part.sum(), bool)]),
+    )
+    assert not torch.allclose(both[0].weight, both[1].weight)
+    torch.testing.assert_close(both[1].weight, alone.weight, rtol=1e-2, atol=1e-2)
+
+
+def test_the_optimum():
+    random = np.random.default_rng(0)
+    x = random.normal(2, 1, (200, 6)).astype(np.float32)
+    classes = (x[:, 0] + random.normal(0, 0.5, 200) > 2).astype(int) + (x[:, 1] > 2.5)
+    importance = random.random(200).astype(np.float32)
+    prior, l2 = random.normal(0, 0.3, (3, 6)), 0.01
+    weight, bias = softmax_regression(x, classes, importance, prior, l2)
+    share = importance / importance.sum()
+    scale2 = share @ ((x - share @ x) ** 2).sum(1)
+
+    def objective(weight, bias):
+        z = torch.from_numpy(x @ weight.T + bias).double()
+        value = -share @ z.log_softmax(1)[range(200), classes].numpy()
+        return value + l2 / 2 * scale2 * ((weight - prior) ** 2).sum()
+
+    best = objective(weight, bias)
+    for size in (0.02, 0.1):
+        for _ in range(5):
+            other = weight + size * random.normal(size=weight.shape), bias + size * random.normal(size=bias.shape)
+            assert objective(*other) > best - 1e-5
+    assert np.mean((x @ weight.T + bias).argmax(1) == classes) > 0.8
+    drawn, _ = softmax_regression(x, classes, importance, prior, 1e5)
+    np.testing.assert_allclose(drawn, prior, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"l2": 0}, "l2: expected a positive number, got 0"),
+        ({"prior": -1}, "prior: expected 0 or more, got -1"),
+        ({"low": 0.6}, "high, low: expected 0 < low <= high < 1, got 0.5, 0.6"),
+        ({"high": 1}, "high, low: expected 0 < low <= high < 1, got 1, 0.2"),
+        ({"places": 0}, "places: expected at least 1, got 0"),
+        ({"rounds": 0}, "rounds: expected at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_wrong_options(option, says):
+    with pytest.raises(GradcutError, match=says):
+        PlaceFit(**option)
+
+
+def test_command(data, tmp_path):
+    folder = data.files[0].parent
+    common = [
+        "fit",
+        "--images",
+        str(folder),
+        "--labels",
+        str(folder / "labels.csv"),
+        "--backbone",
+        "lite0",
+        "--size",
+        "64",
+    ]
+    for name, options in {"with": ["--folds", "2"], "without": ["--folds", "2", "--no-places"]}.items():
+        done = CliRunner().invoke(app, [*common, *options, "-o", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    for file in ("head", "fold-0", "fold-1"):
+        plain, placed = (read_head(tmp_path / name / f"{file}.safetensors") for name in ("without", "with"))
+        assert plain.places is None
+        assert placed.places.weight.shape == (3, 1280)
+        assert torch.equal(plain.weight, placed.weight)
+    classifier = load_classifier(str(tmp_path / "with/head.safetensors"))
+    assert places_of(classifier.model).weight.shape == (3, 1280)
+    assert places_of(load_classifier("coco80").model).weight.shape == (81, 1280)
+
+
+def test_a_backbone_whose_logits_are_no_mean_over_places_gets_none(data, tmp_path, monkeypatch):
+    class Maximum(Colours):
+        def forward(self, x):
+            return self.head(self.conv(x).relu().amax((2, 3)))
+
+    torch.manual_seed(0)
+    backbone = Classifier(Maximum(), ("a", "b", "c"), size=SIZE, name="maximum")
+    monkeypatch.setattr("gradcut.sources.load_classifier", lambda *_, **__: backbone)
+    folder = data.files[0].parent
+    done = CliRunner().invoke(
+        app,
+        ["fit", "--images", str(folder), "--labels", str(folder / "labels.csv"), "-o", str(tmp_path / "h.safetensors")],
+    )
+    assert done.exit_code == 0, done.output
+    assert "gradcut: warning: no weights for places: CAM needs a classifier whose logits" in done.stderr
+    assert read_head(tmp_path / "h.safetensors").places is None
