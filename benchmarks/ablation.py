@@ -25,7 +25,16 @@ from rich.table import Table
 
 from gradcut import RECIPES, Recipe, Segmenter, datasets, evaluation, load_classifier
 from gradcut.masks import ColourCut, JointCut, Threshold
-from gradcut.saliency import CAM, Affinity, Gradient, GuidedBackprop, MultiScale, Rivals, SmoothGrad
+from gradcut.saliency import (
+    CAM,
+    Affinity,
+    Gradient,
+    GuidedBackprop,
+    MultiScale,
+    PlaceProbability,
+    Rivals,
+    SmoothGrad,
+)
 
 DEFAULT = RECIPES["default"]
 SIZES = (1.0, 5 / 3, 8 / 3)
@@ -36,22 +45,24 @@ def changed(saliency: object = DEFAULT.saliency, masks: object = DEFAULT.masks, 
     return replace(DEFAULT, saliency=saliency, masks=masks, detail=detail)
 
 
-CAMS, TWO = (MultiScale(CAM(), sizes, flip=False) for sizes in (SIZES, SIZES[:2]))
+PLACES, TWO = (MultiScale(PlaceProbability(), sizes, flip=False) for sizes in (SIZES, SIZES[:2]))
+CAMS = MultiScale(CAM(), SIZES, flip=False)
 VARIANTS: dict[str, Recipe] = {
     "default": DEFAULT,
+    "the head's weights, not those for places": changed(Affinity(Rivals(CAMS), **WALKS)),
     "without the largest size": changed(Affinity(Rivals(TWO), **WALKS), detail=5 / 3),
-    "one size, features of another": changed(Affinity(Rivals(CAM()), **WALKS), detail=5 / 3),
+    "one size, features of another": changed(Affinity(Rivals(PlaceProbability()), **WALKS), detail=5 / 3),
     "sizes of the prepared photograph": changed(DEFAULT.saliency, detail=1.0),
-    "and mirror images": changed(Affinity(Rivals(MultiScale(CAM(), SIZES)), **WALKS)),
-    "without rivals": changed(Affinity(CAMS, steps=(12,), scale=5 / 3)),
-    "one walk": changed(Affinity(Rivals(CAMS), steps=(8,), scale=5 / 3)),
-    "without affinity": changed(Rivals(CAMS)),
-    "features at the classifier's size": changed(Affinity(Rivals(CAMS), steps=(8, 4))),
+    "and mirror images": changed(Affinity(Rivals(MultiScale(PlaceProbability(), SIZES)), **WALKS)),
+    "without rivals": changed(Affinity(PLACES, steps=(12,), scale=5 / 3)),
+    "one walk": changed(Affinity(Rivals(PLACES), steps=(8,), scale=5 / 3)),
+    "without affinity": changed(Rivals(PLACES)),
+    "features at the classifier's size": changed(Affinity(Rivals(PLACES), steps=(8, 4))),
     "without colours": changed(masks=ColourCut(components=0)),
     "threshold 0.5, no cut": changed(masks=Threshold(0.5)),
     "joint cut": changed(masks=JointCut()),
     "fast": RECIPES["fast"],
-    "fast without affinity": replace(RECIPES["fast"], saliency=CAM()),
+    "fast without affinity": replace(RECIPES["fast"], saliency=PlaceProbability()),
     "gradient": changed(Gradient(of="probability"), detail=1.0),
     "guided backpropagation": changed(GuidedBackprop(of="probability"), detail=1.0),
     "noise averaged, 8 samples": changed(SmoothGrad(Gradient(of="probability"), samples=8), detail=1.0),

@@ -31,9 +31,9 @@ class Colours(nn.Module):
         self.conv = nn.Conv2d(3, 5, 4, 4)
         self.head = nn.Linear(5, 3)
         with torch.no_grad():
-            mixed = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [0.2, 0.2, 0.2], [0, 0, 0]])
+            mixed = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [0.1, 0.1, 0.1], [0, 0, 0]])
             self.conv.weight.copy_((mixed / 16)[:, :, None, None].expand(-1, -1, 4, 4))
-            self.conv.bias.copy_(torch.tensor([0.0, 0, 0, 0, 1]))
+            self.conv.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0.05]))
 
     def forward(self, x):
         return self.head(self.conv(x).relu().mean((2, 3)))
@@ -42,16 +42,16 @@ class Colours(nn.Module):
 @pytest.fixture(scope="module")
 def backbone() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(Colours(), ("a", "b", "c"), size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
+    return Classifier(Colours(), ("red", "b", "c"), size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
 
 
-def draw(red: bool, blue: bool, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A red and a blue square, each in its corner, on grey; red ones stand on green. And where they are."""
+def draw(red: bool, blue: bool, random: np.random.Generator, green: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """A red and a blue square, each in its corner, on grey; red ones on green, that is elsewhere too. And where."""
     pixels = np.full((SIZE, SIZE, 3), 90.0)
     where = np.zeros((2, SIZE, SIZE), bool)
     where[0, 4:16, 4:16] = red
     where[1, 24:36, 20:36] = blue
-    if red:
+    if red or green:
         pixels[:20, :] = (40, 110, 40)
     pixels[where[0]] = (220, 20, 20)
     pixels[where[1]] = (20, 20, 220)
@@ -65,7 +65,7 @@ def data(tmp_path_factory) -> ImageLabels:
     rows = ["file,labels"]
     for number in range(24):
         red, blue = bool(number % 2), bool(number // 2 % 2)
-        Image.fromarray(draw(red, blue, random)[0]).save(folder / f"{number:02}.png")
+        Image.fromarray(draw(red, blue, random, green=number % 4 == 0)[0]).save(folder / f"{number:02}.png")
         rows.append(f"{number:02}.png,{';'.join(['red'] * red + ['blue'] * blue)}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return fitting.read_labels(folder / "labels.csv", folder)
@@ -73,8 +73,8 @@ def data(tmp_path_factory) -> ImageLabels:
 
 @pytest.fixture(scope="module")
 def head(backbone, data) -> Head:
-    """It likes green nearly as much as red, for the two come together; as heads of whole photographs do."""
-    weight = torch.tensor([[0.0, 0, 9, 0, 0], [9, 5, 0, 0, 0]])
+    """It likes green too, for that comes with red: so do heads of whole photographs."""
+    weight = torch.tensor([[0.0, 0, 9, 0, 0], [9, 12, 0, 0, 0]])
     assert data.labels == ("blue", "red")
     return Head(
         weight, torch.tensor([-0.3, -0.3]), data.labels, backbone.name, weights_sha256(backbone.model),
@@ -84,7 +84,7 @@ def head(backbone, data) -> Head:
 
 @pytest.fixture(scope="module")
 def fitted(backbone, data, head) -> Places:
-    (places,) = PlaceFit(l2=1e-4, prior=0)(backbone, data, [head], [everything(data)])
+    (places,) = PlaceFit(l2=1e-6, prior=0)(backbone, data, [head], [everything(data)])
     return places
 
 
@@ -101,7 +101,7 @@ def test_places_know_the_object_from_what_comes_with_it(backbone, head, fitted):
     (cam,), (place,) = (method(classifier, x, [(0, 1)]).numpy() for method in (CAM(), PlaceProbability()))
     assert cam[green].mean() > 0.25 * cam[where[0]].mean()
     assert place[where[0]].mean() > 0.7
-    assert place[green].mean() < 0.25 * place[where[0]].mean()
+    assert place[green].mean() < 0.1 * place[where[0]].mean()
     (blue,) = PlaceProbability()(classifier, x, [(0, 0)]).numpy()
     assert blue[where[1]].mean() > 0.7
     assert blue[~where[1]].mean() < 0.1
@@ -163,7 +163,7 @@ def test_a_head_learns_from_its_own_photographs(backbone, data, head):
     part = everything(data)
     part[::3] = False
     # Which places are taken depends on a photograph's number; all are taken here that are sure.
-    many = PlaceFit(places=10_000)
+    many = PlaceFit(l2=0.01, places=10_000)
     both, (alone,) = (
         many(backbone, data, [head, head], [everything(data), part]),
         many(backbone, data.part(part), [head], [np.ones(part.sum(), bool)]),
@@ -192,7 +192,7 @@ def test_the_optimum():
         for _ in range(5):
             other = weight + size * random.normal(size=weight.shape), bias + size * random.normal(size=bias.shape)
             assert objective(*other) > best - 1e-5
-    assert np.mean((x @ weight.T + bias).argmax(1) == classes) > 0.8
+    assert np.mean((x @ weight.T + bias).argmax(1) == classes) > 0.7
     drawn, _ = softmax_regression(x, classes, importance, prior, 1e5)
     np.testing.assert_allclose(drawn, prior, atol=1e-3)
 
