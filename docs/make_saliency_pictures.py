@@ -25,6 +25,7 @@ from gradcut.saliency import (
     IntegratedGradients,
     LayerCAM,
     MultiScale,
+    PlaceProbability,
     SmoothGrad,
     VarGrad,
 )
@@ -48,7 +49,9 @@ METHODS: dict[str, saliency.Saliency] = {
     "guided-grad-cam": GuidedGradCAM(),
     "multi-scale-cam": MultiScale(CAM()),
     "affinity": Affinity(MultiScale(CAM())),
+    "place-probability": PlaceProbability(),
 }
+PLACED = "place-probability"  # the embedded ImageNet classifier has no weights for places
 
 SIZE = 128, 192  # of a picture, in pixels
 
@@ -56,13 +59,12 @@ SIZE = 128, 192  # of a picture, in pixels
 def main() -> None:
     folder = Path(__file__).parent / "saliency"
     folder.mkdir(exist_ok=True)
-    classifier = load_classifier("embedded").at(384)
     photograph = chelsea()
-    x = classifier.prepare([photograph])
-    cat = classifier.index("Egyptian cat")
+    cats = [(load_classifier("embedded").at(384), "Egyptian cat"), (load_classifier("coco80"), "cat")]
     Image.fromarray(images.resize(photograph, SIZE)).save(folder / "photograph.jpg", quality=80)
     for name, method in METHODS.items():
-        (found,) = method(classifier, x, [(0, cat)]).numpy()
+        classifier, cat = cats[name == PLACED]
+        (found,) = method(classifier, classifier.prepare([photograph]), [(0, classifier.index(cat))]).numpy()
         picture = images.resize(pictures.heat(found), SIZE)
         Image.fromarray(picture).save(folder / f"{name}.jpg", quality=75)
         print(f"{name}: {method}")

@@ -15,6 +15,7 @@ from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
 from gradcut.classifier import Classifier
+from gradcut.heads import PlacedLinear, Places
 from gradcut.saliency import (
     CAM,
     AttentionAffinity,
@@ -31,6 +32,7 @@ from gradcut.saliency import (
     IntegratedGradients,
     LayerCAM,
     MultiScale,
+    PlaceProbability,
     SaliencyError,
     SmoothGrad,
     VarGrad,
@@ -50,6 +52,7 @@ METHODS: dict[str, Any] = {
     "IntegratedGradients": IntegratedGradients(steps=4),
     "CAM": CAM(),
     "CAM, contrast": CAM(of="contrast"),
+    "PlaceProbability": PlaceProbability(),
     "GradCAM": GradCAM(),
     "GradCAM, fused": GradCAM(layers=2),
     "GradCAM, named": GradCAM(layers="features.2"),
@@ -144,9 +147,19 @@ def as_classifier(model: nn.Module, classes: int = 5, size: int = 24, multilabel
 
 @pytest.fixture
 def classifier(request: pytest.FixtureRequest) -> Classifier:
-    """The small network, or the transformer where a row of `METHODS` asks for one."""
-    row = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
-    return as_classifier(randomised(SmallTransformer() if "transformer" in row else SmallNet()))
+    """The network of a row of `METHODS`."""
+    return network(request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else "")
+
+
+def network(row: str) -> Classifier:
+    """The small network, with weights for places where a row asks for them, or the transformer."""
+    model = SmallTransformer() if "transformer" in row else SmallNet()
+    if "PlaceProbability" in row:
+        model.head = PlacedLinear(Places(torch.zeros(6, 12), torch.zeros(6)))
+    randomised(model)
+    if "PlaceProbability" in row:
+        model.head.places.weight.data *= 10  # what the features make of them is far from the same everywhere
+    return as_classifier(model)
 
 
 @pytest.fixture
@@ -284,7 +297,7 @@ def test_every_method_on_an_accelerator(device: str, x: Tensor) -> None:
     if not getattr(torch, device).is_available():
         pytest.skip(f"no {device} device here")
     for name, method in METHODS.items():
-        classifier = as_classifier(randomised(SmallTransformer() if "transformer" in name else SmallNet()))
+        classifier = network(name)
         expected = method(classifier, x, TARGETS)
         classifier.to(device)
         found = method(classifier, x.to(device), TARGETS)
