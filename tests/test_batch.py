@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gradcut import GradcutError, Segmenter, batch, images, runs
@@ -460,3 +461,23 @@ def test_review_ranks_the_least_certain_first(job, tmp_path):
     assert least == sorted(least)
     with pytest.raises(GradcutError, match="run: expected a folder of 'gradcut segment'"):
         runs.review(tmp_path / "in")
+
+
+def test_photographs_side_by_side_have_a_thread_each(brightness, tmp_path):
+    seen = []
+
+    class Watched(Segmenter):
+        def explain(self, *args):
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+            time.sleep(0.02)
+            return super().explain(*args)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        list(segment_all(Job(Watched(brightness), Place(str(tmp_path / "out"))), draw(tmp_path / "in", 8), 2))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert {number for _, number in seen} == {1}
+    assert len({thread for thread, _ in seen}) == 2

@@ -1,7 +1,7 @@
 """Many photographs: read, explained in batches and cut side by side, each on its own, through any crash.
 
-The engine here is one process: threads read, the calling thread asks the network, threads cut and write, and the
-queues between them are bounded. `gradcut.cluster` runs the same `Job` on Ray.
+The engine here is one process: threads read, others ask the network, others cut and write, and the queues between
+them are bounded. `gradcut.cluster` runs the same `Job` on Ray.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -95,7 +95,8 @@ class Job:
         decoded them: a file that crashes the decoder is named instead of crashing this process again.
 
         Args:
-            workers: threads that read, and as many that cut and write.
+            workers: threads that read, as many that cut and write, and on a CPU as many that ask the network, each
+                about photographs of its own; a device of its own is asked by one.
 
         Raises:
             GradcutError: the place cannot be written, or holds a result that was made with other settings.
@@ -103,7 +104,7 @@ class Job:
         marks = set(self.place.names(".trying"))
         suspects = [task for task in tasks if runs.mark(task.name).split("/")[1] in marks]
         suspected = {task.name for task in suspects}
-        with evaluating(self.segmenter.classifier.model):
+        with evaluating(self.segmenter.classifier.model), self._one_thread_each():
             yield from self._pipeline((task for task in tasks if task.name not in suspected), workers)
             yield from self._alone(suspects)
 
@@ -111,18 +112,25 @@ class Job:
 
     def _pipeline(self, tasks: Iterable[Task], workers: int) -> Iterator[Entry]:
         tasks = iter(tasks)
+        lanes = workers if self._on_cpu else 1
         readers = ThreadPoolExecutor(workers, "gradcut-read")
+        askers = ThreadPoolExecutor(lanes, "gradcut-ask")
         cutters = ThreadPoolExecutor(workers, "gradcut-cut")
         reading: deque[tuple[Task, Future[Evidence | Entry]]] = deque()
+        asking: deque[Future[list[tuple[Task, Evidence | Entry]]]] = deque()
         cutting: deque[Future[Entry]] = deque()
         try:
             while True:
-                for task in islice(tasks, 2 * self.batch + workers - len(reading)):
-                    reading.append((task, readers.submit(self._read, task)))
-                if not reading:
+                while len(asking) <= lanes:
+                    for task in islice(tasks, 2 * self.batch + workers - len(reading)):
+                        reading.append((task, readers.submit(self._read, task)))
+                    if not reading:
+                        break
+                    taken = [reading.popleft() for _ in range(min(self.batch, len(reading)))]
+                    asking.append(askers.submit(self._explain, taken))
+                if not asking:
                     break
-                taken = [reading.popleft() for _ in range(min(self.batch, len(reading)))]
-                for task, evidence in self._explain([(task, read.result()) for task, read in taken]):
+                for task, evidence in asking.popleft().result():
                     cutting.append(cutters.submit(self._finish, task, evidence))
                 # In the order of the photographs, so a manifest without an accident needs no sorting.
                 while cutting and (len(cutting) > 2 * workers or cutting[0].done()):
@@ -131,8 +139,27 @@ class Job:
                 yield cutting.popleft().result()
         finally:
             # What has begun is finished, so that nothing is lost when a person or an error stops the run.
-            readers.shutdown(cancel_futures=True)
-            cutters.shutdown(cancel_futures=True)
+            for pool in (readers, askers, cutters):
+                pool.shutdown(cancel_futures=True)
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.segmenter.classifier.device.type == "cpu"
+
+    @contextmanager
+    def _one_thread_each(self) -> Iterator[None]:
+        """On a CPU, one thread for each photograph that the network sees.
+
+        Sums then have the same order, and results the same bytes, whatever the number of workers and whoever does
+        the job; and workers that each do their own photograph wait for each other less than threads that share one.
+        """
+        before = torch.get_num_threads()
+        try:
+            if self._on_cpu:
+                torch.set_num_threads(1)  # threads that begin from here on have one, too
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _read(self, task: Task, alone: int = 0) -> Evidence | Entry:
         """The photograph, as evidence that is still empty; or its line, if it is finished or cannot be read."""
@@ -152,7 +179,8 @@ class Job:
         read: Evidence | Entry = self._guard(task, evidence)
         return read
 
-    def _explain(self, batch: Sequence[tuple[Task, Evidence | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
+    def _explain(self, reading: Sequence[tuple[Task, Future[Evidence | Entry]]]) -> list[tuple[Task, Evidence | Entry]]:
+        batch = [(task, read.result()) for task, read in reading]
         waiting = [(task, found) for task, found in batch if isinstance(found, Evidence)]
         done: dict[str, Evidence | Entry] = {}
         if waiting:
@@ -243,7 +271,9 @@ class Job:
                 elif alone >= TRIES:
                     line = failed(task, f"{task.photograph}: the process died {alone} times at this photograph alone")
                 else:
-                    ((_, line),) = self._explain([(task, self._read(task, alone + 1))])
+                    read: Future[Evidence | Entry] = Future()
+                    read.set_result(self._read(task, alone + 1))
+                    ((_, line),) = self._explain([(task, read)])
                 yield self._finish(task, line)
 
 

@@ -126,7 +126,7 @@ def segment(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that cut; ray: actors. [default: the cores; ray: 2]", show_default=False),
+        typer.Option(min=1, show_default=False, help="Photographs at work at once; ray: actors. [default: cores; 2]"),
     ] = None,
     batch: Annotated[
         int | None,

@@ -89,9 +89,7 @@ class Worker:
 
     def __init__(self, sent: _Sent, threads: int, gpu: bool, folder: str) -> None:
         import ray
-        import torch
 
-        torch.set_num_threads(threads)
         with contextlib.suppress(OSError):  # relative paths mean the same here, where all machines share them
             os.chdir(folder)
         self.job: Job = ray.get(sent.reference)
