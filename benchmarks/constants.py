@@ -1,0 +1,123 @@
+"""The constants of `default` by cross-validation: docs/masks.md holds what this printed.
+
+    python benchmarks/constants.py --images IMAGES --annotations instances.json --folds FOLDS --every 2 -o constants
+
+FOLDS is what `gradcut fit --folds` wrote: each photograph goes through the head that was fitted without it, and is
+asked for the classes that are there. Every candidate changes the walk's power or steps, or the cut's middle,
+smoothness or slope. The candidate with the best sum of class IoU and union IoU on four folds is judged on the fifth, and
+so for each fold: what that reaches is what choosing by the truth brings on photographs that took no part, and beside it
+stands what the constants reach that `default` has. The output folder gets `rows.jsonl`, from which a stopped script goes
+on, and `constants.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from makers import mean, scores
+from rich.console import Console
+from rich.table import Table
+
+from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, load_classifier
+from gradcut.masks import ColourCut
+
+DEFAULT = RECIPES["default"]
+WALKS = {
+    f"power {power:g}, steps {steps}": replace(DEFAULT.saliency, power=power, steps=steps)
+    for power, steps in ((12.0, (8, 4)), (10.0, (8, 4)), (16.0, (8, 4)), (12.0, (4, 4)), (12.0, (12, 6)), (12.0, (8,)))
+}
+CUTS = {
+    **{f"middle {middle:g}": ColourCut(middle=middle) for middle in (0.35, 0.4, 0.45, 0.5, 0.55)},
+    **{f"smoothness {smoothness:g}": ColourCut(smoothness=smoothness) for smoothness in (2.0, 4.0)},
+    **{f"slope {slope:g}": ColourCut(slope=slope) for slope in (4.0, 8.0)},
+}
+FIXED = "power 12, steps (8, 4); middle 0.45"
+
+
+class Once:
+    """A saliency method whose maps are made once for a photograph, and given again for each walk over them."""
+
+    def __init__(self, method: object) -> None:
+        self.method, self.maps = method, None
+
+    def __call__(self, classifier: Classifier, x: torch.Tensor, targets: object) -> torch.Tensor:
+        if self.maps is None:
+            self.maps = self.method(classifier, x, targets)
+        return self.maps
+
+
+def measured(head: Classifier, sample: datasets.Sample) -> dict[str, dict]:
+    """Scores of every candidate."""
+    labels = sorted(sample.masks)
+    once = Once(DEFAULT.saliency.method)
+    row = {}
+    for walk, saliency in WALKS.items():
+        segmenter = Segmenter(head, replace(DEFAULT, saliency=replace(saliency, method=once)))
+        (evidence,) = segmenter.explain([sample.image], labels)
+        seeds = [segmenter.recipe.seeds(one) for one in evidence.saliency]
+        for name, cut in CUTS.items():
+            if walk == next(iter(WALKS)) or name.startswith("middle"):
+                row[f"{walk}; {name}"] = scores(cut(sample.image, evidence.saliency, seeds), sample)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("images", "annotations", "folds"):
+        parser.add_argument(f"--{option}", required=True, type=Path)
+    parser.add_argument("--every", type=int, default=1, help="every so many photographs")
+    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folds = evaluation.read_folds(options.folds / "folds.csv")
+    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    dataset = datasets.coco(options.images, options.annotations)[:: options.every]
+    rows = [row for row in rows if row["photograph"] in dataset.names]
+    known = {row["photograph"] for row in rows}
+    for number, name in enumerate(dataset.names):
+        sample = dataset[number]
+        if name in known or not sample.masks:
+            continue
+        fold = folds[Path(name).name]
+        rows.append({"photograph": name, "fold": fold, "candidates": measured(heads[fold], sample)})
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    summarise(rows, options.output / "constants.json")
+
+
+def summarise(rows: list[dict], path: Path) -> None:
+    def figures(part: list[dict]) -> tuple[float, float]:
+        return tuple(float(mean(part, key)[0]) for key in ("classes", "union"))
+
+    of = {name: [row["candidates"][name] for row in rows] for name in rows[0]["candidates"]}
+    fold = np.array([row["fold"] for row in rows])
+    chosen, judged = {}, [None] * len(rows)
+    for each in sorted(set(fold.tolist())):
+        best = max(of, key=lambda name: sum(figures([of[name][n] for n in np.flatnonzero(fold != each)])))
+        chosen[each] = best
+        for n in np.flatnonzero(fold == each):
+            judged[n] = of[best][n]
+    table = Table("constants", "class IoU", "union IoU", title=f"{len(rows)} photographs")
+    record = {"photographs": len(rows), "chosen": chosen, "candidates": {}}
+    for name, part in {"chosen by the other folds": judged, **of}.items():
+        record["candidates"][name] = classes, union = figures(part)
+        table.add_row(f"{name}{' (default)' * (name == FIXED)}", f"{classes:.3f}", f"{union:.3f}")
+    Console(width=100).print(table)
+    for each, best in chosen.items():
+        print(f"fold {each}: {best}")
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
