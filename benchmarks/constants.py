@@ -4,10 +4,10 @@
 
 FOLDS is what `gradcut fit --folds` wrote: each photograph goes through the head that was fitted without it, and is
 asked for the classes that are there. Every candidate changes the walk's power or steps, or the cut's middle,
-smoothness or slope. The candidate with the best sum of class IoU and union IoU on four folds is judged on the fifth, and
-so for each fold: what that reaches is what choosing by the truth brings on photographs that took no part, and beside it
-stands what the constants reach that `default` has. The output folder gets `rows.jsonl`, from which a stopped script goes
-on, and `constants.json`.
+smoothness or slope. The candidate with the best sum of class IoU and union IoU on four folds is judged on the fifth,
+and so for each fold: what that reaches is what choosing by the truth brings on photographs that took no part, and
+beside it stands what the constants reach that `default` has. The output folder gets `rows.jsonl`, from which a stopped
+script goes on, and `constants.json`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, load_classifier
+from gradcut.gradients import Remembered
 from gradcut.masks import ColourCut
+from gradcut.saliency import Saliency, Target
 
 DEFAULT = RECIPES["default"]
 WALKS = {
@@ -43,12 +45,18 @@ FIXED = "power 12, steps (8, 4); middle 0.45"
 class Once:
     """A saliency method whose maps are made once for a photograph, and given again for each walk over them."""
 
-    def __init__(self, method: object) -> None:
-        self.method, self.maps = method, None
+    def __init__(self, method: Saliency) -> None:
+        self.method, self.maps, self.logits = method, None, None
 
-    def __call__(self, classifier: Classifier, x: torch.Tensor, targets: object) -> torch.Tensor:
+    def __call__(self, classifier: Classifier, x: torch.Tensor, targets: Remembered) -> torch.Tensor:
+        def asked(logits: torch.Tensor) -> list[Target]:
+            self.logits = logits
+            return targets(logits)
+
         if self.maps is None:
-            self.maps = self.method(classifier, x, targets)
+            self.maps = self.method(classifier, x, asked)
+        else:
+            targets(self.logits)
         return self.maps
 
 
