@@ -75,7 +75,7 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "places' classes at three sizes, rivalry of the classes, affinity of the features, cut with colours",
+            "classes of places (or activation maps) at three sizes, rivalry, affinity of features, cut with colours",
             Affinity(
                 Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4), scale=5 / 3
             ),
