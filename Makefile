@@ -13,8 +13,8 @@ demo: .venv/demo
 	$(BIN)/gradcut demo
 
 # One torch thread in each of two processes: more would only fight over two cores.
-test: .venv/test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+test: .venv/test .venv/datumaro/bin/datum
+	OMP_NUM_THREADS=1 DATUMARO_PYTHON=$(CURDIR)/.venv/datumaro/bin/python $(BIN)/pytest -n 2 $(ARGS)
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -36,6 +36,11 @@ $(BIN)/uv:
 .venv/test: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --group test --group lint
 	@touch $@ .venv/demo
+
+# It asks for older versions of Pillow and pandas than gradcut's tests, so it gets an environment of its own.
+.venv/datumaro/bin/datum: | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/datumaro
+	$(BIN)/uv pip install --quiet --python .venv/datumaro/bin/python datumaro==1.13.12
 
 clean:
 	rm -rf .venv gradcut-demo
