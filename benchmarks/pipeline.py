@@ -5,9 +5,9 @@
 Photographs evenly spaced among those with three classes or more, asked for the first three by name, with `coco80` on
 one thread. Both sides start from the photograph in memory and end with masks of its own size; they take turns, the
 least processor time of the rounds counts, and the ratio is the median over the photographs. The glue is what a careful
-person writes: one captum call a class, PyMaxflow for the cut, and for what neither library has (rivals, the walk over
-features, colour models) the same formulas in torch and numpy, the colour models being gradcut's own. The agreement of
-both sides' masks, as IoU, shows that the work is the same.
+person writes: for `simonyan` one captum call a class, for `default` one a size, PyMaxflow for the cut, and for what
+neither library has (rivals, the walk over features, colour models) the same formulas in torch and numpy, the colour
+models being gradcut's own. The agreement of both sides' masks, as IoU, shows that the work is the same.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets, images, load_classifier
+from gradcut.heads import places_of
 from gradcut.masks import ColourCut
 
 # The script beside this one has the library's name.
@@ -75,15 +76,15 @@ def simonyan(classifier: Classifier, photograph: np.ndarray, labels: list[str]) 
 def default(classifier: Classifier, photograph: np.ndarray, labels: list[str]) -> np.ndarray:
     model, own, grid = classifier.model, classifier.size, 40
     x = classifier.at(classifier.scaled(8 / 3)).prepare([photograph])
-    grad_cam = captum.attr.LayerGradCam(model, model.bn2)
+    activation, places = captum.attr.LayerActivation(model, model.bn2), places_of(model)
+    indices = [classifier.index(label) for label in labels]
     total = torch.zeros(len(labels), *x.shape[2:])
     for scale in (1, 5 / 3, 8 / 3):
         at = F.interpolate(x, classifier.scaled(scale), mode="bilinear", antialias=True)
-        for number, label in enumerate(labels):
-            low = grad_cam.attribute(at, target=classifier.index(label), relu_attributions=True).detach()
-            # The mean of the gradient is the class's weight over the number of places.
-            large = captum.attr.LayerAttribution.interpolate(low * low[0, 0].numel(), x.shape[2:], "bilinear")
-            total[number] += large[0, 0]
+        with torch.no_grad():
+            logits = F.conv2d(activation.attribute(at), places.weight[:, :, None, None], places.bias)
+            large = captum.attr.LayerAttribution.interpolate(logits.softmax(1), x.shape[2:], "bilinear")
+            total += large[0, indices]
     at = F.interpolate(x, classifier.scaled(5 / 3), mode="bilinear", antialias=True)
     levels: list[torch.Tensor] = []
     modules = model.blocks[3][0].bn1, model.blocks[5][0].bn1, model.bn2
