@@ -14,6 +14,7 @@ from gradcut import images, pictures, saliency
 from gradcut.saliency import (
     CAM,
     Affinity,
+    Crops,
     DeconvNet,
     GradCAM,
     GradCAMPlusPlus,
@@ -48,6 +49,7 @@ METHODS: dict[str, saliency.Saliency] = {
     "hires-cam": HiResCAM(),
     "guided-grad-cam": GuidedGradCAM(),
     "multi-scale-cam": MultiScale(CAM()),
+    "crops": Crops(CAM()),
     "affinity": Affinity(MultiScale(CAM())),
     "place-probability": PlaceProbability(),
 }

@@ -21,6 +21,7 @@ from gradcut.saliency import (
     AttentionAffinity,
     AttentionGradient,
     AttentionRollout,
+    Crops,
     DeconvNet,
     GradCAM,
     GradCAMPlusPlus,
@@ -62,6 +63,7 @@ METHODS: dict[str, Any] = {
     "HiResCAM": HiResCAM(),
     "GuidedGradCAM": GuidedGradCAM(),
     "MultiScale(CAM)": MultiScale(CAM()),
+    "Crops(CAM)": Crops(CAM()),
     "MultiScale(Gradient)": MultiScale(Gradient(), scales=(1.0, 1.5)),
     "Gradient, transformer": Gradient(of="logit"),
     "GuidedBackprop, transformer": GuidedBackprop(of="logit"),
@@ -425,3 +427,61 @@ def test_deconvnet_sees_every_way_up_alike() -> None:
     classifier, x, _, _ = red_and_green()
     (saliency,) = DeconvNet()(classifier, x, [(0, 0)])
     assert float(saliency.min()) == pytest.approx(float(saliency.max()))
+
+
+class TestCrops:
+    def found(self, crops: list[Tensor]) -> Callable[..., Tensor]:
+        """Finds rows 6 to 11 and columns 8 to 15 in the first photographs it sees, and the left half in the others."""
+
+        def method(classifier: Classifier, x: Tensor, targets: Any) -> Tensor:
+            crops.append(x)
+            maps = torch.zeros(len(list(targets(torch.zeros(3, 5)) if callable(targets) else targets)), 24, 24)
+            if len(crops) == 1:
+                maps[:, 6:12, 8:16] = 4.0
+                maps[:, 0, 0] = 1.0
+            else:
+                maps[:, :, :12] = 2.0
+            return maps
+
+        return method
+
+    def test_what_it_looks_at_and_what_it_makes(self, x: Tensor) -> None:
+        crops: list[Tensor] = []
+        (found,) = Crops(self.found(crops))(as_classifier(SmallNet()), x, [(2, 1)])
+        assert len(crops) == 2
+        # A quarter of 6 rows, rounded to 2, and of 8 columns, on each side.
+        box = x[2:3, :, 4:14, 6:18]
+        torch.testing.assert_close(crops[1], F.interpolate(box, (24, 24), mode="bilinear"))
+        assert found[0, 0] == 0.125
+        assert found[8, 7] == pytest.approx(0.5)  # not found at first, but in the crop
+        assert found[8, 10] == pytest.approx(1)
+        assert found[8, 15] == pytest.approx(0.5)  # found at first, not in the crop
+        assert found[20, 20] == 0
+
+    def test_every_option_matters(self, x: Tensor) -> None:
+        seen = {}
+        for name, options in {"plain": {}, "at": {"at": 0.1}, "margin": {"margin": 0.0}}.items():
+            crops: list[Tensor] = []
+            Crops(self.found(crops), **options)(as_classifier(SmallNet()), x, [(0, 1)])
+            seen[name] = crops[1]
+        assert not torch.equal(seen["plain"], seen["at"])
+        torch.testing.assert_close(seen["margin"], F.interpolate(x[:1, :, 6:12, 8:16], (24, 24), mode="bilinear"))
+
+    def test_a_crop_without_saliency_changes_nothing(self, x: Tensor) -> None:
+        def once(classifier: Classifier, x: Tensor, targets: Any) -> Tensor:
+            if callable(targets):  # the crops are asked for by name
+                targets(torch.zeros(3, 5))
+                maps = torch.zeros(1, 24, 24)
+                maps[0, 3, 4] = 2.0
+                return maps
+            return torch.zeros(1, 24, 24)
+
+        (found,) = Crops(once)(as_classifier(SmallNet()), x, [(0, 1)])
+        assert found[3, 4] == 1
+        assert found.sum() == 1
+
+    def test_wrong_options(self) -> None:
+        with pytest.raises(SaliencyError, match="at: expected a number above 0 and below 1, got 1"):
+            Crops(CAM(), at=1)
+        with pytest.raises(SaliencyError, match="margin: expected a number from 0, got -1"):
+            Crops(CAM(), margin=-1)

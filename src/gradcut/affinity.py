@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gradcut.attentions import between_places
-from gradcut.cams import upsampled
+from gradcut.cams import relative, upsampled
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, recording, run
 from gradcut.gradients import Remembered
@@ -214,8 +214,3 @@ def against_each_other(
         strongest = maps[here].amax(0).clamp(min=torch.finfo(maps.dtype).tiny)
         maps[here] = maps[here] * (maps[here] / strongest) ** strength
     return maps
-
-
-def relative(maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """Each map divided by its maximum; a map of zeros stays."""
-    return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

@@ -167,10 +167,8 @@ class GradCAM:
             maps = [upsampled(coarse, x) for coarse in maps]
             if len(maps) == 1:
                 return maps[0]
-            relative = torch.stack(
-                [m / m.amax((1, 2), keepdim=True).clamp(min=torch.finfo(m.dtype).tiny) for m in maps]
-            )
-            return relative.mean(0) if self.fuse == "mean" else relative.amax(0)
+            fused = torch.stack([relative(each) for each in maps])
+            return fused.mean(0) if self.fuse == "mean" else fused.amax(0)
 
     def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
         """The weighted sum of the channels; what is negative in it counts as 0."""
@@ -250,6 +248,11 @@ class GuidedGradCAM:
     def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
         """As the method for pixels does."""
         return self.pixels.over_channels(attribution)
+
+
+def relative(maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
+    """Each map divided by its maximum; a map of zeros stays."""
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 def upsampled(maps: Float[Tensor, "n gh gw"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n h w"]:

@@ -24,7 +24,7 @@ from gradcut.gradients import (
     VarGrad,
     input_gradient,
 )
-from gradcut.scales import MultiScale
+from gradcut.scales import Crops, MultiScale
 from gradcut.targets import Saliency, SaliencyError, Score, Target, Targets, resolve, score_gradient
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "AttentionAffinity",
     "AttentionGradient",
     "AttentionRollout",
+    "Crops",
     "DeconvNet",
     "ForwardPass",
     "GradCAM",

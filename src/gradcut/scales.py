@@ -1,4 +1,4 @@
-"""Any saliency method, averaged over sizes of the photograph and its mirror image."""
+"""Any saliency method, averaged over sizes of the photograph and its mirror image, or looking again at crops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gradcut.cams import upsampled
+from gradcut.cams import relative, upsampled
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import Remembered
@@ -60,6 +60,61 @@ class MultiScale:
                 total = maps if total is None else total + maps
         assert total is not None
         return total / (len(self.scales) * (1 + self.flip))
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A second look at a crop round what the method found, for each class: what is small is large there.
+
+    The crop is the box round the places above ``at`` of the map's maximum, with ``margin`` of its sides added on each
+    side, resized to the photographs' size. The second map goes back to its place, and both, each divided by its
+    maximum, are averaged; outside the crop the second is 0. A crop without any saliency leaves the first map as it is.
+    Costs the method once more for every target: crops of one photograph differ. What comes out has a maximum of at
+    most 1.
+
+    Args:
+        method: any saliency method that looks at sizes of its own, if any, by the classifier's: ``Crops(CAM())``.
+        at: share of the maximum that was found, above 0 and below 1.
+        margin: of a side of the box, at least 0.
+    """
+
+    method: Saliency
+    at: float = 0.5
+    margin: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.at < 1:
+            raise SaliencyError(f"at: expected a number above 0 and below 1, got {self.at}")
+        if not 0 <= self.margin < float("inf"):
+            raise SaliencyError(f"margin: expected a number from 0, got {self.margin}")
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        chosen = Remembered(targets)
+        maps = relative(self.method(classifier, x, chosen))
+        boxes = [self._box(one) for one in maps]
+        for n, ((b, index), (top, bottom, left, right)) in enumerate(zip(chosen.pairs, boxes, strict=True)):
+            crop = F.interpolate(x[b : b + 1, :, top:bottom, left:right], x.shape[2:], mode="bilinear")
+            again = relative(self.method(classifier, crop, [(0, index)]))
+            if not again.any():
+                continue
+            back = F.interpolate(again[None], (bottom - top, right - left), mode="bilinear", antialias=True)[0, 0]
+            maps[n] /= 2
+            maps[n, top:bottom, left:right] += back / 2
+        return maps
+
+    def _box(self, one: Float[Tensor, "h w"]) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right of the crop, in pixels; the whole photograph for a map of zeros."""
+        found = one > self.at * one.amax()
+        if not found.any():
+            return 0, one.shape[0], 0, one.shape[1]
+        sides = []
+        for axis in (1, 0):
+            where = found.any(axis).nonzero()
+            low, high = int(where[0]), int(where[-1]) + 1
+            more = round(self.margin * (high - low))
+            sides += [max(0, low - more), min(one.shape[1 - axis], high + more)]
+        top, bottom, left, right = sides
+        return top, bottom, left, right
 
 
 def resized(x: Float[Tensor, "b 3 h w"], classifier: Classifier, scale: float) -> Float[Tensor, "b 3 sh sw"]:
