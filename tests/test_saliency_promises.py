@@ -13,6 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from test_affinity import attention_of
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -347,17 +348,8 @@ def set_fused(classifier: Classifier, fused: bool) -> None:
 def test_attention_rollout_by_hand(fused: bool) -> None:
     classifier = vit()
     set_fused(classifier, False)
-    seen: list[Tensor] = []
-    handles = [
-        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
-        for block in classifier.model.blocks
-    ]
-    with torch.no_grad():
-        classifier.model(PHOTOGRAPHS)
-    for handle in handles:
-        handle.remove()
     rolled = torch.eye(17)
-    for attention in seen:
+    for attention in attention_of(classifier, PHOTOGRAPHS):
         rolled = (attention.mean(1) + torch.eye(17)) / 2 @ rolled
     expected = F.interpolate(rolled[:, 0, 1:].view(2, 1, 4, 4), (64, 64), mode="bilinear")[:, 0]
     set_fused(classifier, fused)

@@ -17,6 +17,7 @@ from torch import Tensor
 from gradcut.attentions import between_places
 from gradcut.cams import relative, upsampled
 from gradcut.classifier import Classifier
+from gradcut.errors import check_least
 from gradcut.features import ForwardPass, fresh, recording, run
 from gradcut.gradients import Remembered
 from gradcut.scales import resized
@@ -150,9 +151,7 @@ class AttentionAffinity:
 
 
 def _check(walk: Affinity | AttentionAffinity, **least: float) -> None:
-    for name, limit in least.items():
-        if not getattr(walk, name) >= limit:
-            raise SaliencyError(f"{name}: expected at least {limit}, got {getattr(walk, name)}")
+    check_least(SaliencyError, walk, **least)
     if not walk.steps or min(walk.steps) < 0:
         raise SaliencyError(f"steps: expected a tuple of one number at least, none below 0, got {walk.steps!r}")
     if not 0 < walk.scale < float("inf"):

@@ -127,7 +127,7 @@ class Job:
                     if not reading:
                         break
                     taken = [reading.popleft() for _ in range(min(self.batch, len(reading)))]
-                    asking.append(askers.submit(self._explain, taken))
+                    asking.append(askers.submit(self._explain_read, taken))
                 if not asking:
                     break
                 for task, evidence in asking.popleft().result():
@@ -179,8 +179,12 @@ class Job:
         read: Evidence | Entry = self._guard(task, evidence)
         return read
 
-    def _explain(self, reading: Sequence[tuple[Task, Future[Evidence | Entry]]]) -> list[tuple[Task, Evidence | Entry]]:
-        batch = [(task, read.result()) for task, read in reading]
+    def _explain_read(
+        self, reading: Sequence[tuple[Task, Future[Evidence | Entry]]]
+    ) -> list[tuple[Task, Evidence | Entry]]:
+        return self._explain([(task, read.result()) for task, read in reading])
+
+    def _explain(self, batch: Sequence[tuple[Task, Evidence | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
         waiting = [(task, found) for task, found in batch if isinstance(found, Evidence)]
         done: dict[str, Evidence | Entry] = {}
         if waiting:
@@ -271,9 +275,7 @@ class Job:
                 elif alone >= TRIES:
                     line = failed(task, f"{task.photograph}: the process died {alone} times at this photograph alone")
                 else:
-                    read: Future[Evidence | Entry] = Future()
-                    read.set_result(self._read(task, alone + 1))
-                    ((_, line),) = self._explain([(task, read)])
+                    ((_, line),) = self._explain([(task, self._read(task, alone + 1))])
                 yield self._finish(task, line)
 
 

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradcut.classifier import Classifier
 from gradcut.features import ForwardPass, fresh, run
 from gradcut.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels
-from gradcut.heads import places_of
+from gradcut.heads import Places, places_of
 from gradcut.layers import run_with_maps
 from gradcut.targets import (
     Saliency,
@@ -47,9 +47,7 @@ class CAM:
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
-            seen = ForwardPass(x)
-            logits = run(classifier, fresh(classifier, x), seen)
-            features, weight = linear_head(classifier, x, seen, logits)
+            logits, features, weight = linear_head(classifier, x, ForwardPass(x))
             pairs = resolve(targets, logits)
             direction = score_gradient(classifier, logits, pairs, self.of)
             weights = direction @ weight
@@ -82,29 +80,34 @@ class PlaceProbability:
         if places is None:
             return self.otherwise(classifier, x, targets)
         with torch.no_grad():
-            seen = ForwardPass(x)
-            logits = run(classifier, fresh(classifier, x), seen)
-            features, _ = linear_head(classifier, x, seen, logits)
-            each = F.conv2d(features, places.weight[:, :, None, None], places.bias).float().softmax(1)
+            logits, features, _ = linear_head(classifier, x, ForwardPass(x))
+            each = place_probabilities(features, places)
             maps = [each[b, list(group(index))].sum(0) for b, index in resolve(targets, logits)]
             return upsampled(torch.stack(maps).to(x.dtype) if maps else x.new_zeros(0, *features.shape[2:]), x)
 
 
+def place_probabilities(features: Float[Tensor, "b d gh gw"], places: Places | nn.Linear) -> Float[Tensor, "b k gh gw"]:
+    """The probability of each label and, last, of the background at every place of the last map."""
+    weight, bias = (each.to(features) for each in (places.weight, places.bias))
+    return F.conv2d(features, weight[:, :, None, None], bias).float().softmax(1)
+
+
 def linear_head(
-    classifier: Classifier, x: Float[Tensor, "b 3 h w"], seen: ForwardPass, logits: Float[Tensor, "b n"]
-) -> tuple[Float[Tensor, "b d _ _"], Float[Tensor, "n d"]]:
-    """The last map, and the weights that make the logits of its mean.
+    classifier: Classifier, x: Float[Tensor, "b 3 h w"], seen: ForwardPass
+) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b d _ _"], Float[Tensor, "n d"]]:
+    """The logits, the last map, and the weights that make the one of the other's mean; ``seen`` watches the pass.
 
     Raises:
         SaliencyError: the logits are made in another way.
     """
+    logits = run(classifier, fresh(classifier, x), seen)
     features = seen.feature_map
     if seen.head is not None:
         weight, bias = seen.head
         if features is not None and weight.shape == (logits.shape[1], features.shape[1]):
             expected = F.linear(features.mean((2, 3)), weight, bias)
             if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
-                return features, weight
+                return logits, features, weight
         elif weight.shape == (logits.shape[1], seen.one_place):
             h, w = x.shape[2:]
             raise SaliencyError(

@@ -20,8 +20,9 @@ from skimage.color import rgb2lab
 
 from gradcut import images
 from gradcut.contrasts import Contrast, Exponential, Inverse, pairs
+from gradcut.errors import check_least
 from gradcut.images import Photograph
-from gradcut.makers import MaskError, check_least, enlarged
+from gradcut.makers import MaskError, enlarged
 from gradcut.maxflow import alpha_expansion, min_cut
 from gradcut.mixtures import fit_mixture, log_likelihood, products
 from gradcut.seeds import Seeds
@@ -46,7 +47,7 @@ class GraphCut:
     def __post_init__(self) -> None:
         _check_neighbours(self.neighbours)
         if self.grid is not None:
-            check_least(self, grid=2)
+            check_least(MaskError, self, grid=2)
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
@@ -105,7 +106,7 @@ class ColourCut:
     def __post_init__(self) -> None:
         if not 0 < self.middle < 1:
             raise MaskError(f"middle: expected a number above 0 and below 1, got {self.middle}")
-        check_least(self, slope=0, smoothness=0, components=0, grid=2, rounds=1)
+        check_least(MaskError, self, slope=0, smoothness=0, components=0, grid=2, rounds=1)
         _check_neighbours(self.neighbours)
 
     def __call__(
@@ -216,7 +217,7 @@ class RandomWalker:
     neighbours: int = 4
 
     def __post_init__(self) -> None:
-        check_least(self, grid=2)
+        check_least(MaskError, self, grid=2)
         _check_neighbours(self.neighbours)
 
     def __call__(

@@ -30,13 +30,6 @@ def enlarged(found: Iterable[Bool[np.ndarray, "_ _"]], photograph: Photograph) -
     return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
 
 
-def check_least(maker: object, **least: float) -> None:
-    """Raise MaskError where an option is below its least value."""
-    for name, value in least.items():
-        if not getattr(maker, name) >= value:
-            raise MaskError(f"{name}: expected at least {value}, got {getattr(maker, name)}")
-
-
 def check_fraction(maker: object, name: str) -> None:
     """Raise MaskError unless an option is from 0 to less than 1."""
     if not 0 <= getattr(maker, name) < 1:

@@ -7,7 +7,7 @@ softmax regression on the features of those single places learns to tell the cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,13 @@ from torch import Tensor
 
 from gradcut import images
 from gradcut.affinity import Affinity, against_each_other, walked
-from gradcut.cams import CAM, linear_head
+from gradcut.cams import CAM, linear_head, place_probabilities
 from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, fresh, run
-from gradcut.fit import FitError, ImageLabels, prior_rows
+from gradcut.errors import check_least
+from gradcut.features import ForwardPass
+from gradcut.fit import FitError, ImageLabels, Track, prior_rows
 from gradcut.heads import Head, Places
 from gradcut.scales import resized
-
-Track = Callable[[Sequence[Path]], Iterable[Path]]
 
 #: Factors of the classifier's size: maps are summed over all, features and places are those of the last.
 SCALES = (1.0, 5 / 3)
@@ -71,9 +70,7 @@ class PlaceFit:
             raise FitError(f"prior: expected 0 or more, got {self.prior}")
         if not 0 < self.low <= self.high < 1:
             raise FitError(f"high, low: expected 0 < low <= high < 1, got {self.high}, {self.low}")
-        for name in ("places", "rounds"):
-            if getattr(self, name) < 1:
-                raise FitError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        check_least(FitError, self, places=1, rounds=1)
 
     def __call__(
         self,
@@ -126,7 +123,7 @@ class PlaceFit:
             for scale in SCALES:
                 x = resized(large, backbone, scale)
                 seen = ForwardPass(x, levels=True)
-                features, _ = linear_head(backbone, x, seen, run(backbone, fresh(backbone, x), seen))
+                _, features, _ = linear_head(backbone, x, seen)
                 for n, each in enumerate(heads if len(present) else ()):
                     here = _maps(features, present, *each)[None]
                     maps[n * len(present) :][: len(present)] += F.interpolate(here, maps.shape[1:], mode="bilinear")[0]
@@ -208,11 +205,9 @@ def _maps(
     features: Float[Tensor, "1 d h w"], present: Int[np.ndarray, " k"], head: Head, places: Places | None
 ) -> Float[Tensor, "k h w"]:
     """What the head says of the classes at every place: as `CAM`, or from the last round as `PlaceProbability`."""
-    weight = head.weight if places is None else places.weight
-    z = torch.einsum("kd,dhw->khw", weight.to(features), features[0]).float()
-    if places is None:
-        return z[present].clamp(min=0)
-    return (z + places.bias.to(z)[:, None, None]).softmax(0)[present]
+    if places is not None:
+        return place_probabilities(features, places)[0, present]
+    return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
 
 
 def _joined(

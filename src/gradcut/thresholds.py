@@ -12,8 +12,9 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import slic
 
 from gradcut import images
+from gradcut.errors import check_least
 from gradcut.images import Photograph
-from gradcut.makers import MaskError, check_fraction, check_least, enlarged
+from gradcut.makers import MaskError, check_fraction, enlarged
 from gradcut.seeds import Seeds
 
 
@@ -69,7 +70,7 @@ class Superpixels:
     grid: int = 160
 
     def __post_init__(self) -> None:
-        check_least(self, count=1, grid=2)
+        check_least(MaskError, self, count=1, grid=2)
         check_fraction(self, "at")
 
     def __call__(
@@ -101,7 +102,7 @@ class Expansion:
     percentile: float = 90
 
     def __post_init__(self) -> None:
-        check_least(self, start=1)
+        check_least(MaskError, self, start=1)
         if not 0 <= self.percentile <= 100:
             raise MaskError(f"percentile: expected a number from 0 to 100, got {self.percentile}")
 
