@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
+from unseen import Heads
 
 from gradcut import Segmenter, confidence, datasets, load_classifier
-from gradcut.evaluation import read_folds
 
 
-def measure(samples, segmenters, of):
+def measure(samples, segmenter_for):
     """Rows of (photograph's number, features, true IoU), of the detected objects and of the truth's classes."""
     rows = {"detected": [], "asked": []}
     for number, sample in enumerate(samples):
-        segment = segmenters[of(sample.name)]
+        segment = segmenter_for(sample.name)
         known = [label for label in sample.masks if label in segment.classifier.labels]
         if not known:
             continue
@@ -122,15 +122,11 @@ def main():
     else:
         samples = datasets.coco(arguments.images, arguments.annotations)[: arguments.limit]
         if arguments.folds:
-            folds = read_folds(arguments.folds / "folds.csv")
-            heads = {
-                n: Segmenter(load_classifier(str(arguments.folds / f"fold-{n}.safetensors")), arguments.recipe)
-                for n in sorted(set(folds.values()))
-            }
-            rows = measure(samples, heads, lambda name: folds[Path(name).name])
+            heads = Heads(arguments.folds)
+            rows = measure(samples, lambda name: Segmenter(heads(name), arguments.recipe))
         else:
-            head = Segmenter(load_classifier(arguments.classifier), arguments.recipe)
-            rows = measure(samples, {0: head}, lambda _: 0)
+            segment = Segmenter(load_classifier(arguments.classifier), arguments.recipe)
+            rows = measure(samples, lambda _: segment)
         if arguments.rows:
             np.savez(arguments.rows, **rows)
     photograph, x, iou = rows["detected"][:, 0].astype(int), rows["detected"][:, 1:-1], rows["detected"][:, -1]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,9 @@ import torch
 from makers import mean, scores
 from rich.console import Console
 from rich.table import Table
+from unseen import Heads, rows_of
 
-from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, load_classifier
+from gradcut import RECIPES, Classifier, Segmenter, datasets
 from gradcut.gradients import Remembered
 from gradcut.masks import ColourCut
 from gradcut.saliency import Saliency, Target
@@ -83,24 +83,13 @@ def main() -> None:
     parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folds = evaluation.read_folds(options.folds / "folds.csv")
-    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "rows.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    heads = Heads(options.folds)
+
+    def measure(name: str, sample: datasets.Sample) -> dict:
+        return {"fold": heads.fold(name), "candidates": measured(heads(name), sample)} if sample.masks else {}
+
     dataset = datasets.coco(options.images, options.annotations)[:: options.every]
-    rows = [row for row in rows if row["photograph"] in dataset.names]
-    known = {row["photograph"] for row in rows}
-    for number, name in enumerate(dataset.names):
-        sample = dataset[number]
-        if name in known or not sample.masks:
-            continue
-        fold = folds[Path(name).name]
-        rows.append({"photograph": name, "fold": fold, "candidates": measured(heads[fold], sample)})
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+    rows = [row for row in rows_of(dataset, options.output / "rows.jsonl", measure) if "candidates" in row]
     summarise(rows, options.output / "constants.json")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage
+from unseen import Heads, progress
 
-from gradcut import RECIPES, Segmenter, datasets, evaluation, load_classifier, summary
+from gradcut import RECIPES, Segmenter, datasets, evaluation, summary
 from gradcut.evaluation import Row
 from gradcut.saliency import Gradient, input_gradient
 
@@ -78,9 +78,8 @@ def rows_of(name: str, sample: datasets.Sample, head: Any, labels: tuple[str, ..
 
 def measure(dataset: datasets.Dataset, folder: Path, path: Path) -> list[Row]:
     """The rows in ``path``, and those that it lacks."""
-    folds = evaluation.read_folds(folder / "folds.csv")
-    heads = [load_classifier(str(folder / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
-    prints = {"heads": [head.fingerprint for head in heads], "recipes": {}}
+    heads = Heads(folder)
+    prints = {"heads": [head.fingerprint for head in heads.all], "recipes": {}}
     rows = evaluation.resume(path, prints)
     complete = {row["photograph"] for row in rows if row["recipe"] == NAMES[-1]}
     rows = [row for row in rows if row["photograph"] in complete]
@@ -88,11 +87,11 @@ def measure(dataset: datasets.Dataset, folder: Path, path: Path) -> list[Row]:
     for number, name in enumerate(dataset.names):
         if name in complete:
             continue
-        more = rows_of(name, dataset[number], heads[folds[Path(name).name]], dataset.labels or (), check=not rows)
+        more = rows_of(name, dataset[number], heads(name), dataset.labels or (), check=not rows)
         rows += more
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(map(evaluation.line, more)))
-        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
+        progress(number, len(dataset))
     return rows
 
 

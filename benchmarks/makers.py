@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from unseen import Heads
 
-from gradcut import RECIPES, Segmenter, datasets, evaluation, load_classifier
+from gradcut import RECIPES, Segmenter, datasets, evaluation
 from gradcut.contrasts import EdgeMap, Exponential
 from gradcut.masks import (
     Cleaned,
@@ -127,10 +128,8 @@ def main() -> None:
     torch.set_num_threads(1)
 
     recipe = RECIPES[options.recipe]
-    folds = evaluation.read_folds(options.folds / "folds.csv")
-    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
-    segmenters = [Segmenter(head, recipe) for head in heads]
-    prints = repr((recipe.saliency, recipe.size, recipe.detail, [head.fingerprint for head in heads]))
+    heads = Heads(options.folds)
+    prints = repr((recipe.saliency, recipe.size, recipe.detail, [head.fingerprint for head in heads.all]))
     cache = options.output / f"maps-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
 
     dataset = datasets.coco(options.images, options.annotations)
@@ -138,7 +137,7 @@ def main() -> None:
     rows: dict[str, list[dict]] = {name: [] for name in (*MAKERS, CEILING)}
     for number, sample in enumerate(dataset):
         key = Path(sample.name).name
-        maps = maps_of(cache / f"{Path(key).stem}.npy", segmenters[folds[key]], sample)
+        maps = maps_of(cache / f"{Path(key).stem}.npy", Segmenter(heads(key), recipe), sample)
         rows[CEILING].append({"photograph": key, "seconds": 0.0, **ceiling(maps, sample)})
         for name, (maker, rule) in MAKERS.items():
             seeds = [rule(one) for one in maps]

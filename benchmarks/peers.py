@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,8 +23,9 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from rich.console import Console
 from rich.table import Table
+from unseen import Heads, rows_of
 
-from gradcut import Classifier, datasets, evaluation, images, load_classifier
+from gradcut import Classifier, datasets, evaluation, images
 
 PEERS = ("GradCAM", "LayerCAM")
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
@@ -60,30 +60,16 @@ def main() -> None:
     parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folds = evaluation.read_folds(options.folds / "folds.csv")
-    heads = [load_classifier(str(options.folds / f"fold-{n}.safetensors")) for n in range(max(folds.values()) + 1)]
-    for head in heads:  # the graph that the peers go back through begins after the last map but one: same maps, sooner
+    heads = Heads(options.folds)
+    for head in heads.all:  # the graph that the peers go back through begins after the last map but one: sooner
         for name, parameter in head.model.named_parameters():
             parameter.requires_grad_(name.startswith(("conv_head", "bn2", "classifier")))
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "rows.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    known = {row["photograph"] for row in rows}
-    dataset = datasets.coco(options.images, options.annotations)
-    for number, name in enumerate(dataset.names):
-        if name in known:
-            continue
-        sample = dataset[number]
+
+    def measure(name: str, sample: datasets.Sample) -> dict:
         labels = sorted(sample.masks)
-        row = {"photograph": name}
-        if labels:
-            head = heads[folds[Path(name).name]]
-            row |= {peer: scored(maps(peer, head, sample, labels), sample, labels) for peer in PEERS}
-        rows.append(row)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        return {peer: scored(maps(peer, heads(name), sample, labels), sample, labels) for peer in PEERS if labels}
+
+    rows = rows_of(datasets.coco(options.images, options.annotations), options.output / "rows.jsonl", measure)
     compare([row for row in rows if len(row) > 1], options.scores, options.output / "peers.json")
 
 

@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
+from unseen import Heads
 
 from gradcut import RECIPES, Segmentation, Segmenter, load_classifier, refine
 from gradcut.datasets import Sample, coco
-from gradcut.evaluation import read_folds
 from gradcut.webview import Stroke, rasterise
 
 Mask = Bool[np.ndarray, "H W"]
@@ -132,21 +132,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 
-    folds = read_folds(arguments.folds / "folds.csv") if arguments.folds else {}
-    heads = (
-        [load_classifier(f"{arguments.folds}/fold-{n}.safetensors") for n in range(max(folds.values()) + 1)]
-        if folds
-        else []
-    )
-    whole = None if folds else load_classifier("coco80")
+    heads = Heads(arguments.folds) if arguments.folds else None
+    whole = None if heads else load_classifier("coco80")
     dataset = coco(arguments.images, arguments.annotations)
-    chosen = list(
-        drawn([lambda i=i: dataset[i] for i in range(len(dataset))], set((whole or heads[0]).labels), arguments.objects)
-    )
+    known = set((whole or heads.all[0]).labels)
+    chosen = list(drawn([lambda i=i: dataset[i] for i in range(len(dataset))], known, arguments.objects))
     rows = []
     for recipe in arguments.recipe or ["default"]:
         for sample, label in chosen:
-            classifier = whole or heads[folds[Path(sample.name).name]]
+            classifier = whole or heads(sample.name)
             labels = [each for each in sample.masks if each in classifier.labels]
             result = Segmenter(classifier, recipe)(sample.image, labels)
             rows.append(

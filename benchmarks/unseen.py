@@ -1,0 +1,48 @@
+"""What the scripts here share: heads that were fitted without the photograph, and rows that a stopped script keeps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from gradcut import Classifier, datasets, evaluation, load_classifier
+
+
+class Heads:
+    """Those that `gradcut fit --folds` wrote; called with a photograph's name, the one that was fitted without it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folds = evaluation.read_folds(folder / "folds.csv")
+        numbers = range(max(self.folds.values()) + 1)
+        self.all = [load_classifier(str(folder / f"fold-{number}.safetensors")) for number in numbers]
+
+    def fold(self, photograph: str) -> int:
+        return self.folds[Path(photograph).name]
+
+    def __call__(self, photograph: str) -> Classifier:
+        return self.all[self.fold(photograph)]
+
+
+def progress(number: int, total: int) -> None:
+    print(f"\r{number + 1} of {total}", end="\n" * (number + 1 == total), file=sys.stderr, flush=True)
+
+
+def rows_of(dataset: datasets.Dataset, path: Path, measure: Callable[[str, datasets.Sample], dict]) -> list[dict]:
+    """A row for each photograph: its name as ``photograph``, and what ``measure(name, sample)`` gives.
+
+    Rows that are in the file already are not measured again; each new one is added to it at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines: Iterable[str] = path.read_text("utf-8").splitlines() if path.exists() else []
+    known = {row["photograph"]: row for row in map(json.loads, lines)}
+    rows = []
+    for number, name in enumerate(dataset.names):
+        if name not in known:
+            known[name] = {"photograph": name, **measure(name, dataset[number])}
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(known[name]) + "\n")
+            progress(number, len(dataset))
+        rows.append(known[name])
+    return rows
