@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gradcut import Classifier, Segmenter, load_classifier, saliency
+from gradcut import Classifier, Segmenter, heads, load_classifier, saliency
+from gradcut.activations import Backward, guided
 from gradcut.classifier import ClassifierError
 from gradcut.labels import coco_ids, imagenet_labels
 from gradcut.segmenter import RECIPES, Recipe
-from gradcut.sources import ACCEPTED, list_classifiers
+from gradcut.sources import ACCEPTED, list_classifiers, lite_network
+from gradcut.weights import fold_batch_norms, weights_sha256
 
 TINY = "test_resnet"
 
@@ -67,6 +71,66 @@ def says(name: str, *words: str) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message, message
+
+
+# Batch norms are folded into the convolutions --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain() -> nn.Module:
+    """What `embedded` is made of, as timm has it."""
+    return lite_network(0, "embedded")
+
+
+def test_the_embedded_network_is_timms_without_its_batch_norms(embedded, plain, cat):
+    norms = {name for name, module in plain.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert len(norms) == 49
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in embedded.model.modules())
+    assert norms <= {name for name, _ in embedded.model.named_modules()}  # their names stay
+    assert all(parameter.dtype == torch.float32 for parameter in embedded.model.parameters())
+    x = embedded.prepare([cat])
+    with torch.no_grad():
+        logits = plain(x)
+        torch.testing.assert_close(embedded.model(x), logits, rtol=1e-5, atol=2e-5)
+        features = heads.extractor(replace(embedded, model=plain), "classifier")(x)
+        torch.testing.assert_close(heads.extractor(embedded, "classifier")(x), features, rtol=1e-5, atol=1e-5)
+    with Backward(guided) as rule:
+        embedded.model(x.requires_grad_())
+    assert rule.followed == 33
+
+
+@pytest.mark.parametrize(
+    "method", [saliency.CAM(), saliency.GradCAM(layers=("blocks.4.2.bn2", "bn2")), saliency.LayerCAM(layers=3)]
+)
+def test_maps_of_the_folded_network_are_those_of_timms(embedded, plain, cat, method):
+    x = embedded.prepare([cat])
+    expected = method(replace(embedded, model=plain), x, [(0, 285)])
+    torch.testing.assert_close(method(embedded, x, [(0, 285)]), expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+
+
+def test_gradients_of_the_folded_network_are_those_of_timms(embedded, plain, cat):
+    # Where rounding pushes an activation over its kink, a few pixels differ.
+    x = embedded.prepare([cat])
+    expected = saliency.Gradient()(replace(embedded, model=plain), x, [(0, 285)])
+    found = saliency.Gradient()(embedded, x, [(0, 285)])
+    assert (found - expected).norm() < 1e-2 * expected.norm()
+
+
+def test_a_folded_network_is_known_by_the_weights_that_it_was_made_of(embedded, plain):
+    assert weights_sha256(embedded.model) == weights_sha256(plain)
+    changed = copy.deepcopy(embedded.model)
+    fold_batch_norms(changed)  # nothing is left to fold
+    assert weights_sha256(changed) == weights_sha256(plain)
+    with torch.no_grad():
+        changed.conv_head.bias[0] += 1
+    assert weights_sha256(changed) != weights_sha256(plain)
+
+
+def test_a_module_that_is_handed_in_keeps_its_batch_norms(plain, cat):
+    before = weights_sha256(plain)
+    Segmenter(Classifier(plain, imagenet_labels(), size=96), "fast")(cat, ["tabby"])
+    assert weights_sha256(plain) == before
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) == 49
 
 
 # Every source gives masks -----------------------------------------------------------------------------------------

