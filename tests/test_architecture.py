@@ -15,7 +15,7 @@ PACKAGE = Path(gradcut.__file__).parent
 
 ORDER = (
     "errors", "images", "labels", "classifier", "weights", "mldecoder", "heads", "sources", "fit", "activations",
-    "targets", "features", "layers", "gradients", "cams", "attentions", "scales", "affinity", "places",
+    "targets", "faster", "features", "layers", "gradients", "cams", "attentions", "scales", "affinity", "places",
     "saliency", "seeds",
     "maxflow", "contrasts", "mixtures", "makers", "cuts", "thresholds", "masks", "pictures", "confidence", "segmenter",
     "strokes", "outlines", "export", "runs", "formats",

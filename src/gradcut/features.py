@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradcut.activations import Backward
 from gradcut.classifier import Classifier
+from gradcut.faster import FASTER
 from gradcut.targets import SaliencyError
 
 
@@ -125,8 +126,8 @@ class ForwardPass(TorchFunctionMode):
             kwargs = {key: _detached(value) for key, value in kwargs.items()}
         if func is Tensor.view and not (len(args) == 2 and isinstance(args[1], torch.dtype)):
             func = Tensor.reshape  # the same, but for a model that counts on its photographs' order in memory
-        if func is F.batch_norm:
-            result: Any = _batch_norm(*args, **kwargs)
+        if func in FASTER:
+            result: Any = FASTER[func](*args, **kwargs)
         elif self.attention is not None:
             result = self._attend(func, args, kwargs)
         else:
@@ -259,45 +260,6 @@ class ForwardPass(TorchFunctionMode):
         if not a["need_weights"]:
             return output, None
         return output, attention.mean(1) if a["average_attn_weights"] else attention
-
-
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """`F.batch_norm`, with its arguments. With fixed statistics it is a multiplication, and so is its backward pass.
-
-    PyTorch's own on the CPU adds up the gradients of weight and bias whether asked to or not, which took a fifth
-    of EfficientNet-Lite0's backward pass.
-    """
-    fixed = not training and running_mean is not None and running_var is not None
-    graph = input.requires_grad and torch.is_grad_enabled()
-    if not (fixed and graph and input.device.type == "cpu"):
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    y: Tensor = _FixedNorm.apply(input, running_mean, running_var, weight, bias, eps)
-    return y
-
-
-class _FixedNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-    ) -> Tensor:
-        scale = (variance + eps).rsqrt()
-        scale = scale if weight is None else scale * weight
-        ctx.save_for_backward(scale.view(1, -1, *(1,) * (x.ndim - 2)))
-        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (scale,) = ctx.saved_tensors
-        return gradient * scale.to(gradient.dtype), None, None, None, None, None
 
 
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
