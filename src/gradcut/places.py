@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -91,7 +91,7 @@ class PlaceFit:
             SaliencyError: the backbone's logits are not linear in the mean of its last map.
             ImageError: a photograph cannot be read.
         """
-        prior = self.prior * np.vstack([prior_rows(backbone, data.labels), np.zeros(heads[0].weight.shape[1])])
+        prior = self.prior_of(backbone, data.labels)
         found: list[Places] = []
         for _ in range(self.rounds):
             taken: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in heads]
@@ -101,11 +101,9 @@ class PlaceFit:
                 seen = self._look(backbone, file, present, [(heads[n], found[n] if found else None) for n in using])
                 for n, (features, maps) in zip(using, seen, strict=True):
                     random = np.random.default_rng([self.seed, number])
-                    places, classes = self._sure(maps, present, len(data.labels), random)
+                    places, classes = self.sure(maps, present, len(data.labels), random)
                     taken[n].append((features[places].astype(np.float16), classes))
-            found = [
-                Places(*map(torch.from_numpy, softmax_regression(*_joined(rows), prior, self.l2))) for rows in taken
-            ]
+            found = [self.weights(rows, prior) for rows in taken]
         return found
 
     def _look(
@@ -136,14 +134,20 @@ class PlaceFit:
             sure = F.adaptive_avg_pool2d(against_each_other(maps, of), (h, w)).cpu().numpy()
         return [(rows, part) for part in sure.reshape(len(heads), len(present), h * w)]
 
-    def _sure(
+    def sure(
         self,
         maps: Float32[np.ndarray, "k p"],
         present: Int[np.ndarray, " k"],
         background: int,
         random: np.random.Generator,
     ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-        """Places, and the class of each."""
+        """A photograph's examples: places, and the class of each.
+
+        Args:
+            maps: how sure each class that is present is of each place, in [0, 1].
+            present: the numbers of these classes; without any, all places are background.
+            background: its number.
+        """
         if not len(present):
             maps, present = np.zeros((1, maps.shape[1]), np.float32), np.array([background])
         highest = maps.max(0)
@@ -151,6 +155,23 @@ class PlaceFit:
         inside, outside = (random.permutation(which)[: self.places] for which in (inside, outside))
         classes = np.concatenate([present[maps.argmax(0)[inside]], np.full(len(outside), background)])
         return np.concatenate([inside, outside]), classes
+
+    def prior_of(self, backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "n+1 d"]:
+        """What the weights are pulled to: the backbone's rows of the classes, and nothing for the background."""
+        rows = prior_rows(backbone, names)
+        return self.prior * np.vstack([rows, np.zeros((1, rows.shape[1]))])
+
+    def weights(
+        self,
+        examples: Sequence[tuple[Shaped[np.ndarray, "m d"], Int[np.ndarray, " m"]]],
+        prior: Float[np.ndarray, "n+1 d"],
+    ) -> Places:
+        """From the features and the class of each example, photograph by photograph: each counts the same."""
+        x = np.concatenate([features for features, _ in examples]).astype(np.float32)
+        classes = np.concatenate([each for _, each in examples])
+        importance = np.concatenate([np.full(len(each), 1 / max(len(each), 1)) for _, each in examples])
+        solved = softmax_regression(x, classes, importance.astype(np.float32), prior, self.l2)
+        return Places(*map(torch.from_numpy, solved))
 
 
 def softmax_regression(
@@ -208,12 +229,3 @@ def _maps(
     if places is not None:
         return place_probabilities(features, places)[0, present]
     return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
-
-
-def _joined(
-    rows: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> tuple[Float32[np.ndarray, "n d"], Int[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """All places with their classes and their importance: every photograph counts the same."""
-    x = np.concatenate([features for features, _ in rows]).astype(np.float32)
-    importance = np.concatenate([np.full(len(classes), 1 / max(len(classes), 1)) for _, classes in rows])
-    return x, np.concatenate([classes for _, classes in rows]), importance.astype(np.float32)

@@ -1,0 +1,73 @@
+"""What the weights for places could be at best: fitted to true masks, which gradcut never sees.
+
+    python benchmarks/ceiling.py --images IMAGES --annotations instances.json --folds FOLDS -o CEILING
+    gradcut evaluate coco --images IMAGES --annotations instances.json --folds CEILING --labels truth \\
+        --recipe default --recipe fast -o ceiling.jsonl
+
+FOLDS is what `gradcut fit --folds` wrote. Each of its heads gets weights that are fitted as `gradcut.places` does it,
+with the same options, but for one thing: which places show a class is read from the masks of the other folds'
+photographs, not from the head's own maps. How much of each place a class covers stands for how sure its map is. CEILING
+gets these heads, so that whatever takes heads of folds can be asked how far it would come with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from unseen import Heads, progress
+
+from gradcut import Classifier, datasets, images
+from gradcut.cams import linear_head
+from gradcut.features import ForwardPass
+from gradcut.heads import read_head
+from gradcut.places import SCALES, PlaceFit
+from gradcut.sources import load_classifier
+
+
+def examples(classifier: Classifier, sample: datasets.Sample, fit: PlaceFit, number: int) -> tuple:
+    """Features and classes of a photograph's places, crowds left out."""
+    x = classifier.at(classifier.scaled(max(SCALES))).prepare([sample.image])
+    with torch.no_grad():
+        _, features, _ = linear_head(classifier, x, ForwardPass(x))
+    size = features.shape[2:]
+    labels = sorted(label for label in sample.masks if label in classifier.labels)
+    maps = np.zeros((len(labels), features[0, 0].numel()), np.float32)
+    for one, label in zip(maps, labels, strict=True):
+        one[:] = images.coverage(sample.masks[label], size).ravel()
+    present = np.array([classifier.index(label) for label in labels], dtype=int)
+    clear = images.coverage(sample.ignore, size).ravel() == 0
+    rows = features[0].flatten(1).T.numpy()[clear]
+    places, classes = fit.sure(maps[:, clear], present, len(classifier.labels), np.random.default_rng([0, number]))
+    return rows[places].astype(np.float16), classes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("images", "annotations", "folds"):
+        parser.add_argument(f"--{option}", required=True, type=Path)
+    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    fit, heads = PlaceFit(), Heads(options.folds)
+    dataset = datasets.coco(options.images, options.annotations)
+    taken: dict[str, tuple] = {}
+    for number, name in enumerate(dataset.names):
+        taken[name] = examples(heads.all[0], dataset[number], fit, number)  # the backbone is the same in all
+        progress(number, len(dataset))
+    options.output.mkdir(parents=True, exist_ok=True)
+    shutil.copy(options.folds / "folds.csv", options.output)
+    for fold in range(len(heads.all)):
+        head = read_head(options.folds / f"fold-{fold}.safetensors")
+        prior = fit.prior_of(load_classifier(head.backbone), head.labels)
+        rows = [each for name, each in taken.items() if heads.fold(name) != fold]
+        replace(head, places=fit.weights(rows, prior)).save(options.output / f"fold-{fold}.safetensors")
+        progress(fold, len(heads.all))
+
+
+if __name__ == "__main__":
+    main()
