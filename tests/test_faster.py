@@ -66,6 +66,12 @@ def test_pytorchs_convolution_keeps_the_gradient_of_weights_and_takes_one_photog
     assert conv2d(x[0], weight.detach()).shape == (7, 6, 4)
 
 
+def test_autocast_has_its_own_number_type():
+    x, weight = random(1, 5, 6, 4), random(7, 5, 1, 1)
+    with torch.autocast("cpu"):
+        assert conv2d(x, weight).dtype == F.conv2d(x, weight).dtype == torch.bfloat16
+
+
 def test_several_threads_leave_the_convolution_to_pytorch():
     x, weight = random(1, 5, 6, 4).requires_grad_(), random(7, 5, 1, 1)
     before = torch.get_num_threads()

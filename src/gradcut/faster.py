@@ -38,6 +38,7 @@ def conv2d(
         and input.device.type == weight.device.type == "cpu"
         and not weight.requires_grad
         and (bias is None or not bias.requires_grad)
+        and not torch.is_autocast_enabled("cpu")  # it would take another number type
     )
     if not (single and torch.get_num_threads() == 1 and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
