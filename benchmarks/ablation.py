@@ -10,7 +10,6 @@ which a stopped script goes on, and `ablation.json`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -21,7 +20,7 @@ import torch
 from makers import mean, scores
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, rows_of
+from unseen import Heads, parser, rows_of
 
 from gradcut import RECIPES, Recipe, Segmenter, datasets
 from gradcut.masks import ColourCut, JointCut, Threshold
@@ -92,12 +91,9 @@ def measured(head: object, sample: datasets.Sample) -> dict[str, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("images", "annotations", "folds"):
-        parser.add_argument(f"--{option}", required=True, type=Path)
-    parser.add_argument("--every", type=int, default=1, help="every so many photographs")
-    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--every", type=int, default=1, help="every so many photographs")
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     heads = Heads(options.folds)
     warm = False

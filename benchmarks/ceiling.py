@@ -12,21 +12,18 @@ gets these heads, so that whatever takes heads of folds can be asked how far it 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from unseen import Heads, progress
+from unseen import Heads, parser, progress
 
-from gradcut import Classifier, datasets, images
+from gradcut import Classifier, datasets, images, load_classifier
 from gradcut.cams import linear_head
 from gradcut.features import ForwardPass
 from gradcut.heads import read_head
 from gradcut.places import SCALES, PlaceFit
-from gradcut.sources import load_classifier
 
 
 def examples(classifier: Classifier, sample: datasets.Sample, fit: PlaceFit, number: int) -> tuple:
@@ -42,31 +39,29 @@ def examples(classifier: Classifier, sample: datasets.Sample, fit: PlaceFit, num
     present = np.array([classifier.index(label) for label in labels], dtype=int)
     clear = images.coverage(sample.ignore, size).ravel() == 0
     rows = features[0].flatten(1).T.numpy()[clear]
-    places, classes = fit.sure(maps[:, clear], present, len(classifier.labels), np.random.default_rng([0, number]))
+    random = np.random.default_rng([fit.seed, number])
+    places, classes = fit.sure(maps[:, clear], present, len(classifier.labels), random)
     return rows[places].astype(np.float16), classes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("images", "annotations", "folds"):
-        parser.add_argument(f"--{option}", required=True, type=Path)
-    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
-    options = parser.parse_args()
+    options = parser(__doc__).parse_args()
     torch.set_num_threads(1)
     fit, heads = PlaceFit(), Heads(options.folds)
     dataset = datasets.coco(options.images, options.annotations)
     taken: dict[str, tuple] = {}
     for number, name in enumerate(dataset.names):
-        taken[name] = examples(heads.all[0], dataset[number], fit, number)  # the backbone is the same in all
+        taken[name] = examples(heads.all[0], dataset[number], fit, number)  # one backbone and one list of labels in all
         progress(number, len(dataset))
     options.output.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.folds / "folds.csv", options.output)
-    for fold in range(len(heads.all)):
-        head = read_head(options.folds / f"fold-{fold}.safetensors")
-        prior = fit.prior_of(load_classifier(head.backbone), head.labels)
+    files = [options.folds / f"fold-{fold}.safetensors" for fold in range(len(heads.all))]
+    first = read_head(files[0])
+    prior = fit.prior_of(load_classifier(first.backbone), first.labels)
+    for fold, file in enumerate(files):
         rows = [each for name, each in taken.items() if heads.fold(name) != fold]
-        replace(head, places=fit.weights(rows, prior)).save(options.output / f"fold-{fold}.safetensors")
-        progress(fold, len(heads.all))
+        replace(read_head(file), places=fit.weights(rows, prior)).save(options.output / file.name)
+        progress(fold, len(files))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ script goes on, and `constants.json`.
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from makers import mean, scores
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, rows_of
+from unseen import Heads, parser, rows_of
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets
 from gradcut.gradients import Remembered
@@ -76,12 +75,9 @@ def measured(head: Classifier, sample: datasets.Sample) -> dict[str, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("images", "annotations", "folds"):
-        parser.add_argument(f"--{option}", required=True, type=Path)
-    parser.add_argument("--every", type=int, default=1, help="every so many photographs")
-    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--every", type=int, default=1, help="every so many photographs")
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     heads = Heads(options.folds)
 

@@ -10,7 +10,6 @@ asked for the classes that are there. The output folder gets `rows.jsonl`, one r
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage
-from unseen import Heads, progress
+from unseen import Heads, parser, progress
 
 from gradcut import RECIPES, Segmenter, datasets, evaluation, summary
 from gradcut.evaluation import Row
@@ -135,11 +134,7 @@ def figure(one: dict[str, Any], sign: str = "") -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("images", "annotations", "folds"):
-        parser.add_argument(f"--{option}", type=Path, required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    given = parser.parse_args()
+    given = parser(__doc__).parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
 

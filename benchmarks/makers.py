@@ -11,10 +11,8 @@ the makers take turns on each photograph.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads
+from unseen import Heads, parser, progress
 
 from gradcut import RECIPES, Segmenter, datasets, evaluation
 from gradcut.contrasts import EdgeMap, Exponential
@@ -118,13 +116,10 @@ def mean(rows: list[dict], key: str, draws: np.ndarray | None = None) -> np.ndar
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("images", "annotations", "folds"):
-        parser.add_argument(f"--{option}", required=True, type=Path)
-    parser.add_argument("--recipe", default="default", help="whose saliency")
-    parser.add_argument("--every", type=int, default=1, help="every so many photographs")
-    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--recipe", default="default", help="whose saliency")
+    arguments.add_argument("--every", type=int, default=1, help="every so many photographs")
+    options = arguments.parse_args()
     torch.set_num_threads(1)
 
     recipe = RECIPES[options.recipe]
@@ -147,8 +142,7 @@ def main() -> None:
             masks = maker(sample.image, maps, seeds)
             taken = time.process_time() - started
             rows[name].append({"photograph": key, "seconds": taken, **scores(masks, sample)})
-        print(f"\r{number + 1} of {len(dataset)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        progress(number, len(dataset))
 
     n = len(dataset)
     draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=2000)

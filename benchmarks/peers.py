@@ -12,7 +12,6 @@ separately. `ceiling` is the best threshold for every single mask, chosen agains
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, rows_of
+from unseen import Heads, parser, rows_of
 
 from gradcut import Classifier, datasets, evaluation, images
 
@@ -54,11 +53,9 @@ def scored(found: np.ndarray, sample: datasets.Sample, labels: list[str]) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("images", "annotations", "folds", "scores"):
-        parser.add_argument(f"--{option}", required=True, type=Path)
-    parser.add_argument("--output", "-o", required=True, type=Path, help="a folder")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--scores", required=True, type=Path)
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     heads = Heads(options.folds)
     for head in heads.all:  # the graph that the peers go back through begins after the last map but one: sooner

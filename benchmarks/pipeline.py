@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from gradcut import RECIPES, Classifier, Segmenter, datasets, images, load_classifier
+from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, images, load_classifier
 from gradcut.heads import places_of
 from gradcut.masks import ColourCut
 from gradcut.sources import lite_network
@@ -132,8 +132,7 @@ def rivals(maps: torch.Tensor) -> torch.Tensor:
 
 
 def iou(masks: np.ndarray, others: np.ndarray) -> list[float]:
-    overlap, union = (masks & others).sum((1, 2)), (masks | others).sum((1, 2))
-    return (overlap / np.maximum(union, 1)).tolist()
+    return [evaluation.iou(one, other) or 0.0 for one, other in zip(masks, others, strict=True)]
 
 
 def plain(classifier: Classifier) -> Classifier:

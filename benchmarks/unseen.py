@@ -1,13 +1,23 @@
-"""What the scripts here share: heads that were fitted without the photograph, and rows that a stopped script keeps."""
+"""What the scripts here share: options, heads fitted without the photograph, and rows that a stopped script keeps."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gradcut import Classifier, datasets, evaluation, load_classifier
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options of a script that judges, on one COCO data set, heads that were fitted without the photograph."""
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("images", "annotations", "folds"):
+        options.add_argument(f"--{option}", required=True, type=Path)
+    options.add_argument("--output", "-o", required=True, type=Path, help="a folder")
+    return options
 
 
 class Heads:

@@ -23,7 +23,7 @@ import torch
 
 from gradcut import images, runs
 from gradcut.classifier import evaluating
-from gradcut.errors import GradcutError
+from gradcut.errors import GradcutError, check_least
 from gradcut.runs import Entry, Place, Run
 from gradcut.segmenter import Evidence, Segmenter, checked_void
 
@@ -61,8 +61,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.void is not None:
             checked_void(self.void)
-        if self.batch < 1:
-            raise GradcutError(f"batch: expected at least 1, got {self.batch}")
+        check_least(GradcutError, self, batch=1)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from scipy.special import expit, logit
 
 from gradcut import heads, images, labels
 from gradcut.classifier import Classifier
-from gradcut.errors import GradcutError
+from gradcut.errors import GradcutError, check_least
 from gradcut.heads import Head
 from gradcut.weights import weights_sha256
 
@@ -224,8 +224,7 @@ class LinearFit:
             raise FitError(f"l2: expected a positive number, got {self.l2}")
         if not self.prior >= 0:
             raise FitError(f"prior: expected 0 or more, got {self.prior}")
-        if self.folds < 2:
-            raise FitError(f"folds: expected at least 2, got {self.folds}")
+        check_least(FitError, self, folds=2)
 
     def __call__(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradcut.activations import Backward, Rule, deconvnet, guided
 from gradcut.classifier import Classifier
+from gradcut.errors import check_least
 from gradcut.features import ForwardPass, fresh, run, scripted
 from gradcut.targets import SaliencyError, Score, Target, Targets, backpropagate, check_score, resolve
 
@@ -146,8 +147,7 @@ class SmoothGrad:
 
     def __post_init__(self) -> None:
         check_pixels(self.method)
-        if self.samples < self._least():
-            raise SaliencyError(f"samples: expected at least {self._least()}, got {self.samples}")
+        check_least(SaliencyError, self, samples=self._least())
         if not 0 < self.noise < float("inf"):
             raise SaliencyError(f"noise: expected a positive fraction of the photograph's range, got {self.noise}")
 
@@ -222,8 +222,7 @@ class IntegratedGradients:
 
     def __post_init__(self) -> None:
         check_pixels(self.method)
-        if self.steps < 1:
-            raise SaliencyError(f"steps: expected at least 1, got {self.steps}")
+        check_least(SaliencyError, self, steps=1)
         if self.baseline not in ("mean", "black", "white"):
             raise SaliencyError(f"baseline: expected 'mean', 'black' or 'white', got {self.baseline!r}")
 
