@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
+from gradcut import contrasts
 from gradcut.contrasts import DIAGONAL, Contrast, EdgeMap, Exponential, Inverse
 
 EVERY = [Inverse(), Exponential(), EdgeMap()]
@@ -69,3 +70,16 @@ def test_an_edge_map_overlooks_noise_in_single_pixels() -> None:
     photograph[5, 5] = 160
     across = [float(contrast(photograph)[0][5, 4]) for contrast in (Exponential(), EdgeMap())]
     assert across[1] > across[0] + 0.2
+
+
+@pytest.mark.parametrize("contrast", EVERY, ids=repr)
+def test_rounding_is_no_boundary(contrast: Contrast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal colours may come out of a conversion unequal in their last digits, on one processor and not on another."""
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 1e-13, (8, 12, 3))
+    monkeypatch.setattr(contrasts, "rgb2lab", lambda photograph: rgb2lab(photograph) + noise)
+    weights = contrast(np.full((8, 12, 3), 90, dtype=np.uint8))
+    assert all((each == (DIAGONAL if number > 1 else 1)).all() for number, each in enumerate(weights))
+    faint = np.full((8, 12, 3), 90, dtype=np.uint8)
+    faint[:, 6:, 2] += 1  # the least step there is
+    assert contrast(faint)[0][:, 5].max() < 0.9

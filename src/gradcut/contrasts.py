@@ -69,7 +69,13 @@ def pairs(values: Shaped[np.ndarray, "h w *c"]) -> tuple[tuple[np.ndarray, np.nd
     )  # fmt: skip
 
 
+#: Of CIELAB: far below a single colour's step of one in 255, far above what rounding leaves of equal colours, which
+#: differs from processor to processor.
+ROUNDING = 1e-6
+
+
 def _exponential(squared: list[np.ndarray]) -> Edges:
+    squared = [np.where(each > ROUNDING**2, each, 0) for each in squared]
     scale = 2 * float(np.mean([each.mean() for each in squared if each.size] or [0.0])) or 1.0
     right, down, down_right, down_left = (np.exp(-each / scale) for each in squared)
     return right, down, down_right * DIAGONAL, down_left * DIAGONAL
