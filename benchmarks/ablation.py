@@ -24,16 +24,7 @@ from unseen import Heads, parser, rows_of
 
 from gradcut import RECIPES, Recipe, Segmenter, datasets
 from gradcut.masks import ColourCut, JointCut, Threshold
-from gradcut.saliency import (
-    CAM,
-    Affinity,
-    Gradient,
-    GuidedBackprop,
-    MultiScale,
-    PlaceProbability,
-    Rivals,
-    SmoothGrad,
-)
+from gradcut.saliency import CAM, Affinity, Gradient, GuidedBackprop, MultiScale, PlaceProbability, Rivals, SmoothGrad
 
 DEFAULT = RECIPES["default"]
 SIZES = (1.0, 5 / 3, 8 / 3)

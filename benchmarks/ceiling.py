@@ -4,7 +4,7 @@
     gradcut evaluate coco --images IMAGES --annotations instances.json --folds CEILING --labels truth \\
         --recipe default --recipe fast -o ceiling.jsonl
 
-FOLDS is what `gradcut fit --folds` wrote. Each of its heads gets weights that are fitted as `gradcut.places` does it,
+FOLDS is what `gradcut fit --folds` wrote. Each of its heads gets weights fitted as `gradcut.fit.places` does it,
 with the same options, but for one thing: which places show a class is read from the masks of the other folds'
 photographs, not from the head's own maps. How much of each place a class covers stands for how sure its map is. CEILING
 gets these heads, so that whatever takes heads of folds can be asked how far it would come with them.
@@ -20,10 +20,10 @@ import torch
 from unseen import Heads, parser, progress
 
 from gradcut import Classifier, datasets, images, load_classifier
-from gradcut.cams import linear_head
-from gradcut.features import ForwardPass
-from gradcut.heads import read_head
-from gradcut.places import SCALES, PlaceFit
+from gradcut.classifiers.heads import read_head
+from gradcut.fit.places import SCALES, PlaceFit
+from gradcut.network.forward import ForwardPass
+from gradcut.saliency.cams import linear_head
 
 
 def examples(classifier: Classifier, sample: datasets.Sample, fit: PlaceFit, number: int) -> tuple:

@@ -24,9 +24,9 @@ from rich.table import Table
 from unseen import Heads, parser, rows_of
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets
-from gradcut.gradients import Remembered
 from gradcut.masks import ColourCut
 from gradcut.saliency import Saliency, Target
+from gradcut.saliency.gradients import Remembered
 
 DEFAULT = RECIPES["default"]
 WALKS = {

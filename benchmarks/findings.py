@@ -22,8 +22,9 @@ import torch
 from scipy import ndimage
 from unseen import Heads, parser, progress
 
-from gradcut import RECIPES, Segmenter, datasets, evaluation, summary
-from gradcut.evaluation import Row
+from gradcut import RECIPES, Segmenter, datasets, evaluation
+from gradcut.evaluation import summary
+from gradcut.evaluation.evaluate import Row
 from gradcut.saliency import Gradient, input_gradient
 
 #: The gradient's absolute value and its sign, guided backpropagation, and the expansion instead of the cut.

@@ -23,7 +23,6 @@ from rich.table import Table
 from unseen import Heads, parser, progress
 
 from gradcut import RECIPES, Segmenter, datasets, evaluation
-from gradcut.contrasts import EdgeMap, Exponential
 from gradcut.masks import (
     Cleaned,
     ColourCut,
@@ -37,6 +36,7 @@ from gradcut.masks import (
     Threshold,
     Vote,
 )
+from gradcut.masks.contrasts import EdgeMap, Exponential
 from gradcut.seeds import Fractions, Percentiles, SeedRule
 
 #: The student project's; those of the cuts that have nothing but seeds; and those of the cuts with unaries.

@@ -35,7 +35,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch.nn.functional import interpolate
 
-from gradcut.maxflow import energy_of, min_cut
+from gradcut.masks.maxflow import energy_of, min_cut
 
 # `maxflow` is PyMaxflow's module, and would be this script with its folder on the path
 sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from gradcut import Classifier, Segmenter
-from gradcut.batch import Job, Task, segment_all
-from gradcut.runs import Place
+from gradcut.runs.job import Job, Task, segment_all
+from gradcut.runs.run import Place
 
 
 def resident() -> float:

@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, images, load_classifier
-from gradcut.heads import places_of
+from gradcut.classifiers.heads import places_of
+from gradcut.classifiers.sources import lite_network
 from gradcut.masks import ColourCut
-from gradcut.sources import lite_network
 
 # The script beside this one has the library's name.
 sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]

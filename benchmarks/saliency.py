@@ -42,7 +42,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from gradcut.classifier import Classifier
+from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.sources import load_classifier
 from gradcut.saliency import (
     CAM,
     DeconvNet,
@@ -60,7 +61,6 @@ from gradcut.saliency import (
     SmoothGrad,
     VarGrad,
 )
-from gradcut.sources import load_classifier
 
 Work = Callable[[], object]
 

@@ -34,7 +34,7 @@ from unseen import Heads
 
 from gradcut import RECIPES, Segmentation, Segmenter, load_classifier, refine
 from gradcut.datasets import Sample, coco
-from gradcut.webview import Stroke, rasterise
+from gradcut.web.view import Stroke, rasterise
 
 Mask = Bool[np.ndarray, "H W"]
 SHARE, BRUSH, REACH, DIRECTIONS = 0.01, 0.02, 0.1, 16

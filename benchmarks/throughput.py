@@ -19,16 +19,16 @@ from pathlib import Path
 
 import torch
 
-from gradcut import Segmenter, export, images, load_classifier
-from gradcut.batch import Job, Task, segment_all
-from gradcut.runs import Place
+from gradcut import Segmenter, images, load_classifier, results
+from gradcut.runs.job import Job, Task, segment_all
+from gradcut.runs.run import Place
 
 STAGES = {"read": ("read",), "network": ("prepare", "saliency"), "cut": ("seeds", "masks"), "write": ("save",)}
 
 
 def loop(segment, tasks, folder):
     for task in tasks:
-        export.save(segment(task.photograph), folder, task.name, classmaps=True)
+        results.save(segment(task.photograph), folder, task.name, classmaps=True)
 
 
 def run(segment, tasks, folder, workers, batch):

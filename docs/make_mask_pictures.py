@@ -12,7 +12,6 @@ from PIL import Image
 from skimage.data import chelsea
 
 from gradcut import RECIPES, Segmenter, images, load_classifier, pictures
-from gradcut.contrasts import EdgeMap, Exponential
 from gradcut.masks import (
     Cleaned,
     ColourCut,
@@ -26,6 +25,7 @@ from gradcut.masks import (
     Threshold,
     Vote,
 )
+from gradcut.masks.contrasts import EdgeMap, Exponential
 from gradcut.seeds import Fractions, SeedRule
 
 RECIPE = "fast"  # one class activation map

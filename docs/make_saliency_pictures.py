@@ -11,6 +11,7 @@ from PIL import Image
 from skimage.data import chelsea
 
 from gradcut import images, pictures, saliency
+from gradcut.classifiers.sources import load_classifier
 from gradcut.saliency import (
     CAM,
     Affinity,
@@ -30,7 +31,6 @@ from gradcut.saliency import (
     SmoothGrad,
     VarGrad,
 )
-from gradcut.sources import load_classifier
 
 METHODS: dict[str, saliency.Saliency] = {
     "gradient": Gradient(),

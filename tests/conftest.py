@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pkgutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +13,24 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# Before the hook: numba compiles the functions of this module, and a wrapped function is none that it can compile.
-import gradcut.maxflow
+import gradcut
 
+
+def _kernels(name: str) -> None:
+    """Import a module of kernels by itself, before the hook: a wrapped function is none that numba can compile."""
+    path = Path(gradcut.__file__).parent.joinpath(*name.split(".")[1:]).with_suffix(".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_kernels("gradcut.masks.ibfs")
 with install_import_hook("gradcut", "typecheck.check"):
-    import gradcut.batch
-    import gradcut.cli
-    import gradcut.export
-    import gradcut.segmenter
-    import gradcut.sources
+    for _module in pkgutil.walk_packages(gradcut.__path__, "gradcut."):
+        if _module.name != "gradcut.__main__":
+            importlib.import_module(_module.name)
 
 torch.set_num_threads(1)
 settings.register_profile("gradcut", deadline=None, max_examples=50)
@@ -46,7 +58,7 @@ def imagenet_samples() -> Path:
 
 @pytest.fixture(scope="session")
 def embedded() -> gradcut.Classifier:
-    return gradcut.sources.load_classifier("embedded")
+    return gradcut.load_classifier("embedded")
 
 
 @pytest.fixture(scope="session")

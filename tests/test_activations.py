@@ -12,7 +12,7 @@ from captum.attr import Deconvolution
 from captum.attr import GuidedBackprop as CaptumGuided
 from torch import Tensor, nn
 
-from gradcut.activations import Backward, Rule, deconvnet, guided
+from gradcut.network.activations import Backward, Rule, deconvnet, guided
 
 RULES = {"guided": guided, "deconvnet": deconvnet}
 

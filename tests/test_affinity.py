@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 
 from gradcut import Classifier
+from gradcut.errors import SaliencyError
 from gradcut.saliency import (
     CAM,
     Affinity,
@@ -19,7 +20,6 @@ from gradcut.saliency import (
     Gradient,
     MultiScale,
     Rivals,
-    SaliencyError,
     recording,
 )
 

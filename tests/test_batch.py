@@ -19,13 +19,15 @@ import pytest
 import torch
 from PIL import Image
 
-from gradcut import GradcutError, Segmenter, batch, images, runs
-from gradcut.batch import Job, Task, segment_all
+from gradcut import GradcutError, Segmenter, images
 from gradcut.masks import GraphCut
-from gradcut.runs import Place, Run
+from gradcut.recipes import Recipe
+from gradcut.runs import job as batch
+from gradcut.runs import run as runs
+from gradcut.runs.job import Job, Task, segment_all
+from gradcut.runs.run import Place, Run
 from gradcut.saliency import CAM
 from gradcut.seeds import Fractions
-from gradcut.segmenter import Recipe
 
 #: A recipe of milliseconds, for tests of what surrounds it.
 QUICK = Recipe("quick", "one class activation map and a coarse cut", CAM(), Fractions(), GraphCut(grid=32))

@@ -12,15 +12,16 @@ from PIL import Image
 from test_batch import QUICK, draw
 
 import gradcut.cli
-from gradcut import Segmenter, batch
-from gradcut.runs import read_run
-from gradcut.segmenter import RECIPES
+from gradcut import Segmenter
+from gradcut.recipes import RECIPES
+from gradcut.runs import job as batch
+from gradcut.runs.run import read_run
 
 
 @pytest.fixture
 def command(monkeypatch, capsys, brightness):
     """Call the command line in this process; returns exit status, standard output, standard error."""
-    monkeypatch.setattr("gradcut.sources.load_classifier", lambda name: brightness)
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: brightness)
     monkeypatch.setitem(RECIPES, "quick", QUICK)
 
     def call(*arguments, stdin=""):
@@ -122,7 +123,7 @@ def test_the_ray_engine_gets_its_options(command, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr("gradcut.cluster.OnRay", engine)
+    monkeypatch.setattr("gradcut.runs.cluster.OnRay", engine)
     draw(tmp_path / "in", 1)
     options = ["--engine", "ray", "--address", "ray://head:10001", "--gpus", 0.5, "--workers", 4]
     assert command("segment", tmp_path / "in", "-o", tmp_path / "out", *options)[0] == 0

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from gradcut import Classifier
-from gradcut.classifier import ClassifierError, evaluating
+from gradcut.classifiers.classifier import evaluating
+from gradcut.errors import ClassifierError
 from gradcut.labels import imagenet_labels
 
 

@@ -18,7 +18,7 @@ import gradcut.cli
 @pytest.fixture
 def gradcut_command(monkeypatch, capsys, embedded):
     """Call the command line in this process; returns exit status, standard output, standard error."""
-    monkeypatch.setattr("gradcut.sources.load_classifier", lambda name="embedded": embedded)
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name="embedded": embedded)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])

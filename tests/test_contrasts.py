@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from gradcut import contrasts
-from gradcut.contrasts import DIAGONAL, Contrast, EdgeMap, Exponential, Inverse
+from gradcut.masks import contrasts
+from gradcut.masks.contrasts import DIAGONAL, Contrast, EdgeMap, Exponential, Inverse
 
 EVERY = [Inverse(), Exponential(), EdgeMap()]
 

@@ -16,10 +16,11 @@ from skimage.color import rgb2lab
 from skimage.segmentation import random_walker
 
 from gradcut import images
-from gradcut.contrasts import EdgeMap, Exponential, Inverse, pairs
-from gradcut.cuts import CLIP, SURPRISE
-from gradcut.masks import ColourCut, GraphCut, JointCut, MaskError, MaskMaker, RandomWalker
-from gradcut.mixtures import LEAST_VARIANCE
+from gradcut.errors import MaskError
+from gradcut.masks import ColourCut, GraphCut, JointCut, MaskMaker, RandomWalker
+from gradcut.masks.contrasts import EdgeMap, Exponential, Inverse, pairs
+from gradcut.masks.cuts import CLIP, SURPRISE
+from gradcut.masks.mixtures import LEAST_VARIANCE
 from gradcut.seeds import Percentiles, Seeds
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray, Seeds]

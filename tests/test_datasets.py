@@ -9,14 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-with install_import_hook("gradcut", "typecheck.check"):
-    from gradcut import datasets
-from gradcut.datasets import DatasetError, Sample
+from gradcut import datasets
+from gradcut.datasets import Sample
+from gradcut.errors import DatasetError
 
 HEIGHT, WIDTH = 24, 32
 

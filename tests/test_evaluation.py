@@ -11,19 +11,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
 from pycocotools import mask as coco_mask
 from sklearn.metrics import average_precision_score, confusion_matrix
 
-with install_import_hook("gradcut", "typecheck.check"):
-    from gradcut import datasets, evaluation
-from gradcut import Classifier, Segmenter
+from gradcut import Classifier, Segmenter, datasets, evaluation
 from gradcut.datasets import OBJECT, Dataset, Sample
-from gradcut.evaluation import BASELINES, Counts, EvaluationError, OutOfFold, Rectangle, evaluate
+from gradcut.errors import EvaluationError
+from gradcut.evaluation.evaluate import BASELINES, Counts, OutOfFold, Rectangle, evaluate
 from gradcut.masks import Expansion, GraphCut
+from gradcut.recipes import Recipe
 from gradcut.saliency import Gradient
 from gradcut.seeds import Percentiles
-from gradcut.segmenter import Recipe
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradcut import RECIPES
-from gradcut.masks import Expansion, MaskError
+from gradcut.errors import MaskError
+from gradcut.masks import Expansion
 from gradcut.seeds import Percentiles
 
 

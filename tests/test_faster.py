@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradcut import Classifier
-from gradcut.faster import batch_norm, conv2d
-from gradcut.features import ForwardPass
-from gradcut.gradients import input_gradient
+from gradcut.network.faster import batch_norm, conv2d
+from gradcut.network.forward import ForwardPass
+from gradcut.saliency.gradients import input_gradient
 
 
 def random(*shape: int, **options) -> Tensor:

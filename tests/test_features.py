@@ -13,11 +13,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from gradcut.classifier import Classifier
-from gradcut.features import ForwardPass, recording, run
-from gradcut.layers import run_with_maps
-from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, LayerCAM, MultiScale, SaliencyError
-from gradcut.targets import backpropagate
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import SaliencyError
+from gradcut.network.forward import ForwardPass, recording, run
+from gradcut.network.layers import run_with_maps
+from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, LayerCAM, MultiScale
+from gradcut.saliency.targets import backpropagate
 
 
 def as_classifier(model: nn.Module, size: int, classes: int = 5) -> Classifier:

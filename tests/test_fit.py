@@ -17,11 +17,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gradcut import Classifier, GradcutError, load_classifier
-from gradcut import fit as fitting
-from gradcut.classifier import ClassifierError
+from gradcut.classifiers.heads import attach, read_head
 from gradcut.cli import app
-from gradcut.fit import LinearFit, average_precision, best_threshold, calibration_error, platt, stratified_folds
-from gradcut.heads import attach, read_head
+from gradcut.errors import ClassifierError
+from gradcut.fit import head as fitting
+from gradcut.fit.head import LinearFit, average_precision, best_threshold, calibration_error, platt, stratified_folds
 from gradcut.labels import coco_ids
 from gradcut.saliency import CAM
 

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from gradcut import Classifier, GradcutError, Segmenter, formats, images, outlines, pictures
-from gradcut.batch import Job, Task, segment_all
-from gradcut.runs import Place
+from gradcut import Classifier, GradcutError, Segmenter, formats, images, pictures
+from gradcut.formats import outlines
+from gradcut.runs.job import Job, Task, segment_all
+from gradcut.runs.run import Place
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from gradcut import images
-from gradcut.images import ImageError
+from gradcut.errors import ImageError
 
 RED = np.array([200, 30, 40], dtype=np.uint8)
 

@@ -15,23 +15,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcut import contrasts, masks
-from gradcut.classifier import Classifier
-from gradcut.contrasts import EdgeMap
+from gradcut import masks
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import MaskError
 from gradcut.masks import (
     Cleaned,
     ColourCut,
     Expansion,
     GraphCut,
     JointCut,
-    MaskError,
     MaskMaker,
     Otsu,
     RandomWalker,
     Superpixels,
     Threshold,
     Vote,
+    contrasts,
 )
+from gradcut.masks.contrasts import EdgeMap
 from gradcut.seeds import Fractions, Percentiles, Seeds
 
 EVERY: list[MaskMaker] = [

@@ -8,8 +8,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from gradcut import mixtures
-from gradcut.mixtures import LEAST_VARIANCE, fit_mixture, log_likelihood, products
+from gradcut.masks import mixtures
+from gradcut.masks.mixtures import LEAST_VARIANCE, fit_mixture, log_likelihood, products
 
 CENTRES = np.array([[20.0, 0, 0], [60, 40, 0], [80, -40, 30]])
 

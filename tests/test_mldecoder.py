@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gradcut import load_classifier
-from gradcut.classifier import ClassifierError
+from gradcut.classifiers.mldecoder import LAYOUTS
+from gradcut.errors import ClassifierError
 from gradcut.labels import coco_ids
-from gradcut.mldecoder import LAYOUTS
 
 COCO = tuple(coco_ids())
 

@@ -12,12 +12,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gradcut import Classifier, GradcutError, load_classifier
-from gradcut import fit as fitting
-from gradcut.classifier import ClassifierError
+from gradcut.classifiers.heads import Head, Places, attach, find_layer, places_of, read_head, weights_sha256
 from gradcut.cli import app
-from gradcut.fit import ImageLabels
-from gradcut.heads import Head, Places, attach, find_layer, places_of, read_head, weights_sha256
-from gradcut.places import PlaceFit, softmax_regression
+from gradcut.errors import ClassifierError
+from gradcut.fit import head as fitting
+from gradcut.fit.head import ImageLabels
+from gradcut.fit.places import PlaceFit, softmax_regression
 from gradcut.saliency import CAM, Gradient, PlaceProbability
 
 SIZE = 40
@@ -247,7 +247,7 @@ def test_a_backbone_whose_logits_are_no_mean_over_places_gets_none(data, tmp_pat
 
     torch.manual_seed(0)
     backbone = Classifier(Maximum(), ("a", "b", "c"), size=SIZE, name="maximum")
-    monkeypatch.setattr("gradcut.sources.load_classifier", lambda *_, **__: backbone)
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda *_, **__: backbone)
     folder = data.files[0].parent
     done = CliRunner().invoke(
         app,

@@ -12,12 +12,11 @@ import pytest
 from test_batch import contents, draw
 
 from gradcut import GradcutError, Segmenter
-from gradcut.batch import Job, Task, segment_all
-from gradcut.runs import Place, read_run
+from gradcut.runs.cluster import OnRay
+from gradcut.runs.job import Job, Task, segment_all
+from gradcut.runs.run import Place, read_run
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gradcut[ray]'")
-
-from gradcut.cluster import OnRay  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +94,15 @@ def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster,
         list(OnRay()(Job(job.segmenter, Place(str(tmp_path / "file/out"))), tasks, 1))
 
 
-class OnOneGPU:
+class OnOneGPU(Job):
     """In a job's place: says which process did it, on which device, and which GPU Ray has given it a share of."""
 
     def __init__(self):
-        self.segmenter = self.classifier = self
-        self.device = "cpu"
+        for name, value in {"segmenter": self, "classifier": self, "device": "cpu"}.items():
+            object.__setattr__(self, name, value)
 
     def to(self, device):
-        self.device = device
+        object.__setattr__(self, "device", device)
 
     def __call__(self, tasks, workers):
         time.sleep(1)  # so that both workers get something

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
 from PIL import Image
 
-with install_import_hook("gradcut", "typecheck.check"):
-    from gradcut import datasets, evaluation, report, summary
 import gradcut.cli
-from gradcut import Segmenter
-from gradcut.report import ReportError, choose, draw, page
+from gradcut import Segmenter, datasets, evaluation
+from gradcut.errors import EvaluationError
+from gradcut.evaluation import report, summary
+from gradcut.evaluation.report import choose, draw, page
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_best_median_and_worst():
         choose([*rows, pair("x", "cat", 100, true=False), pair("y", "cat", 100, found=False)], "a", 1)[0].photograph
         == "95"
     )
-    with pytest.raises(ReportError, match="no class with a mask of 'b'"):
+    with pytest.raises(EvaluationError, match="no class with a mask of 'b'"):
         choose(rows, "b")
 
 
@@ -100,7 +99,7 @@ def test_panels_show_what_was_found(dataset, recipes, rows):
 def test_scores_that_no_longer_hold_are_refused(dataset, recipes, rows):
     (choice, *_) = choose(rows, "simonyan", each=1)
     stale = report.Choice(choice.photograph, choice.label, choice.group, {"simonyan": choice.ious["simonyan"] - 0.1})
-    with pytest.raises(ReportError, match=r"have changed since; evaluate again"):
+    with pytest.raises(EvaluationError, match=r"have changed since; evaluate again"):
         list(draw([stale], dataset, recipes, "truth"))
 
 
@@ -178,7 +177,7 @@ def test_names_cannot_break_the_page(rows):
 @pytest.fixture
 def command(monkeypatch, capsys, brightness):
     """Call the command line in this process with the classifier of the drawings."""
-    monkeypatch.setattr("gradcut.sources.load_classifier", lambda name="embedded": brightness)
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name="embedded": brightness)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])

@@ -14,8 +14,9 @@ from captum.attr import GuidedBackprop as CaptumGuided
 from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
-from gradcut.classifier import Classifier
-from gradcut.heads import PlacedLinear, Places
+from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.heads import PlacedLinear, Places
+from gradcut.errors import SaliencyError
 from gradcut.saliency import (
     CAM,
     AttentionAffinity,
@@ -34,7 +35,6 @@ from gradcut.saliency import (
     LayerCAM,
     MultiScale,
     PlaceProbability,
-    SaliencyError,
     SmoothGrad,
     VarGrad,
 )

@@ -14,7 +14,7 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from gradcut.classifier import Classifier
+from gradcut.classifiers.classifier import Classifier
 from gradcut.saliency import (
     DeconvNet,
     GradCAM,

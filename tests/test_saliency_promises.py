@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gradcut import saliency
-from gradcut.activations import Backward, guided
-from gradcut.classifier import Classifier
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import SaliencyError
+from gradcut.network.activations import Backward, guided
 from gradcut.saliency import (
     CAM,
     AttentionAffinity,
@@ -36,7 +37,6 @@ from gradcut.saliency import (
     IntegratedGradients,
     LayerCAM,
     MultiScale,
-    SaliencyError,
     SmoothGrad,
     VarGrad,
     resolve,

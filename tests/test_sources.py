@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gradcut import Classifier, Segmenter, heads, load_classifier, saliency
-from gradcut.activations import Backward, guided
-from gradcut.classifier import ClassifierError
+from gradcut import Classifier, Segmenter, load_classifier, saliency
+from gradcut.classifiers import heads
+from gradcut.classifiers.sources import ACCEPTED, list_classifiers, lite_network
+from gradcut.classifiers.weights import fold_batch_norms, weights_sha256
+from gradcut.errors import ClassifierError
 from gradcut.labels import coco_ids, imagenet_labels
-from gradcut.segmenter import RECIPES, Recipe
-from gradcut.sources import ACCEPTED, list_classifiers, lite_network
-from gradcut.weights import fold_batch_norms, weights_sha256
+from gradcut.network.activations import Backward, guided
+from gradcut.recipes import RECIPES, Recipe
 
 TINY = "test_resnet"
 
@@ -240,7 +241,7 @@ def test_timm_vit_takes_other_sizes(tmp_path, cat):
 
 
 def test_labels_of_larger_imagenets():
-    from gradcut.sources import timm_labels
+    from gradcut.classifiers.sources import timm_labels
 
     model = timm.create_model(TINY, num_classes=11821)
     model.pretrained_cfg["num_classes"] = 11821
@@ -344,7 +345,7 @@ def test_without_the_hub(monkeypatch, tmp_path):
     def nobody():
         raise ConnectionError
 
-    monkeypatch.setattr("gradcut.sources.get_session", nobody)
+    monkeypatch.setattr("gradcut.classifiers.sources.get_session", nobody)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     says(
         "timm/test_vit2",

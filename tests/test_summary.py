@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
 from sklearn.metrics import average_precision_score
 
-with install_import_hook("gradcut", "typecheck.check"):
-    from gradcut import summary
-from gradcut.evaluation import Counts
-from gradcut.summary import SummaryError, summarise
+from gradcut.errors import EvaluationError
+from gradcut.evaluation import summary
+from gradcut.evaluation.evaluate import Counts
+from gradcut.evaluation.summary import summarise
 
 
 def entry(counts: list[int], **more) -> dict:
@@ -202,11 +201,11 @@ def test_failures_and_empty_figures():
 
 
 def test_unusable_rows_and_options():
-    with pytest.raises(SummaryError, match="no rows"):
+    with pytest.raises(EvaluationError, match="no rows"):
         summarise([])
-    with pytest.raises(SummaryError, match=r"0.jpg has two rows of a"):
+    with pytest.raises(EvaluationError, match=r"0.jpg has two rows of a"):
         summarise(rows_of(1) * 2)
-    with pytest.raises(SummaryError, match=r"got 10 and 1.5"):
+    with pytest.raises(EvaluationError, match=r"got 10 and 1.5"):
         summarise(rows_of(1), resamples=10, confidence=1.5)
-    with pytest.raises(SummaryError, match="got -1"):
+    with pytest.raises(EvaluationError, match="got -1"):
         summarise(rows_of(1), resamples=-1)

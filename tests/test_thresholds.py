@@ -9,7 +9,8 @@ import pytest
 from skimage.filters import threshold_otsu
 
 from gradcut import images
-from gradcut.masks import Expansion, MaskError, MaskMaker, Otsu, Superpixels, Threshold
+from gradcut.errors import MaskError
+from gradcut.masks import Expansion, MaskMaker, Otsu, Superpixels, Threshold
 from gradcut.seeds import Percentiles
 
 GREY = np.full((40, 60, 3), 128, dtype=np.uint8)

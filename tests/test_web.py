@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import typer
 from conftest import Brightness
-from jaxtyping import install_import_hook
 from PIL import Image
 from pycocotools import mask as coder
 from skimage.data import coffee
@@ -33,10 +32,9 @@ from gradcut.seeds import Percentiles
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
 pytest.importorskip("uvicorn", reason="needs gradcut[web]")
-with install_import_hook(["gradcut.webstate", "gradcut.webview", "gradcut.web"], "typecheck.check"):
-    from gradcut.web import Server, create_app
-    from gradcut.webstate import Kept, Limits, Line, Shelf
-    from gradcut.webview import Asked, Stroke, rasterise
+from gradcut.web.server import Server, create_app
+from gradcut.web.state import Kept, Limits, Line, Shelf
+from gradcut.web.view import Asked, Stroke, rasterise
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -711,7 +709,7 @@ def test_the_command_serves_on_loopback(capsys, monkeypatch):
             servers.append(self)
             super().run()
 
-    monkeypatch.setattr("gradcut.web.Server", Recorded)
+    monkeypatch.setattr("gradcut.web.server.Server", Recorded)
     command = typer.main.get_command(app)
     thread = threading.Thread(target=command, args=(["serve", "--port", "0", "--max-megapixels", "0.001"], "gradcut"),
                               kwargs={"standalone_mode": False})  # fmt: skip
@@ -744,8 +742,8 @@ def test_the_command_serves_on_loopback(capsys, monkeypatch):
 
 
 def test_the_command_names_what_is_missing(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "gradcut.web")
-    monkeypatch.delattr(gradcut, "web")
+    monkeypatch.delitem(sys.modules, "gradcut.web.server")
+    monkeypatch.delattr(gradcut.web, "server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.setattr(sys, "argv", ["gradcut", "serve"])
     with pytest.raises(SystemExit) as ended:

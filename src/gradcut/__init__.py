@@ -12,11 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradcut.classifier import Classifier, Detection
+    from gradcut.classifiers import Classifier, Detection, load_classifier
     from gradcut.errors import GradcutError
+    from gradcut.recipes import RECIPES, Recipe
+    from gradcut.results import Object, Segmentation
     from gradcut.seeds import Seeds
-    from gradcut.segmenter import RECIPES, Object, Recipe, Segmentation, Segmenter
-    from gradcut.sources import load_classifier
+    from gradcut.segmenter import Segmenter
     from gradcut.strokes import refine
 
 __version__ = "0.1.0"
@@ -36,11 +37,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "classifier",
-    "Detection": "classifier",
+    "RECIPES": "recipes",
+    "Classifier": "classifiers",
+    "Detection": "classifiers",
     "GradcutError": "errors",
+    "Object": "results",
+    "Recipe": "recipes",
     "Seeds": "seeds",
-    "load_classifier": "sources",
+    "Segmentation": "results",
+    "Segmenter": "segmenter",
+    "load_classifier": "classifiers",
     "refine": "strokes",
 }
 
@@ -49,4 +55,4 @@ def __getattr__(name: str) -> Any:
     """Import on first use: torch takes seconds, and `gradcut --help` does without it."""
     if name not in __all__:
         raise AttributeError(f"module 'gradcut' has no attribute {name!r}")
-    return getattr(import_module(f"gradcut.{_HOMES.get(name, 'segmenter')}"), name)
+    return getattr(import_module(f"gradcut.{_HOMES[name]}"), name)

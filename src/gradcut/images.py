@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gradcut.errors import GradcutError
+from gradcut.errors import ImageError
 
 Photograph = UInt8[np.ndarray, "H W 3"]
 Photographs = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # each has its own size
@@ -32,10 +32,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 
 # ``warnings.catch_warnings`` swaps global state, so the short header read that needs it is serialised.
 _open_lock = threading.Lock()
-
-
-class ImageError(GradcutError):
-    """A file that is no photograph, or one that cannot be written."""
 
 
 def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photograph:

@@ -15,8 +15,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from timm.data import ImageNetInfo
-
 
 @cache
 def coco_ids() -> dict[str, int]:
@@ -33,13 +31,13 @@ def voc_labels() -> tuple[str, ...]:
 @cache
 def imagenet_ids() -> tuple[str, ...]:
     """ImageNet-1k's 1000 WordNet ids, in the order of the usual classifiers' outputs."""
-    return tuple(ImageNetInfo("imagenet-1k").label_names())
+    return tuple(_imagenet().label_names())
 
 
 @cache
 def imagenet_labels() -> tuple[str, ...]:
     """ImageNet-1k's classes in words, each name once: WordNet's first word of the class's synset."""
-    info = ImageNetInfo("imagenet-1k")
+    info = _imagenet()
     labels = [info.index_to_description(index).split(", ")[0] for index in range(info.num_classes())]
     # WordNet gives two words twice. The bird comes before the machine, the leotard before the swimsuit.
     labels[134], labels[517] = "crane (bird)", "crane (machine)"
@@ -118,7 +116,7 @@ def _wordnet(labels: tuple[str, ...]) -> dict[str, int]:
     found = {label: index for index, label in enumerate(labels) if re.fullmatch(r"n\d{8}", label)}
     if found:
         return found
-    info = ImageNetInfo("imagenet-1k")
+    info = _imagenet()
     full = {info.index_to_description(i): wnid for i, wnid in enumerate(imagenet_ids())}
     first = dict(zip(imagenet_labels(), imagenet_ids(), strict=True))
     # The case counts where it can: the Cardigan is a dog, the cardigan is worn.
@@ -129,6 +127,13 @@ def _wordnet(labels: tuple[str, ...]) -> dict[str, int]:
         if wnid:
             found.setdefault(wnid, index)
     return found if len(found) >= 900 else {}
+
+
+@cache
+def _imagenet() -> Any:
+    from timm.data import ImageNetInfo  # it imports torch, which COCO's and VOC's names do without
+
+    return ImageNetInfo("imagenet-1k")
 
 
 @cache

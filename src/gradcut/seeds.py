@@ -9,11 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut.errors import GradcutError
-
-
-class SeedError(GradcutError):
-    """A saliency map or an option from which no seeds can be made."""
+from gradcut.errors import SeedError
 
 
 class Seeds(NamedTuple):

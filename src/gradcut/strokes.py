@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from gradcut import confidence, images
 from gradcut.errors import GradcutError
+from gradcut.results import Segmentation
 from gradcut.seeds import Seeds
-from gradcut.segmenter import Segmentation
 
 Painted = Bool[np.ndarray, "H W"] | Mapping[str, Bool[np.ndarray, "_ _"]]
 

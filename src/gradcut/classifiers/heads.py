@@ -1,0 +1,244 @@
+"""A classifier's last linear layer: found, taken off to get features, put on again with other classes, kept in a file.
+
+A head file is safetensors with ``weight: Float32 "n d"``, ``bias: Float32 "n"`` and, if it was fitted to places too,
+``places.weight: Float32 "n+1 d"`` and ``places.bias: Float32 "n+1"``, and in its metadata under ``gradcut`` a card in
+JSON: labels, backbone, preparation, threshold, and how it was fitted.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.weights import weights_sha256
+from gradcut.errors import ClassifierError
+from gradcut.images import replacing
+
+FORMAT = "gradcut head 1"
+
+
+class Places(NamedTuple):
+    """Weights that tell where in a photograph a label is: a softmax over the n labels and, last, the background.
+
+    They are applied to the features of single places before pooling; `gradcut.fit.places` fits them.
+    """
+
+    weight: Float[Tensor, "rows d"]
+    bias: Float[Tensor, " rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear multi-label head for a frozen backbone: ``logits = features @ weight.T + bias``.
+
+    Args:
+        weight: ``Float32 "n d"``, one row a label.
+        bias: ``Float32 "n"``.
+        labels: one name a row.
+        backbone: the name that `gradcut.load_classifier` knows the backbone by.
+        backbone_sha256: of the backbone's weights, `gradcut.classifiers.weights.weights_sha256`.
+        layer: the dotted name of the linear layer that this head replaces.
+        size: height and width that photographs had when it was fitted.
+        threshold: the least probability of a detection.
+        figures: how it was fitted and how well, as JSON values, for the record.
+        places: what tells the labels and the background apart place by place; takes no part in the logits.
+    """
+
+    weight: Float[Tensor, "n d"] = field(repr=False)
+    bias: Float[Tensor, " n"] = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
+    backbone: str
+    backbone_sha256: str
+    layer: str
+    size: tuple[int, int]
+    threshold: float
+    figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    places: Places | None = field(default=None, repr=False)
+
+    def save(self, path: Path) -> None:
+        """Write the file, all or nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        card = {
+            "format": FORMAT,
+            "labels": list(self.labels),
+            "backbone": self.backbone,
+            "backbone_sha256": self.backbone_sha256,
+            "layer": self.layer,
+            "size": list(self.size),
+            "multilabel": True,
+            "threshold": self.threshold,
+            "fit": dict(self.figures),
+        }
+        tensors = {"weight": self.weight, "bias": self.bias}
+        if self.places is not None:
+            tensors |= {"places.weight": self.places.weight, "places.bias": self.places.bias}
+        tensors = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(tensors, {"gradcut": json.dumps(card, ensure_ascii=False)}))
+
+
+def read_head(path: Path) -> Head:
+    """A head from its file. Nothing in it is executed.
+
+    Raises:
+        ClassifierError: not a head file, damaged, or with a card that does not fit its weights.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = set(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names & _TENSORS}
+    except FileNotFoundError:
+        raise ClassifierError(f"{path}: no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise ClassifierError(f"{path}: cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+    try:
+        card = json.loads(metadata["gradcut"])
+        if card["format"] != FORMAT:
+            raise ClassifierError(f"{path}: expected a head of format {FORMAT!r}, got {card['format']!r}")
+        head = Head(
+            labels=tuple(card["labels"]),
+            backbone=card["backbone"],
+            backbone_sha256=card["backbone_sha256"],
+            layer=card["layer"],
+            size=(int(card["size"][0]), int(card["size"][1])),
+            threshold=float(card["threshold"]),
+            figures=card.get("fit", {}),
+            weight=tensors["weight"],
+            bias=tensors["bias"],
+            places=Places(tensors["places.weight"], tensors["places.bias"]) if "places.weight" in tensors else None,
+        )
+    except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        raise ClassifierError(
+            f"{path}: not a head that 'gradcut fit' wrote: its card or its weights lack {error}"
+        ) from error
+    n = len(head.labels)
+    if head.weight.ndim != 2 or len(head.weight) != n or head.bias.shape != (n,):
+        raise ClassifierError(
+            f"{path}: expected weights for {n} labels, got weight {tuple(head.weight.shape)} and "
+            f"bias {tuple(head.bias.shape)}"
+        )
+    d = head.weight.shape[1]
+    if head.places is not None and (head.places.weight.shape != (n + 1, d) or head.places.bias.shape != (n + 1,)):
+        raise ClassifierError(
+            f"{path}: expected weights for places of shape {(n + 1, d)} and {n + 1} biases, got "
+            f"{tuple(head.places.weight.shape)} and {tuple(head.places.bias.shape)}"
+        )
+    return head
+
+
+_TENSORS = {"weight", "bias", "places.weight", "places.bias"}
+
+
+class PlacedLinear(nn.Linear):
+    """A head's linear layer that has `Places` with it, so that they go where the model goes."""
+
+    def __init__(self, places: Places, **where: Any) -> None:
+        rows, d = places.weight.shape
+        super().__init__(d, rows - 1, **where)
+        self.places = nn.Linear(d, rows, **where)
+        with torch.no_grad():
+            self.places.weight.copy_(places.weight)
+            self.places.bias.copy_(places.bias)
+
+
+def places_of(model: nn.Module) -> nn.Linear | None:
+    """From the features of one place to the logits of labels and background, if the model's head has such."""
+    return next((module.places for module in model.modules() if isinstance(module, PlacedLinear)), None)
+
+
+def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
+    """The backbone with this head in the place of its own; the backbone itself stays as it is.
+
+    Raises:
+        ClassifierError: the head was fitted on other weights or for another architecture.
+    """
+    found = weights_sha256(backbone.model)
+    if found != head.backbone_sha256:
+        raise ClassifierError(
+            f"classifier: {name} was fitted on a backbone with weights {head.backbone_sha256[:12]}, "
+            f"{backbone.name} has {found[:12]}; fit it again, or bring the backbone that it was fitted on"
+        )
+    n, d = head.weight.shape
+    where: dict[str, Any] = {"device": backbone.device, "dtype": backbone.dtype}
+    linear = nn.Linear(d, n, **where) if head.places is None else PlacedLinear(head.places, **where)
+    with torch.no_grad():
+        linear.weight.copy_(head.weight)
+        linear.bias.copy_(head.bias)
+    return Classifier(
+        _replaced(backbone.model, head.layer, linear),
+        labels=head.labels,
+        size=head.size,
+        mean=backbone.mean,
+        std=backbone.std,
+        multilabel=True,
+        threshold=head.threshold,
+        name=name,
+    )
+
+
+def find_layer(classifier: Classifier) -> str:
+    """The dotted name of the linear layer that makes the logits out of the features.
+
+    Raises:
+        ClassifierError: the logits are not the outputs of one ``nn.Linear``.
+    """
+    linears = [
+        name
+        for name, module in classifier.model.named_modules()
+        if isinstance(module, nn.Linear) and name and module.out_features == len(classifier.labels)
+    ]
+    for layer in linears[-1:]:
+        x = torch.rand(1, 3, *classifier.size, generator=torch.Generator().manual_seed(0))
+        x = x.to(classifier.device, classifier.dtype)
+        linear = linear_of(classifier, layer)
+        with torch.no_grad():
+            features = extractor(classifier, layer)(x)
+            logits = classifier.logits(x)
+            if isinstance(features, Tensor) and features.ndim == 2:
+                expected = linear(features)
+                if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+                    return str(layer)
+    raise ClassifierError(
+        f"backbone: expected a classifier whose logits come from one nn.Linear over a vector of features; "
+        f"those of {classifier.name} do not"
+    )
+
+
+def extractor(classifier: Classifier, layer: str) -> nn.Module:
+    """The model without its linear layer, in evaluation mode: photographs ``b 3 h w`` to features ``b d``."""
+    return _replaced(classifier.model, layer, nn.Identity()).eval()
+
+
+def linear_of(classifier: Classifier, layer: str) -> nn.Linear:
+    """The layer of that name."""
+    module = classifier.model.get_submodule(layer)
+    assert isinstance(module, nn.Linear)
+    return module
+
+
+def _replaced(model: nn.Module, layer: str, replacement: nn.Module) -> nn.Module:
+    """A copy of the model with another module at ``layer``."""
+    model = copy.deepcopy(model)
+    parent, _, leaf = layer.rpartition(".")
+    try:
+        owner = model.get_submodule(parent)
+        owner.get_submodule(leaf)
+    except AttributeError:
+        raise ClassifierError(f"backbone: expected a layer {layer!r}, the model has none") from None
+    setattr(owner, leaf, replacement)
+    return model

@@ -1,0 +1,444 @@
+"""Scores and pictures to one HTML page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from gradcut import images, pictures
+from gradcut.datasets import OBJECT, Dataset, Sample
+from gradcut.errors import EvaluationError
+from gradcut.evaluation.evaluate import BASELINES, Counts, OutOfFold, Row, Segment, judged_labels, prepared
+from gradcut.evaluation.summary import NUMBERS, PROTOCOL, SIZES
+from gradcut.images import Photograph
+from gradcut.pictures import Picture
+
+#: A photograph or a picture at the gallery's size.
+Small = UInt8[np.ndarray, "h w 3"]
+
+# What the gallery shows -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A class in a photograph, why it is shown, and the IoU of each recipe there."""
+
+    photograph: str
+    label: str
+    group: str
+    ious: Mapping[str, float]
+
+
+def choose(rows: Iterable[Row], recipe: str, each: int = 8) -> list[Choice]:
+    """The best, the median and the worst of a recipe's classes, at most ``each`` of them, by IoU and then by name.
+
+    Only classes that are there and were looked for count; none is shown twice.
+
+    Raises:
+        EvaluationError: no row of that recipe.
+    """
+    ious: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        for label, entry in row.get("classes", {}).items():
+            value = Counts(*entry["counts"]).iou
+            if value is not None and entry["true"] and entry["found"]:
+                ious.setdefault((row["photograph"], label), {})[row["recipe"]] = value
+    order = sorted((pair for pair, by in ious.items() if recipe in by), key=lambda pair: (-ious[pair][recipe], pair))
+    if not order:
+        raise EvaluationError(f"scores: no class with a mask of {recipe!r}")
+    middle = max(0, len(order) // 2 - each // 2)
+    groups = dict.fromkeys(order[middle : middle + each], "median")
+    groups |= dict.fromkeys(order[::-1][:each], "worst") | dict.fromkeys(order[:each], "best")
+    turn = ("best", "median", "worst").index
+    return sorted((Choice(*pair, group, ious[pair]) for pair, group in groups.items()), key=lambda c: turn(c.group))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One entry of the gallery: panels with their captions, ``(caption, picture)``, and those of each recipe."""
+
+    choice: Choice
+    truth: Sequence[tuple[str, Picture]] = field(repr=False)
+    recipes: Mapping[str, Sequence[tuple[str, Picture]]] = field(repr=False)
+
+
+def draw(
+    choices: Sequence[Choice],
+    dataset: Dataset,
+    segmenters: Mapping[str, Segment | OutOfFold],
+    labels: str,
+    size: int | None = None,
+    only_known: bool = False,
+    height: int = 180,
+) -> Iterator[Entry]:
+    """Run the recipes again on the chosen photographs, and draw what they do.
+
+    Args:
+        labels, size, only_known: as the scores were made.
+        height: of a panel in pixels.
+
+    Raises:
+        EvaluationError: a mask does not have the IoU that its row has: something changed since.
+    """
+    known = judged_labels(dataset, segmenters, labels, only_known)
+    for choice in choices:
+        sample = prepared(dataset.load(choice.photograph), known, None if size is None else (size, size))
+        # Among the same classes as then: some steps look at all of a photograph's classes together.
+        asked = sorted(sample.masks) if labels == "truth" else None
+        truth = sample.masks[choice.label]
+        small = _shrunk(sample.image, height)
+        panels = {}
+        for name, segmenter in segmenters.items():
+            if name not in choice.ious:
+                continue
+            one = segmenter.of(sample.name) if isinstance(segmenter, OutOfFold) else segmenter
+            panels[name] = _panels(one(sample.image, asked), choice, name, sample, small)
+        first = [("photograph", small), ("true mask", _tinted(small, truth, sample.ignore))]
+        yield Entry(choice, first, panels)
+
+
+def _panels(result: Any, choice: Choice, recipe: str, sample: Sample, small: Small) -> list[tuple[str, Picture]]:
+    if choice.label == OBJECT:
+        found, mask = result.objects[0], result.mask
+    else:
+        found = next(one for one in result.objects if one.label.casefold() == choice.label.casefold())
+        mask = found.mask
+    keep = ~sample.ignore
+    both, either = (mask & sample.masks[choice.label] & keep), ((mask | sample.masks[choice.label]) & keep)
+    again = np.count_nonzero(both) / np.count_nonzero(either)
+    if abs(again - choice.ious[recipe]) > 0.005:
+        raise EvaluationError(
+            f"{choice.photograph}: {choice.label}: {recipe} has an IoU of {choice.ious[recipe]:.3f} in the scores and "
+            f"of {again:.3f} now: photographs, classifier or recipe have changed since; evaluate again"
+        )
+    return [
+        ("saliency", images.resize(pictures.heat(found.saliency), small.shape[:2])),
+        ("seeds", pictures.draw_seeds(small, found.seeds)),
+        (f"mask, IoU {choice.ious[recipe]:.2f}", _tinted(small, mask, sample.ignore)),
+    ]
+
+
+def _shrunk(photograph: Photograph, height: int) -> Small:
+    H, W = photograph.shape[:2]
+    return images.resize(photograph, (height, max(1, round(W / H * height))))
+
+
+_TINT, _VOID = np.array([255, 196, 0]), np.array([128, 128, 128])
+
+
+def _tinted(small: Small, mask: Bool[np.ndarray, "H W"], ignore: Bool[np.ndarray, "H W"]) -> Small:
+    """The mask in yellow with an outline on a dimmed photograph, ignored pixels in grey."""
+    inside, void = (images.resize_mask(one, small.shape[:2]) for one in (mask, ignore))
+    picture = small * 0.45
+    picture[inside] = 0.5 * small[inside] + 0.5 * _TINT
+    picture[pictures.outline(inside.astype(np.int32))] = _TINT
+    picture[void] = 0.3 * small[void] + 0.7 * _VOID
+    return picture.round().astype(np.uint8)
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+#: What the columns are called, and what they mean.
+NAMES: Mapping[str, tuple[str, str]] = {
+    "class_iou": ("class IoU", "mean over every class in every photograph"),
+    "union_iou": ("union IoU", "mean over photographs, of all masks together"),
+    "miou": ("mIoU", "pixels summed up over the dataset, background included, as Pascal VOC counts"),
+    "precision": ("precision", "share of the mask that is true, mean over classes and photographs"),
+    "recall": ("recall", "share of the truth that is found, mean over classes and photographs"),
+    "pixel_accuracy": ("pixels right", "share of all pixels that got the right class"),
+    "pointing": ("pointing", "how often the saliency's maximum lies on the object"),
+    "energy": ("energy inside", "share of the saliency that lies on the object"),
+    "map": ("mAP", "mean average precision of the classification"),
+}
+
+
+def page(
+    rows: Sequence[Row],
+    figures: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    entries: Iterable[Entry] = (),
+    by: str | None = None,
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        rows: as `gradcut.evaluation.evaluate` yields them.
+        figures: as `gradcut.evaluation.summary.summarise` makes them from these rows.
+        settings: of the run: ``title``, ``labels``, ``size``, ``gradcut``, ``recipes`` with a summary each.
+        entries: of the gallery.
+        by: the recipe that the gallery was chosen by.
+    """
+    recipes = list(figures["recipes"])
+    colours = {name: _colour(number, name) for number, name in enumerate(recipes)}
+    shown = list(entries)
+    parts = {
+        "title": escape(f"gradcut: {settings['title']}"),
+        "style": _resource("report.css"),
+        "script": _resource("report.js"),
+        "head": _head(figures, settings),
+        "main": _main_table(figures, colours),
+        "differences": _differences(figures),
+        "plots": _plots(figures, colours),
+        "classes": _class_table(figures, colours),
+        "pairs": _pair_table(rows, recipes),
+        "gallery": _gallery(shown, colours, by),
+        "settings": escape(json.dumps(settings, indent=1, ensure_ascii=False)),
+        "legend": _legend(colours),
+    }
+    text = _resource("report.html")
+    for key, value in parts.items():
+        text = text.replace(f"<!--{key}-->", value)
+    return text
+
+
+def _resource(name: str) -> str:
+    return resources.files("gradcut").joinpath("evaluation", "report_page", name).read_text(encoding="utf-8")
+
+
+def _colour(number: int, name: str) -> str:
+    """A CSS variable; baselines are grey, so that colour means a recipe."""
+    return "var(--grey)" if name in BASELINES else f"var(--c{number % 6})"
+
+
+def _legend(colours: Mapping[str, str]) -> str:
+    return "".join(
+        f'<span class="key"><svg viewBox="0 0 12 12" style="color:{colour}">{_mark(name, 6, 6)}</svg>'
+        f"{escape(name)}</span>"
+        for name, colour in colours.items()
+    )
+
+
+def _mark(name: str, x: float, y: float) -> str:
+    """A dot; the baselines share a colour, so the whole photograph is a ring and the box a square."""
+    if name == "box":
+        return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+    kind = ' class="ring"' if name == "whole" else ""
+    return f'<circle{kind} cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+
+
+def _head(figures: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    photographs = max(one["photographs"] for one in figures["recipes"].values())
+    failed = max(one["failed"] for one in figures["recipes"].values())
+    size = settings.get("size")
+    facts = [
+        f"{photographs} photographs" + (f", {failed} failed" if failed else ""),
+        "the true classes were asked for" if settings["labels"] == "truth" else "the classifier chose the classes",
+        f"squashed to {size} &times; {size}" if size else "at each photograph&rsquo;s own size",
+        f"classifier {_source(settings)}",
+    ]
+    if any(name in figures["recipes"] for name in BASELINES):
+        facts.append(
+            "<i>whole</i> is a mask of the whole photograph, <i>box</i> a centre box of "
+            f"{BASELINES['box'].side:.0%} of its height and width"
+        )
+    confidence = figures["bootstrap"]["confidence"]
+    facts.append(
+        f"intervals: {confidence:.0%}, bootstrap over photographs, {figures['bootstrap']['resamples']} resamples"
+    )
+    return "".join(f"<li>{fact}</li>" for fact in facts)
+
+
+def _source(settings: Mapping[str, Any]) -> str:
+    source = settings.get("source") or {}
+    if source.get("folds"):
+        return "out of fold: each photograph judged by a head that was fitted without it"
+    return escape(str(source.get("classifier", "of your own")))
+
+
+def _cell(figure: Mapping[str, Any] | None, best: bool = False, sign: str = "") -> str:
+    if not figure or figure["value"] is None:
+        return '<td class="n" data-v="">&ndash;</td>'
+    value, interval = figure["value"], figure["interval"]
+    between = f"<small>{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}</small>" if interval else ""
+    shown = f"<b>{value:{sign}.3f}</b>" if best else f"{value:{sign}.3f}"
+    return f'<td class="n" data-v="{value:.6f}">{shown}{between}</td>'
+
+
+def _name(name: str, colours: Mapping[str, str]) -> str:
+    return f'<th scope="row"><i style="background:{colours[name]}"></i>{escape(name)}</th>'
+
+
+def _main_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    recipes = figures["recipes"]
+    columns: list[tuple[str, str, tuple[str, ...]]] = [
+        (*NAMES[key], (key,)) for key in NAMES if any(one[key]["n"] for one in recipes.values())
+    ]
+    if any("protocol" in one for one in recipes.values()):
+        about = "ImageNet-Segmentation's protocol for the saliency, at 224 by 224"
+        columns += [(f"protocol {NAMES[key][0]}", about, ("protocol", key)) for key in PROTOCOL]
+
+    def get(one: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+        for key in path:
+            one = one.get(key) or {}
+        return one
+
+    head = "".join(f'<th data-sort title="{escape(about)}">{escape(title)}</th>' for title, about, _ in columns)
+    best = [
+        max((f["value"] for one in recipes.values() if (f := get(one, path)) and f["value"] is not None), default=None)
+        for _, _, path in columns
+    ]
+    body = "".join(
+        f"<tr>{_name(name, colours)}"
+        + "".join(
+            _cell(figure := get(one, path), best=bool(figure) and top is not None and figure["value"] == top)
+            for (_, _, path), top in zip(columns, best, strict=True)
+        )
+        + "</tr>"
+        for name, one in recipes.items()
+    )
+    return f'<table class="sort"><thead><tr><th data-sort>recipe</th>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _differences(figures: Mapping[str, Any]) -> str:
+    keys = ("class_iou", "union_iou", "miou")
+    body = []
+    for entry in figures["differences"]:
+        cells = []
+        for key in keys:
+            interval = entry[key]["interval"]
+            sure = interval is not None and (interval[0] > 0 or interval[1] < 0)
+            cells.append(_cell(entry[key], best=sure, sign="+"))
+        a, b = map(escape, entry["recipes"])
+        body.append(f'<tr><th scope="row">{a} &minus; {b}</th>{"".join(cells)}</tr>')
+    head = "".join(f"<th data-sort>{NAMES[key][0]}</th>" for key in keys)
+    return (
+        f'<table class="sort"><thead><tr><th data-sort>difference</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+# Plots ---------------------------------------------------------------------------------------------------------------
+
+
+def _plots(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    plots = []
+    for key, groups, what in (("by_size", SIZES, "largest object"), ("by_number", NUMBERS, "number of objects")):
+        for measure in ("class_iou", "union_iou"):
+            of = "of the class" if measure == "class_iou" else "in the photograph"
+            title = f"{NAMES[measure][0]} by {what} {of}"
+            series = {name: [one[key][group][measure] for group in groups] for name, one in figures["recipes"].items()}
+            if any(figure["n"] for values in series.values() for figure in values):
+                plots.append(f"<figure><figcaption>{title}</figcaption>{_plot(list(groups), series, colours)}</figure>")
+    return "".join(plots)
+
+
+def _plot(groups: Sequence[str], series: Mapping[str, Sequence[Mapping[str, Any]]], colours: Mapping[str, str]) -> str:
+    """Dots with their intervals, one group beside the other."""
+    width, height, left, bottom, top = 440, 230, 34, 40, 10
+    tallest = max(
+        (f["interval"] or [0, f["value"]])[1] for values in series.values() for f in values if f["value"] is not None
+    )
+    ceiling = min(1.0, max(0.2, np.ceil(tallest * 10) / 10))
+
+    def y(value: float) -> float:
+        return float(top + (height - top - bottom) * (1 - value / ceiling))
+
+    marks = []
+    for step in np.arange(0, ceiling + 1e-9, 0.1 if ceiling <= 0.6 else 0.2):
+        marks.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y(step):.1f}" y2="{y(step):.1f}"/>')
+        marks.append(f'<text x="{left - 6}" y="{y(step) + 4:.1f}" text-anchor="end">{step:.1f}</text>')
+    slot = (width - left) / len(groups)
+    for g, group in enumerate(groups):
+        middle = left + (g + 0.5) * slot
+        n = max(values[g]["n"] for values in series.values())
+        marks.append(f'<text x="{middle:.1f}" y="{height - 22}" text-anchor="middle">{escape(group)}</text>')
+        marks.append(f'<text class="faint" x="{middle:.1f}" y="{height - 6}" text-anchor="middle">n = {n}</text>')
+        for s, (name, values) in enumerate(series.items()):
+            figure = values[g]
+            if figure["value"] is None:
+                continue
+            x = middle + (s - (len(series) - 1) / 2) * min(16, slot * 0.8 / len(series))
+            low, high = figure["interval"] or [figure["value"]] * 2
+            about = f"{name}, {group}: {figure['value']:.3f} ({low:.3f} to {high:.3f})"
+            marks.append(
+                f'<g style="color:{colours[name]}"><title>{escape(about)}</title>'
+                f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"/>'
+                f"{_mark(name, x, y(figure['value']))}</g>"
+            )
+    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(marks)}</svg>'
+
+
+# Tables that can be filtered, and the gallery ------------------------------------------------------------------------
+
+
+def _class_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    recipes = figures["recipes"]
+    labels = sorted({label for one in recipes.values() for label in one["by_class"]})
+    head = "".join(f'<th data-sort><i style="background:{colours[name]}"></i>{escape(name)}</th>' for name in recipes)
+    body = []
+    for label in labels:
+        cells = [one["by_class"].get(label) for one in recipes.values()]
+        n = max(figure["n"] for figure in cells if figure)
+        body.append(
+            f'<tr data-label="{escape(label)}"><th scope="row">{escape(label)}</th><td class="n" data-v="{n}">{n}</td>'
+            + "".join(_cell(figure and {**figure, "interval": None}) for figure in cells)
+            + "</tr>"
+        )
+    return (
+        f'<table class="sort"><thead><tr><th data-sort>class</th><th data-sort>photographs</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _pair_table(rows: Sequence[Row], recipes: Sequence[str]) -> str:
+    """Every class in every photograph; the script builds the table, so that it is not in the page twice."""
+    table: dict[tuple[str, str], list[Any]] = {}
+    for row in rows:
+        for label, entry in row.get("classes", {}).items():
+            line = table.setdefault(
+                (row["photograph"], label),
+                [row["photograph"], label, entry["objects"], round(entry["largest"], 4), *[None] * len(recipes)],
+            )
+            value = Counts(*entry["counts"]).iou
+            line[4 + list(recipes).index(row["recipe"])] = None if value is None else round(value, 3)
+    document = {"recipes": list(recipes), "rows": list(table.values())}
+    # A closing tag inside would end the script.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _gallery(entries: Sequence[Entry], colours: Mapping[str, str], by: str | None) -> str:
+    cards = []
+    for number, entry in enumerate(entries):
+        choice = entry.choice
+        rows = []
+        for name, panels in entry.recipes.items():
+            rows.append(
+                f'<div class="strip"><h4><i style="background:{colours[name]}"></i>{escape(name)}</h4>'
+                f"{''.join(_panel(*panel, choice) for panel in panels)}</div>"
+            )
+        truth = "".join(_panel(*panel, choice) for panel in entry.truth)
+        value = choice.ious.get(by or "", statistics.fmean(choice.ious.values()))
+        ious = "".join(f' data-iou-{n}="{choice.ious.get(name, -1):.4f}"' for n, name in enumerate(colours))
+        cards.append(
+            f'<article data-label="{escape(choice.label)}" data-group="{choice.group}" data-order="{number}"{ious}>'
+            f"<h3>{escape(choice.label)} <b>{value:.2f}</b> <small>{choice.group} · {escape(choice.photograph)}</small>"
+            f'</h3><div class="pair"><div class="truth">{truth}</div>'
+            f'<div class="strips">{"".join(rows)}</div></div></article>'
+        )
+    return "".join(cards)
+
+
+def _panel(caption: str, picture: Picture, choice: Choice) -> str:
+    about = escape(f"{caption}: {choice.label} in {choice.photograph}")
+    height, width = picture.shape[:2]
+    return (
+        f'<figure><img loading="lazy" width="{width}" height="{height}" alt="{about}" src="{_data_uri(picture)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _data_uri(picture: Picture) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,231 @@
+"""Weights for places: where in a photograph a class is, fitted from the same image-level labels as the head.
+
+A head fitted to means over whole photographs weighs a class's surroundings with it. Its maps are sure of some places
+all the same, the more so once the classes have competed and their maps have walked over the network's features. A
+softmax regression on the features of those single places learns to tell the classes and the background apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Int, Shaped
+from scipy.optimize import minimize
+from torch import Tensor
+
+from gradcut import images
+from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.heads import Head, Places
+from gradcut.errors import FitError, check_least
+from gradcut.fit.head import ImageLabels, Track, prior_rows
+from gradcut.network.forward import ForwardPass
+from gradcut.saliency.cams import CAM, linear_head, place_probabilities
+from gradcut.saliency.scales import resized
+from gradcut.saliency.walks import Affinity, against_each_other, walked
+
+#: Factors of the classifier's size: maps are summed over all, features and places are those of the last.
+SCALES = (1.0, 5 / 3)
+
+#: Of the walk that makes the maps sure; its method is not asked.
+WALK = Affinity(CAM())
+
+
+@dataclass(frozen=True)
+class PlaceFit:
+    """Softmax regression of labels and background on single places, with L2 towards a prior.
+
+    In each photograph with labels, the maps of these are summed over two sizes, compete as `Rivals` has it, walk as
+    `Affinity` has it and compete again. Relative to a map's maximum, a place above ``high`` is an example of the
+    highest class there, a place where all are below ``low`` one of background; in photographs without a label all
+    places are background. A second round starts from the first's maps. Refitting a classifier to what its own
+    maps point at is the idea of ReCAM (Chen et al. 2022), which refits to features averaged over the maps.
+
+    Args:
+        l2: strength of the pull towards the prior, > 0; features are centred and scaled to a mean squared norm of 1.
+        prior: factor of `gradcut.fit.head.prior_rows`; the background's row is 0.
+        high, low: relative saliency of sure places, 0 < low <= high < 1.
+        places: at most so many of a photograph's classes, and as many of background, taken at random; each costs
+            two bytes a feature.
+        rounds: at least 1; each looks at all the photographs.
+        seed: of which places are taken.
+    """
+
+    l2: float = 6e-6
+    prior: float = 1.5
+    high: float = 0.5
+    low: float = 0.2
+    places: int = 48
+    rounds: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.l2 < float("inf"):
+            raise FitError(f"l2: expected a positive number, got {self.l2}")
+        if not self.prior >= 0:
+            raise FitError(f"prior: expected 0 or more, got {self.prior}")
+        if not 0 < self.low <= self.high < 1:
+            raise FitError(f"high, low: expected 0 < low <= high < 1, got {self.high}, {self.low}")
+        check_least(FitError, self, places=1, rounds=1)
+
+    def __call__(
+        self,
+        backbone: Classifier,
+        data: ImageLabels,
+        heads: Sequence[Head],
+        parts: Sequence[Bool[np.ndarray, " n"]],
+        track: Track = iter,
+    ) -> list[Places]:
+        """Weights for places, for each of several heads on one backbone, which looks at each photograph once a round.
+
+        Args:
+            heads: fitted to whole photographs.
+            parts: the photographs that each of them was fitted to, and that its places are taken from.
+            track: wraps the photographs to be looked at, for a progress bar.
+
+        Raises:
+            SaliencyError: the backbone's logits are not linear in the mean of its last map.
+            ImageError: a photograph cannot be read.
+        """
+        prior = self.prior_of(backbone, data.labels)
+        found: list[Places] = []
+        for _ in range(self.rounds):
+            taken: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in heads]
+            for number, file in enumerate(track(data.files)):
+                using = [n for n, part in enumerate(parts) if part[number]]
+                present = np.flatnonzero(data.truth[number])
+                seen = self._look(backbone, file, present, [(heads[n], found[n] if found else None) for n in using])
+                for n, (features, maps) in zip(using, seen, strict=True):
+                    random = np.random.default_rng([self.seed, number])
+                    places, classes = self.sure(maps, present, len(data.labels), random)
+                    taken[n].append((features[places].astype(np.float16), classes))
+            found = [self.weights(rows, prior) for rows in taken]
+        return found
+
+    def _look(
+        self,
+        backbone: Classifier,
+        file: Path,
+        present: Int[np.ndarray, " k"],
+        heads: Sequence[tuple[Head, Places | None]],
+    ) -> list[tuple[Float32[np.ndarray, "p d"], Float32[np.ndarray, "k p"]]]:
+        """For each head: the features of the photograph's places, and how sure the classes are of them, in [0, 1]."""
+        large = backbone.at(backbone.scaled(max(SCALES))).prepare([images.read(file)])
+        of = [n for n in range(len(heads)) for _ in present]
+        maps = torch.zeros(len(of), WALK.grid, WALK.grid, device=large.device)
+        with torch.no_grad():
+            for scale in SCALES:
+                x = resized(large, backbone, scale)
+                seen = ForwardPass(x, levels=True)
+                _, features, _ = linear_head(backbone, x, seen)
+                for n, each in enumerate(heads if len(present) else ()):
+                    here = _maps(features, present, *each)[None]
+                    maps[n * len(present) :][: len(present)] += F.interpolate(here, maps.shape[1:], mode="bilinear")[0]
+            h, w = features.shape[2:]
+            rows = features[0].float().flatten(1).T.cpu().numpy()
+            if not len(present):
+                return [(rows, np.zeros((0, h * w), np.float32)) for _ in heads]
+            walk = WALK.walk([level.detach() for level in seen.maps[-WALK.levels :]])
+            maps = walked(against_each_other(maps, of), of, dict.fromkeys(of, walk), (WALK.grid, WALK.grid), WALK.steps)
+            sure = F.adaptive_avg_pool2d(against_each_other(maps, of), (h, w)).cpu().numpy()
+        return [(rows, part) for part in sure.reshape(len(heads), len(present), h * w)]
+
+    def sure(
+        self,
+        maps: Float32[np.ndarray, "k p"],
+        present: Int[np.ndarray, " k"],
+        background: int,
+        random: np.random.Generator,
+    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+        """A photograph's examples: places, and the class of each.
+
+        Args:
+            maps: how sure each class that is present is of each place, in [0, 1].
+            present: the numbers of these classes; without any, all places are background.
+            background: its number.
+        """
+        if not len(present):
+            maps, present = np.zeros((1, maps.shape[1]), np.float32), np.array([background])
+        highest = maps.max(0)
+        inside, outside = (np.flatnonzero(which) for which in (highest > self.high, highest < self.low))
+        inside, outside = (random.permutation(which)[: self.places] for which in (inside, outside))
+        classes = np.concatenate([present[maps.argmax(0)[inside]], np.full(len(outside), background)])
+        return np.concatenate([inside, outside]), classes
+
+    def prior_of(self, backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "rows d"]:
+        """What the weights are pulled to: the backbone's rows of the classes, and nothing for the background."""
+        rows = prior_rows(backbone, names)
+        return self.prior * np.vstack([rows, np.zeros((1, rows.shape[1]))])
+
+    def weights(
+        self,
+        examples: Sequence[tuple[Shaped[np.ndarray, "_ d"], Int[np.ndarray, " _"]]],
+        prior: Float[np.ndarray, "rows d"],
+    ) -> Places:
+        """From the features and the class of each example, photograph by photograph: each counts the same."""
+        x = np.concatenate([features for features, _ in examples]).astype(np.float32)
+        classes = np.concatenate([each for _, each in examples])
+        importance = np.concatenate([np.full(len(each), 1 / max(len(each), 1)) for _, each in examples])
+        solved = softmax_regression(x, classes, importance.astype(np.float32), prior, self.l2)
+        return Places(*map(torch.from_numpy, solved))
+
+
+def softmax_regression(
+    x: Float32[np.ndarray, "n d"],
+    classes: Int[np.ndarray, " n"],
+    importance: Float32[np.ndarray, " n"],
+    prior: Float[np.ndarray, "k d"],
+    l2: float,
+) -> tuple[Float32[np.ndarray, "k d"], Float32[np.ndarray, " k"]]:
+    """Weights and biases of the least ``-sum importance log softmax(z)[class] + l2 / 2 |w - prior|^2``; convex.
+
+    The rows are centred and scaled to a mean squared norm of 1, and centre and scale folded into the weights.
+    """
+    share = importance / importance.sum()
+    centre = share @ x
+    x = x - centre
+    scale = float(np.sqrt(share @ (x**2).sum(1))) or 1.0
+    x /= scale
+    start = (prior * scale).astype(np.float32)
+    fixed = x @ start.T
+    k, d = prior.shape
+    each = np.arange(len(x))
+
+    def loss(parameters: Float[np.ndarray, " p"]) -> tuple[float, Float[np.ndarray, " p"]]:
+        w, b = parameters[: k * d].reshape(k, d).astype(np.float32), parameters[k * d :].astype(np.float32)
+        z = x @ w.T + (fixed + b)
+        z -= z.max(1, keepdims=True)
+        p = np.exp(z)
+        total = p.sum(1)
+        value = share @ (np.log(total) - z[each, classes])
+        p /= total[:, None]
+        p[each, classes] -= 1
+        p *= share[:, None]
+        value += l2 / 2 * float((w**2).sum()) + BIAS_L2 / 2 * float((b**2).sum())
+        gradient = (p.T @ x + l2 * w).ravel(), p.sum(0) + BIAS_L2 * b
+        return float(value), np.concatenate(gradient).astype(np.float64)
+
+    options = {"maxiter": ITERATIONS, "maxcor": 10}
+    solved = minimize(loss, np.zeros(k * d + k), jac=True, method="L-BFGS-B", options=options)
+    weight = (solved.x[: k * d].reshape(k, d) + start) / scale
+    return weight.astype(np.float32), (solved.x[k * d :] - weight @ centre).astype(np.float32)
+
+
+#: Keeps biases finite; far below what the data say otherwise.
+BIAS_L2 = 1e-4
+
+#: At most. The last digits of the loss tell nothing of labels that were guessed.
+ITERATIONS = 150
+
+
+def _maps(
+    features: Float[Tensor, "1 d h w"], present: Int[np.ndarray, " k"], head: Head, places: Places | None
+) -> Float[Tensor, "k h w"]:
+    """What the head says of the classes at every place: as `CAM`, or from the last round as `PlaceProbability`."""
+    if places is not None:
+        return place_probabilities(features, places)[0, present]
+    return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)

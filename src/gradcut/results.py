@@ -1,0 +1,347 @@
+"""What was found in a photograph, and how it is kept: every file is written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from PIL import Image, ImageShow
+
+from gradcut import confidence, images, pictures
+from gradcut.classifiers.classifier import Classifier, Detection
+from gradcut.errors import GradcutError
+from gradcut.images import Photograph
+from gradcut.pictures import Picture
+from gradcut.recipes import Recipe
+from gradcut.seeds import Seeds
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """A class that was found, and where.
+
+    ``score`` is the class's probability in [0, 1]; ``saliency`` and ``seeds`` have the classifier's input
+    size, ``mask`` the photograph's own. ``confidence`` is the IoU to expect of the mask, in [0, 1], as
+    `gradcut.confidence.expected_iou` says.
+    ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
+    """
+
+    label: str
+    index: int | tuple[int, ...]
+    score: float
+    saliency: Float[np.ndarray, "h w"] = field(repr=False)
+    seeds: Seeds = field(repr=False)
+    mask: Bool[np.ndarray, "H W"] = field(repr=False)
+    confidence: float
+    strokes: Seeds | None = field(default=None, repr=False)
+
+    @property
+    def area(self) -> int:
+        """Pixels in the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """The mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
+        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        if not len(rows):
+            return None
+        top, left = int(rows[0]), int(columns[0])
+        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one photograph.
+
+    Attributes:
+        image: the photograph.
+        objects: best score first; empty when no class reached the threshold.
+        best: the classes with the highest scores, whether or not they reached the threshold.
+        classifier, recipe: what was asked, and how.
+        source: the photograph's path; empty for one that was given as pixels.
+        seconds: time of each step for this photograph; a step shared by a batch counts its share.
+    """
+
+    image: Photograph = field(repr=False)
+    objects: tuple[Object, ...]
+    best: tuple[Detection, ...] = field(repr=False)
+    classifier: Classifier
+    recipe: Recipe
+    seconds: Mapping[str, float] = field(repr=False)
+    source: str = ""
+
+    @cached_property
+    def mask(self) -> Bool[np.ndarray, "H W"]:
+        """The union of all the objects' masks."""
+        union = np.zeros(self.image.shape[:2], dtype=bool)
+        for found in self.objects:
+            union |= found.mask
+        return union
+
+    def labelmap(self) -> Integer[np.ndarray, "H W"]:
+        """The joint labelling: 0 is background, i + 1 the i-th object.
+
+        Where masks overlap, the pixel goes to the class with the higher saliency, relative to its own maximum.
+        """
+        size = self.image.shape[:2]
+        labels = np.zeros(size, dtype=np.uint8 if len(self.objects) < 256 else np.int32)
+        strongest = np.full(size, -1.0, dtype=np.float32)
+        for number, found in enumerate(self.objects, start=1):
+            saliency = images.resize_map(found.saliency, size)
+            relative = saliency / (float(saliency.max()) or 1.0)
+            won = found.mask & (relative > strongest)
+            labels[won], strongest[won] = number, relative[won]
+        return labels
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean of the objects' confidences; None where nothing was found."""
+        return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's labels, and after them the groups of classes that were asked for, in order."""
+        groups = (found.label for found in self.objects if not isinstance(found.index, int))
+        return (*self.classifier.labels, *groups)
+
+    def number(self, found: Object) -> int:
+        """Where an object's class stands in `classes`."""
+        return found.index if isinstance(found.index, int) else self.classes.index(found.label)
+
+    def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
+        """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
+
+        Classes are numbered as in `classes`. uint8 and 255 for void where there are at most 254 of them, otherwise
+        uint16 and 65535.
+
+        Args:
+            void: ``(low, high)``; a pixel that more than ``low`` and less than ``high`` of the masks from changed
+                seeds hold, as `gradcut.confidence.support` makes them, is void.
+
+        Raises:
+            GradcutError: not ``0 <= low < high <= 1``, or more than 65,534 classes.
+        """
+        classes = len(self.classes)
+        if classes > 65534:
+            raise GradcutError(f"classmap: expected at most 65534 classes, got {classes}")
+        kind = np.uint8 if classes <= 254 else np.uint16
+        numbers = np.array([0, *(self.number(found) + 1 for found in self.objects)], dtype=kind)
+        values: np.ndarray = numbers[self.labelmap()]
+        if void is not None:
+            low, high = checked_void(void)
+            share = self.support().max(axis=0, initial=0)
+            values[(share > low) & (share < high)] = np.iinfo(kind).max
+        return values
+
+    def support(self) -> Float[np.ndarray, "n H W"]:
+        """In how many masks from changed seeds each object's pixels are, from 0 to 1."""
+        found = self.objects
+        if not found:
+            return np.zeros((0, *self.image.shape[:2]), dtype=np.float32)
+        saliency, masks = np.stack([o.saliency for o in found]), np.stack([o.mask for o in found])
+        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.masks)
+
+    def overlay(self) -> Picture:
+        """The photograph with the joint labelling in colours."""
+        return pictures.overlay(self.image, self.labelmap())
+
+    def picture(self) -> Picture:
+        """One row an object: photograph, saliency, seeds, mask, masked photograph."""
+        rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
+        return pictures.strip(self.image, rows) if rows else self.image
+
+    def show(self) -> None:
+        """Show the result: in a notebook's cell, elsewhere as a picture in the system's viewer.
+
+        Raises:
+            GradcutError: there is no viewer.
+        """
+        shell = sys.modules.get("IPython")
+        if shell is not None and hasattr(shell.get_ipython(), "kernel"):
+            shell.display.display(self)
+        elif not ImageShow.show(Image.fromarray(self.picture()), "gradcut"):
+            raise GradcutError("show: no program that shows pictures was found; use result.save(folder)")
+
+    def _repr_png_(self) -> bytes:
+        return images.encode_png(self.picture())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line for each object."""
+        picture = base64.b64encode(self._repr_png_()).decode()
+        lines = [f"{o.label}: score {o.score:.2f}, {o.mask.mean():.0%} of the photograph" for o in self.objects]
+        if not lines:
+            best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
+            lines = [f"Nothing reaches the threshold; the best are {best}"]
+        text = "<br>".join(map(html.escape, lines))
+        return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
+
+    def save(self, folder: str | os.PathLike[str]) -> Mapping[str, Any]:
+        """Write all of it below ``folder``, as `gradcut.results.save` says, and return the record.
+
+        Raises:
+            GradcutError: the folder cannot be written.
+        """
+        name = Path(self.source).stem if self.source else "photograph"
+        return save(self, Path(folder), name)
+
+
+def checked_void(void: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of unsure pixels, or GradcutError unless ``0 <= low < high <= 1``."""
+    low, high = void
+    if not 0 <= low < high <= 1:
+        raise GradcutError(f"void: expected two shares, 0 <= LOW < HIGH <= 1, got {low} and {high}")
+    return low, high
+
+
+def save(
+    result: Segmentation,
+    folder: Path,
+    name: str,
+    classmaps: bool = False,
+    void: tuple[float, float] | None = None,
+    pictures: bool = True,
+) -> dict[str, Any]:
+    """Write one photograph's results below ``folder`` and return the JSON document.
+
+    ========================== =============================================================
+    ``labelmaps/NAME.png``     indexed PNG: 0 background, then the objects in order
+    ``classmaps/NAME.png``     `Segmentation.classmap`, whose numbers mean the same class in every photograph
+    ``masks/NAME/LABEL.png``   each object's mask, 0 and 255
+    ``pictures/NAME.png``      for a person: photograph, saliency, seeds, mask, cut-out
+    ``results/NAME.json``      the record, written last: where it stands, the rest is complete
+    ========================== =============================================================
+
+    Without objects only the record is written; it holds the best scores. Files of an earlier result
+    under the same name are removed first.
+
+    Args:
+        classmaps: write the class map too.
+        void: bounds of the class map's unsure pixels.
+        pictures: write the picture too.
+
+    Raises:
+        GradcutError: the folder cannot be written.
+    """
+    try:
+        return _save(result, folder, name, classmaps, void, pictures)
+    except OSError as error:
+        raise GradcutError(f"output: {folder} cannot be written: {error.strerror or error}") from error
+
+
+def _save(
+    result: Segmentation, folder: Path, name: str, classmaps: bool, void: tuple[float, float] | None, pictured: bool
+) -> dict[str, Any]:
+    remove(folder, name)
+    started = time.perf_counter()
+    files: dict[str, Any] = {}
+    stems = filenames([found.label for found in result.objects])
+    if result.objects:
+        files["labelmap"] = f"labelmaps/{name}.png"
+        images.write_png(folder / files["labelmap"], result.labelmap(), palette=pictures.palette())
+        if classmaps:
+            files["classmap"] = f"classmaps/{name}.png"
+            values = result.classmap(void)
+            palette = pictures.palette() if values.dtype == np.uint8 else None
+            images.write_png(folder / files["classmap"], values, palette)
+        for found, stem in zip(result.objects, stems, strict=True):
+            images.write_png(folder / f"masks/{name}/{stem}.png", found.mask)
+        if pictured:
+            files["picture"] = f"pictures/{name}.png"
+            images.write_png(folder / files["picture"], result.picture())
+    document = record(result) | {"files": files}
+    document["seconds"]["save"] = round(time.perf_counter() - started, 4)
+    for value, (entry, stem) in enumerate(zip(document["objects"], stems, strict=True), start=1):
+        entry |= {"labelmap_value": value, "mask": f"masks/{name}/{stem}.png"}
+    write_json(folder / f"results/{name}.json", document)
+    return document
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove what `save` wrote under this name, the record first."""
+    for path in (
+        folder / f"results/{name}.json",
+        folder / f"labelmaps/{name}.png",
+        folder / f"classmaps/{name}.png",
+        folder / f"pictures/{name}.png",
+    ):
+        path.unlink(missing_ok=True)
+    for mask in (folder / f"masks/{name}").glob("*.png"):
+        mask.unlink()
+
+
+def record(result: Segmentation) -> dict[str, Any]:
+    """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions."""
+    height, width = result.image.shape[:2]
+    return {
+        "photograph": result.source,
+        "width": width,
+        "height": height,
+        "confidence": None if result.confidence is None else round(result.confidence, 6),
+        "objects": [
+            {
+                "label": found.label,
+                "index": result.number(found),
+                "score": round(found.score, 6),
+                "confidence": round(found.confidence, 6),
+                "area": found.area,
+                "box": found.box and list(found.box),
+            }
+            for found in result.objects
+        ],
+        "best_scores": {detection.label: round(detection.score, 6) for detection in result.best},
+        **settings(result),
+        "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
+    }
+
+
+def settings(result: Segmentation) -> dict[str, Any]:
+    """What the result depends on beside the photograph."""
+    recipe, classifier = result.recipe, result.classifier
+    return {
+        "recipe": {
+            "name": recipe.name,
+            "saliency": repr(recipe.saliency),
+            "seeds": repr(recipe.seeds),
+            "masks": repr(recipe.masks),
+            "sha256": recipe.fingerprint,
+        },
+        "classifier": {
+            "name": classifier.name,
+            "size": list(classifier.size),
+            "multilabel": classifier.multilabel,
+            "sha256": classifier.fingerprint,
+        },
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in ("gradcut", "torch", "timm", "numpy")},
+    }
+
+
+def filenames(labels: Sequence[str]) -> list[str]:
+    """A file name for each label: letters, digits and ``-_.() `` are kept; no name twice."""
+    names: list[str] = []
+    for label in labels:
+        name = re.sub(r"[^\w\-.() ]+", "_", label).strip(" .") or "label"
+        while name.casefold() in {taken.casefold() for taken in names}:
+            name += "_"
+        names.append(name)
+    return names
+
+
+def write_json(path: Path, document: Any) -> None:
+    with images.replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

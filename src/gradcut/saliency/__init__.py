@@ -1,0 +1,64 @@
+"""Which pixels made the classifier say so: every saliency method, in one place.
+
+A method is called as ``method(classifier, x, targets)`` with photographs ``x: Float "b 3 h w"`` as
+`Classifier.prepare` makes them and ``n`` targets, and returns ``Float "n h w"``, never negative, on the
+device of ``x``. A target is a pair (photograph in the batch, class), or (photograph, (class, class, ...)) for a
+group of classes. Targets may also be a function from the logits to such pairs: then detection and
+saliency share one forward pass.
+
+The model is left as it was: no hook, no flag, no ``.grad``.
+"""
+
+from gradcut.errors import SaliencyError
+from gradcut.network.forward import ForwardPass, recording
+from gradcut.saliency.attentions import AttentionGradient, AttentionRollout
+from gradcut.saliency.cams import CAM, GradCAM, GradCAMPlusPlus, GuidedGradCAM, HiResCAM, LayerCAM, PlaceProbability
+from gradcut.saliency.gradients import (
+    DeconvNet,
+    Gradient,
+    GradientXInput,
+    GuidedBackprop,
+    IntegratedGradients,
+    PixelMethod,
+    SmoothGrad,
+    VarGrad,
+    input_gradient,
+)
+from gradcut.saliency.scales import Crops, MultiScale
+from gradcut.saliency.targets import Saliency, Score, Target, Targets, resolve, score_gradient
+from gradcut.saliency.walks import Affinity, AttentionAffinity, Rivals
+
+__all__ = [
+    "CAM",
+    "Affinity",
+    "AttentionAffinity",
+    "AttentionGradient",
+    "AttentionRollout",
+    "Crops",
+    "DeconvNet",
+    "ForwardPass",
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "Gradient",
+    "GradientXInput",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "HiResCAM",
+    "IntegratedGradients",
+    "LayerCAM",
+    "MultiScale",
+    "PixelMethod",
+    "PlaceProbability",
+    "Rivals",
+    "Saliency",
+    "SaliencyError",
+    "Score",
+    "SmoothGrad",
+    "Target",
+    "Targets",
+    "VarGrad",
+    "input_gradient",
+    "recording",
+    "resolve",
+    "score_gradient",
+]

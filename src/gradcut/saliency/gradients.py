@@ -1,0 +1,316 @@
+"""Saliency from the gradient of a class score with respect to the photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import SaliencyError, check_least
+from gradcut.network.activations import Backward, Rule, deconvnet, guided
+from gradcut.network.forward import ForwardPass, fresh, run, scripted
+from gradcut.saliency.targets import Score, Target, Targets, backpropagate, check_score, resolve
+
+
+@runtime_checkable
+class PixelMethod(Protocol):
+    """A method that gives every channel of every pixel a value, and says how channels become one map."""
+
+    def attribution(self, classifier: Classifier, x: Tensor, targets: Targets) -> Float[Tensor, "n 3 h w"]: ...
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]: ...
+
+    def __call__(self, classifier: Classifier, x: Tensor, targets: Targets) -> Float[Tensor, "n h w"]: ...
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of a class score with respect to the photograph (Simonyan et al. 2013).
+
+    Needs a differentiable classifier. Costs one forward pass, and as many backward passes as the largest
+    number of classes in one photograph.
+
+    Args:
+        of: which score, see `Score`. Under a sigmoid, the map of the probability is the logit's times one
+            factor; under a softmax, the probability also falls with the other classes.
+        signed: False takes absolute values, as in the paper. True keeps the signs, and shifts the map so
+            that its least value is 0.
+        channels: the ``"max"`` over the channels, as in the paper, their ``"sum"``, or their ``"l2"`` norm.
+    """
+
+    of: Score = "probability"
+    signed: bool = False
+    channels: Literal["max", "sum", "l2"] = "max"
+    rule: ClassVar[Rule | None] = None
+
+    def __post_init__(self) -> None:
+        check_score(self.of)
+        if self.channels not in ("max", "sum", "l2"):
+            raise SaliencyError(f"channels: expected 'max', 'sum' or 'l2', got {self.channels!r}")
+        if self.signed and self.channels == "l2":
+            raise SaliencyError("channels: expected 'max' or 'sum' for a signed map, got 'l2', which has no sign")
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.over_channels(self.attribution(classifier, x, targets))
+
+    def attribution(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> Float[Tensor, "n 3 h w"]:
+        """The gradient itself."""
+        return input_gradient(classifier, x, targets, self.of, type(self).rule)
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """One value a pixel, not negative."""
+        value = attribution if self.signed else attribution.abs()
+        if self.channels == "l2":
+            return value.square().sum(1).sqrt()
+        value = value.amax(1) if self.channels == "max" else value.sum(1)
+        return value - value.amin((1, 2), keepdim=True) if self.signed else value
+
+
+@dataclass(frozen=True)
+class GuidedBackprop(Gradient):
+    """The gradient with guided backpropagation through ReLU-like functions (Springenberg et al. 2014).
+
+    At each of them a gradient passes only where it is positive and the function rises: for ReLU
+    ``[g > 0] [z > 0] g``. Needs at least one ReLU-like function; `activations.Backward` says what counts. Costs
+    as much as `Gradient`.
+    """
+
+    rule: ClassVar[Rule | None] = staticmethod(guided)
+
+
+@dataclass(frozen=True)
+class DeconvNet(Gradient):
+    """The gradient with DeconvNet's rule for ReLU-like functions, ``[g > 0] g`` (Zeiler & Fergus 2013).
+
+    Needs and costs as much as `GuidedBackprop`.
+    """
+
+    rule: ClassVar[Rule | None] = staticmethod(deconvnet)
+
+
+@dataclass(frozen=True)
+class GradientXInput:
+    """The gradient times the photograph: what a linear classifier's score is made of (Shrikumar et al. 2016).
+
+    The photograph is as prepared, so that the classifier's mean colour counts as nothing.
+
+    Args:
+        method: gives the gradient, and reduces the product to one map.
+    """
+
+    method: PixelMethod = Gradient(of="logit", channels="sum")
+
+    def __post_init__(self) -> None:
+        check_pixels(self.method)
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.over_channels(self.attribution(classifier, x, targets))
+
+    def attribution(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> Float[Tensor, "n 3 h w"]:
+        """The product, channel by channel."""
+        chosen = Remembered(targets)
+        gradient = self.method.attribution(classifier, x, chosen)
+        return gradient * x.detach()[[photograph for photograph, _ in chosen.pairs]]
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """As the method does."""
+        return self.method.over_channels(attribution)
+
+
+@dataclass(frozen=True)
+class SmoothGrad:
+    """The mean over noisy copies of the photograph (Smilkov et al. 2017).
+
+    Costs ``samples`` times as much as its method, and a forward pass when the targets are a function.
+
+    Args:
+        method: any that gives pixels a value: ``SmoothGrad(GuidedBackprop())``.
+        samples: how many copies.
+        noise: standard deviation, as a fraction of the prepared photograph's range from least to largest
+            value; the paper finds 0.1 to 0.2 best.
+        seed: of the noise, which is the same for every photograph.
+    """
+
+    method: PixelMethod = Gradient(of="logit")
+    samples: int = 25
+    noise: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_pixels(self.method)
+        check_least(SaliencyError, self, samples=self._least())
+        if not 0 < self.noise < float("inf"):
+            raise SaliencyError(f"noise: expected a positive fraction of the photograph's range, got {self.noise}")
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.over_channels(self.attribution(classifier, x, targets))
+
+    def attribution(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> Float[Tensor, "n 3 h w"]:
+        """The mean, channel by channel, before any absolute value is taken."""
+        return self._moments(classifier, x, targets)[0]
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """As the method does."""
+        return self.method.over_channels(attribution)
+
+    def _moments(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]:
+        """Mean and mean squared deviation from it, in one go (Welford 1962)."""
+        pairs = decided(classifier, x, targets)
+        generator = torch.Generator().manual_seed(self.seed)
+        strength = self.noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+        mean = x.new_zeros(len(pairs), *x.shape[1:])
+        deviation = torch.zeros_like(mean)
+        for number in range(1, self.samples + 1):
+            # One draw for all the photographs, on the CPU: what a photograph gets depends neither on
+            # its neighbours in the batch nor on the device.
+            draw = torch.randn(x.shape[1:], generator=generator).to(x.device, x.dtype)
+            value = self.method.attribution(classifier, x + strength * draw, pairs)
+            step = value - mean
+            mean += step / number
+            deviation += step * (value - mean)
+        return mean, deviation / self.samples
+
+    def _least(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class VarGrad(SmoothGrad):
+    """The variance over noisy copies of the photograph (Adebayo et al. 2018), otherwise as `SmoothGrad`."""
+
+    def attribution(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> Float[Tensor, "n 3 h w"]:
+        """The variance, channel by channel."""
+        return self._moments(classifier, x, targets)[1]
+
+    def _least(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True)
+class IntegratedGradients:
+    """The gradient's mean on the way from a baseline to the photograph, times the way (Sundararajan et al. 2017).
+
+    ``(x - x') * integral of the gradient at x' + a (x - x') over a from 0 to 1``. Complete: summed over pixels and
+    channels it is the score's difference between photograph and baseline, up to the integration's error.
+    Costs ``steps`` times as much as its method, and a forward pass when the targets are a function.
+
+    Args:
+        method: gives the gradients, and reduces the result to one map.
+        steps: of the Gauss-Legendre quadrature.
+        baseline: the colour of the photograph that stands for nothing: the classifier's ``"mean"``, ``"black"``
+            or ``"white"``.
+    """
+
+    method: PixelMethod = Gradient(of="logit", channels="sum")
+    steps: int = 32
+    baseline: Literal["mean", "black", "white"] = "mean"
+
+    def __post_init__(self) -> None:
+        check_pixels(self.method)
+        check_least(SaliencyError, self, steps=1)
+        if self.baseline not in ("mean", "black", "white"):
+            raise SaliencyError(f"baseline: expected 'mean', 'black' or 'white', got {self.baseline!r}")
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.over_channels(self.attribution(classifier, x, targets))
+
+    def attribution(
+        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
+    ) -> Float[Tensor, "n 3 h w"]:
+        """The integral, channel by channel."""
+        pairs = decided(classifier, x, targets)
+        start = self.start(classifier, x)
+        way = x.detach() - start
+        nodes, weights = np.polynomial.legendre.leggauss(self.steps)
+        total = x.new_zeros(len(pairs), *x.shape[1:])
+        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
+            total += weight / 2 * self.method.attribution(classifier, start + (node + 1) / 2 * way, pairs)
+        return total * way[[photograph for photograph, _ in pairs]]
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """As the method does."""
+        return self.method.over_channels(attribution)
+
+    def start(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "1 3 1 1"]:
+        """The baseline's colour, prepared as photographs are."""
+        colour = {"mean": classifier.mean, "black": (0.0,) * 3, "white": (1.0,) * 3}[self.baseline]
+        prepared = [(c - mean) / std for c, mean, std in zip(colour, classifier.mean, classifier.std, strict=True)]
+        return x.new_tensor(prepared).view(1, 3, 1, 1)
+
+
+def input_gradient(
+    classifier: Classifier,
+    x: Float[Tensor, "b 3 h w"],
+    targets: Targets,
+    of: Score = "logit",
+    rule: Rule | None = None,
+) -> Float[Tensor, "n 3 h w"]:
+    """Gradients of the targets' scores with respect to the photographs.
+
+    Raises:
+        SaliencyError: no activation followed ``rule``, so that the result would be the plain gradient.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x = fresh(classifier, x).requires_grad_()
+        backward = None if rule is None else Backward(rule)
+        logits = run(classifier, x, ForwardPass(x), backward)
+        if backward is not None and not backward.followed:
+            raise SaliencyError(_nothing_followed(classifier, backward.rule))
+        pairs = resolve(targets, logits)
+        return backpropagate(classifier, logits, pairs, of, [x])[0]
+
+
+def check_pixels(method: object) -> None:
+    """Raise SaliencyError unless a method gives pixels a value."""
+    if not isinstance(method, PixelMethod):
+        raise SaliencyError(
+            "method: expected one that gives every channel of every pixel a value, such as Gradient(), got "
+            f"{method!r}; MultiScale() takes any"
+        )
+
+
+def decided(classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> list[Target]:
+    """Targets as a list, with a forward pass of the photographs as they are if that takes one."""
+    if not callable(targets):
+        return list(targets)
+    with torch.no_grad():
+        return resolve(targets, run(classifier, fresh(classifier, x), ForwardPass(x)))
+
+
+class Remembered:
+    """A function of the logits that gives the targets, and keeps them."""
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self.pairs: list[Target] = []
+
+    def __call__(self, logits: Tensor) -> list[Target]:
+        self.pairs = resolve(self._targets, logits)
+        return self.pairs
+
+
+def _nothing_followed(classifier: Classifier, rule: Rule) -> str:
+    name = getattr(rule, "__name__", repr(rule))
+    if scripted(classifier.model):
+        return (
+            f"{name}: {classifier.name} is a TorchScript module, whose functions cannot be seen; use the module that "
+            "it was made from, or Gradient()"
+        )
+    return (
+        f"{name}: no ReLU-like function was seen in {classifier.name}, so the rule would change nothing; use Gradient()"
+    )

@@ -1,0 +1,248 @@
+"""What the page asks for, and what it shows and gives away: requests to segmentations, segmentations to pictures."""
+
+from __future__ import annotations
+
+import functools
+import io
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple, NoReturn, TypeGuard
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from gradcut import formats, images, pictures
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import GradcutError
+from gradcut.images import Photograph
+from gradcut.recipes import RECIPES, Recipe
+from gradcut.results import Object, Segmentation
+from gradcut.seeds import Fractions, Percentiles, Seeds
+from gradcut.segmenter import Evidence, Segmenter
+from gradcut.strokes import refine
+
+#: Classes of at least this score get their saliency with the first look, so that the threshold answers at once.
+FLOOR = 0.05
+
+_SIDE = 1400  # pixels of the longer side of what the browser shows
+_MASK_COLOURS = np.array([(0, 0, 0, 0), (0, 214, 143, 105), (0, 255, 170, 255)], dtype=np.uint8)
+_SEED_COLOURS = np.array([(0, 0, 0, 0), (50, 110, 230, 170), (230, 60, 60, 200)], dtype=np.uint8)
+
+
+class Stroke(NamedTuple):
+    """A brush drawn along points (x, y), in pixels of the photograph."""
+
+    kind: Literal["foreground", "background"]
+    radius: float
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page asks for, checked.
+
+    Args:
+        label: the class to look at; None is the best one.
+        foreground, background: of the recipe's seed rule instead of its own; None leaves it.
+        strokes: for each label the strokes in order.
+    """
+
+    classifier: str
+    recipe: Recipe
+    label: str | None
+    threshold: float
+    foreground: float | None
+    background: float | None
+    strokes: Mapping[str, Sequence[Stroke]]
+
+    @classmethod
+    def parse(cls, document: object, classifiers: Collection[str]) -> Asked:
+        """Raises GradcutError, naming what is wrong."""
+        if not isinstance(document, dict):
+            wrong("request", "a JSON object", document)
+        recipe, classifier, label = (document.get(key) for key in ("recipe", "classifier", "label"))
+        if not isinstance(recipe, str) or recipe not in RECIPES:
+            wrong("recipe", f"one of {', '.join(RECIPES)}", recipe)
+        if not isinstance(classifier, str) or classifier not in classifiers:
+            wrong("classifier", f"one of {', '.join(classifiers)}", classifier)
+        if not (label is None or isinstance(label, str)):
+            wrong("label", "a class's name", label)
+        threshold, foreground, background = (document.get(key) for key in ("threshold", "foreground", "background"))
+        if not _number(threshold) or not FLOOR <= threshold <= 1:
+            wrong("threshold", f"a number from {FLOOR} to 1", threshold)
+        for key, value in (("foreground", foreground), ("background", background)):
+            if not (value is None or _number(value)):
+                wrong(key, "a number", value)
+        strokes = document.get("strokes", {})
+        try:
+            parsed = {
+                str(label): [
+                    Stroke(s["kind"], float(s["radius"]), [(float(x), float(y)) for x, y in s["points"]]) for s in each
+                ]
+                for label, each in strokes.items()
+            }
+        except (AttributeError, TypeError, ValueError, KeyError):
+            wrong("strokes", "lists of kind, radius and points for each label", strokes)
+        every = [stroke for each in parsed.values() for stroke in each]
+        if any(kind not in ("foreground", "background") or not 0 < radius < 1e5 for kind, radius, _ in every):
+            wrong("strokes", "kind foreground or background, and a radius above 0", strokes)
+        if not np.isfinite([value for *_, points in every for point in points for value in point]).all():
+            wrong("strokes", "finite points", strokes)
+        return cls(classifier, RECIPES[recipe], label, threshold, foreground, background, parsed)
+
+    def segmenter(self, classifiers: Mapping[str, Classifier]) -> Segmenter:
+        classifier, recipe = classifiers[self.classifier], self.recipe
+        changed = {
+            key: value
+            for key, value in (("foreground", self.foreground), ("background", self.background))
+            if value is not None
+        }
+        if changed:
+            if not isinstance(recipe.seeds, Percentiles | Fractions):
+                raise GradcutError(f"The recipe {recipe.name} has no percentiles that could be changed.")
+            recipe = replace(recipe, seeds=replace(recipe.seeds, **changed))
+        return Segmenter(classifier, recipe, FLOOR, classifier.top_k if classifier.multilabel else 5)
+
+
+def wrong(argument: str, expected: str, got: object) -> NoReturn:
+    raise GradcutError(f"{argument}: expected {expected}, got {str(got)[:60]!r}")
+
+
+def _number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+# What the page shows -------------------------------------------------------------------------------------------------
+
+
+def select(evidence: Evidence, asked: Asked) -> Evidence | None:
+    """The part of the evidence that is cut together: the classes of at least the threshold.
+
+    A class below it is cut on its own when the page looks at it; None when it has no saliency yet.
+    """
+    chosen = [i for i, detection in enumerate(evidence.found) if detection.score >= asked.threshold]
+    label = asked.label or (evidence.best[0].label if not chosen else None)
+    if label is not None and label not in {evidence.found[i].label for i in chosen}:
+        chosen = [i for i, detection in enumerate(evidence.found) if detection.label == label]
+        if not chosen:
+            return None
+    return replace(evidence, found=tuple(evidence.found[i] for i in chosen), saliency=evidence.saliency[chosen])
+
+
+def cut(segmenter: Segmenter, evidence: Evidence, asked: Asked) -> Segmentation:
+    """Seeds, masks, and the strokes that were painted for the classes that are there."""
+    result = segmenter.cut(evidence)
+    here = {o.label for o in result.objects}
+    painted = {
+        label: rasterise(each, result.image.shape[:2])
+        for label, each in asked.strokes.items()
+        if each and label in here
+    }
+    if not painted:
+        return result
+    # A stroke takes pixels from the other classes, so two classes cannot both have painted one pixel.
+    return functools.reduce(
+        lambda so_far, item: refine(so_far, {item[0]: item[1].foreground}, {item[0]: item[1].background}),
+        painted.items(), result,
+    )  # fmt: skip
+
+
+def rasterise(strokes: Sequence[Stroke], size: tuple[int, ...]) -> Seeds:
+    """Strokes as two masks of the photograph's size; a later stroke covers an earlier one."""
+    height, width = size
+    canvas = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    for kind, radius, points in strokes:
+        value = 1 if kind == "foreground" else 2
+        if len(points) > 1:
+            draw.line(points, fill=value, width=max(1, round(2 * radius)), joint="curve")
+        for x, y in points:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value)
+    values = np.asarray(canvas)
+    return Seeds(values == 1, values == 2)
+
+
+def view(evidence: Evidence, result: Segmentation, asked: Asked) -> dict[str, Any]:
+    """What the page shows of a result, as JSON values; pictures are data URLs."""
+    label = asked.label or (result.objects[0].label if result.objects else None)
+    found = next((o for o in result.objects if o.label == label), None)
+    scores = {d.label: d.score for d in (*evidence.best, *evidence.found)} | {o.label: o.score for o in result.objects}
+    classes = [
+        {"label": name, "score": score, "found": score >= asked.threshold}
+        for name, score in sorted(scores.items(), key=lambda item: -item[1])
+    ]
+    document = {"classes": classes, "label": label, "seconds": {k: round(v, 4) for k, v in result.seconds.items()}}
+    return document if found is None else document | _pictures(result, found)
+
+
+def _pictures(result: Segmentation, found: Object) -> dict[str, Any]:
+    height, width = result.image.shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
+    mask = images.resize_mask(found.mask, (max(1, round(height * scale)), max(1, round(width * scale)))).astype(
+        np.uint8
+    )
+    mask[pictures.outline(mask)] = 2
+    seeds = found.seeds.background + 2 * found.seeds.foreground.astype(np.uint8)
+    return {
+        "score": found.score,
+        "confidence": found.confidence,
+        "share": float(found.mask.mean()),
+        "mask": _data_url(mask, _MASK_COLOURS),
+        "seeds": _data_url(seeds, _SEED_COLOURS),
+        "saliency": _data_url(pictures.heat(found.saliency)),
+    }
+
+
+def _data_url(pixels: UInt8[np.ndarray, "h w *c"], palette: UInt8[np.ndarray, "n k"] | None = None) -> str:
+    return "data:image/png;base64," + b64encode(images.encode_png(pixels, palette)).decode()
+
+
+def preview(photograph: Photograph) -> bytes:
+    """A JPEG file's contents, no larger than a screen."""
+    height, width = photograph.shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
+    file = io.BytesIO()
+    small = images.resize(photograph, (max(1, round(height * scale)), max(1, round(width * scale))))
+    Image.fromarray(small).save(file, format="JPEG", quality=90)
+    return file.getvalue()
+
+
+# What the page gives away --------------------------------------------------------------------------------------------
+
+
+def _mask_file(result: Segmentation, found: Object, name: str) -> bytes:
+    return images.encode_png(found.mask)
+
+
+def _labelmap_file(result: Segmentation, found: Object, name: str) -> bytes:
+    return images.encode_png(result.labelmap(), pictures.palette())
+
+
+def _coco_file(result: Segmentation, found: Object, name: str) -> bytes:
+    with TemporaryDirectory(prefix="gradcut-") as folder:
+        return formats.write(formats.pile([result]), folder, "coco").read_bytes()
+
+
+def _label_studio_file(result: Segmentation, found: Object, name: str) -> bytes:
+    """The tasks, and the labelling interface that they belong to, in one archive."""
+    file = io.BytesIO()
+    with TemporaryDirectory(prefix="gradcut-") as folder, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        formats.write(formats.pile([result]), folder, "label-studio")
+        for path in sorted(Path(folder).iterdir()):
+            archive.write(path, path.name)
+    return file.getvalue()
+
+
+#: Each download's name, ending, media type and maker, called with the segmentation, the class looked at and the
+#: photograph's name.
+DOWNLOADS: Mapping[str, tuple[str, str, str, Callable[[Segmentation, Object, str], bytes]]] = {
+    "mask": ("Mask (PNG)", ".png", "image/png", _mask_file),
+    "labelmap": ("All classes (PNG)", "-labels.png", "image/png", _labelmap_file),
+    "coco": ("COCO (JSON)", "-coco.json", "application/json", _coco_file),
+    "label-studio": ("Label Studio (ZIP)", "-label-studio.zip", "application/zip", _label_studio_file),
+}
