@@ -1,0 +1,92 @@
+"""'gradcut classify', 'recipes' and 'classifiers'."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gradcut.errors import GradcutError
+
+if TYPE_CHECKING:
+    pass
+from gradcut.cli.options import AsJson, ClassifierName, Device, Paths, Size, Threshold, TopK, app, err, load, out
+
+
+@app.command()
+def classify(
+    paths: Paths,
+    classifier: ClassifierName = "coco80",
+    top_k: TopK = None,
+    threshold: Threshold = None,
+    size: Size = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the classifier sees in photographs."""
+    from dataclasses import asdict
+
+    from gradcut import images
+
+    asked = load(classifier, device)
+    asked = asked if size is None else asked.at(size)
+    photographs, errors = images.find(paths)
+    results: dict[str, Any] = {}
+    table = Table("photograph", "label", "score")
+    for path, _ in photographs:
+        try:
+            photograph = images.read(path)
+        except GradcutError as error:
+            errors.append(str(error))
+            continue
+        found = asked.detect([photograph], threshold, top_k)[0]
+        results[str(path)] = [asdict(detection) for detection in found]
+        for number, detection in enumerate(found):
+            table.add_row("" if number else str(path), detection.label, f"{detection.score:.3f}")
+        if not found:
+            table.add_row(str(path), "(nothing reaches the threshold)", "")
+    if as_json:
+        print(json.dumps({"results": results, "errors": errors}, indent=1))
+    elif table.row_count:
+        out.print(table)
+    for reason in errors:
+        err.print(f"gradcut: {reason}", markup=False)
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes: named choices of saliency, seeds and mask maker."""
+    from gradcut.recipes import RECIPES
+
+    if as_json:
+        print(json.dumps({name: {"summary": r.summary, "steps": repr(r)} for name, r in RECIPES.items()}, indent=1))
+        return
+    table = Table("recipe", "what it does", "saliency", "seeds", "masks")
+    for name, recipe in RECIPES.items():
+        table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
+    out.print(table)
+
+
+@app.command()
+def classifiers(
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what --classifier takes; with a pattern, timm's models too."""
+    from gradcut.classifiers.sources import list_classifiers
+
+    found = list_classifiers(pattern)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    if not found:
+        raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
+    table = Table("classifier", "what it is")
+    for name, what in found.items():
+        table.add_row(name, what)
+    out.print(table)

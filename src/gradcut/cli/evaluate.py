@@ -1,0 +1,314 @@
+"""'gradcut evaluate' and 'report'."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gradcut.errors import GradcutError
+
+if TYPE_CHECKING:
+    pass
+from gradcut.cli.options import AsJson, Device, Limit, Threshold, TopK, app, err, load, out, writing
+
+#: What each dataset is opened from: the options that it needs, and those that it takes beside them.
+_DATASETS = {
+    "coco": (("images", "annotations"), ()),
+    "voc": (("root",), ("split", "names")),
+    "imagenet-s": (("root",), ("split",)),
+    "imagenet-seg": (("root",), ()),
+    "pets": (("root",), ("split", "names")),
+    "folder": (("images",), ("masks", "label", "classes")),
+}
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Argument(help="coco, voc, imagenet-s, imagenet-seg, pets or folder.")],
+    images: Annotated[Path | None, typer.Option(help="coco, folder: the photographs.", show_default=False)] = None,
+    annotations: Annotated[Path | None, typer.Option(help="coco: instances_*.json.", show_default=False)] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="voc, imagenet-s, pets: the dataset's folder. imagenet-seg: gtsegs_ijcv.mat.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="voc: val; imagenet-s: validation; pets: test.", show_default=False)
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Class names. voc: voc or coco; pets: species or breed.", show_default=False),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="folder: the mask PNGs. [default: beside the photographs]", show_default=False)
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="folder: the name of every pixel that is not 0.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="folder: text file, line i names the value i of the masks.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="JSON lines, one a photograph and recipe; resumes.", show_default=False),
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            "--classifier",
+            "-c",
+            help="Which classifier to ask. [default: coco80; imagenet-*: embedded]",
+            show_default=False,
+        ),
+    ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of 'gradcut fit --folds': each photograph is judged by the head that was fitted without it.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option("--recipe", "-r", help="May be repeated. [default: default]", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="truth: ask for the classes that are there; predicted: leave it to the classifier. "
+            "[default: truth; imagenet-seg: predicted]",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    top_k: TopK = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            help="Squash photographs and masks to SIZE x SIZE first. [default: their own size]",
+            show_default=False,
+        ),
+    ] = None,
+    only_known: Annotated[
+        bool, typer.Option("--only-known", help="Leave classes that the classifier does not know out of the truth.")
+    ] = False,
+    limit: Limit = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the numbers do not depend on it.")] = 1,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 1000,
+    device: Device = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare masks with the truth, beside two baselines: the whole photograph, and a centre box."""
+    from gradcut import evaluation
+    from gradcut.evaluation import summary
+
+    given = {
+        "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
+        "label": label, "classes": classes,
+    }  # fmt: skip
+    where = {"kind": dataset} | {key: str(value) for key, value in given.items() if value is not None}
+    samples = _dataset(where)[:limit]
+    asked = labels or ("predicted" if samples.labels is None else "truth")
+    name = classifier or ("embedded" if dataset.startswith("imagenet") else "coco80")
+    source = {
+        "classifier": name, "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
+    }  # fmt: skip
+    segmenters = _segmenters(source, recipe or ["default"], device)
+    settings = {
+        "gradcut": _version(), "dataset": where, "title": samples.title, "source": source, "labels": asked,
+        "size": size, "only_known": only_known,
+        "recipes": {key: _fingerprint(one) for key, one in segmenters.items()},
+    }  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    if output is not None:
+        with writing(output):
+            rows = evaluation.resume(output, settings, overwrite)
+    here = set(samples.names)
+    wanted = {*segmenters, *evaluation.BASELINES}
+    rows = [row for row in rows if row["photograph"] in here and row["recipe"] in wanted]
+    more = evaluation.evaluate(
+        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,
+        skip={(row["photograph"], row["recipe"]) for row in rows},
+    )  # fmt: skip
+    total = len(samples) * len(wanted)
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=total, completed=len(rows))
+        for row in more:
+            rows.append(row)
+            if output is not None:
+                with writing(output), output.open("a", encoding="utf-8") as file:
+                    file.write(evaluation.line(row))
+            bar.advance(task)
+    errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
+    for reason in errors:
+        err.print(f"gradcut: {reason}", markup=False)
+    figures = summary.summarise(rows, resamples)
+    if as_json:
+        print(json.dumps({"settings": settings, **figures, "errors": errors}, indent=1))
+    else:
+        _print_figures(samples.title, asked, figures)
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def report(
+    scores: Annotated[Path, typer.Argument(help="As 'gradcut evaluate -o' wrote them.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", help="Chooses the gallery. [default: the best class IoU]", show_default=False),
+    ] = None,
+    gallery: Annotated[
+        int, typer.Option(min=0, help="How many of the best, the median and the worst; 0 needs no photographs.")
+    ] = 8,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 1000,
+    device: Device = None,
+) -> None:
+    """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
+    from gradcut import evaluation, images
+    from gradcut.evaluation import report as page
+    from gradcut.evaluation import summary
+
+    rows = evaluation.read_rows(scores)
+    settings = evaluation.read_settings(scores)
+    figures = summary.summarise(rows, resamples)
+    entries: list[Any] = []
+    ours = [name for name in settings["recipes"] if name in figures["recipes"]]
+    by = recipe or max(ours, key=lambda name: figures["recipes"][name]["class_iou"]["value"] or 0, default=None)
+    if gallery and by:
+        choices = page.choose(rows, by, gallery)
+        dataset = _dataset(settings["dataset"])
+        segmenters = _segmenters(settings["source"], ours, device)
+        for name, one in segmenters.items():
+            if _fingerprint(one) != settings["recipes"][name]:
+                raise GradcutError(f"{name}: recipe or classifier have changed since {scores}; evaluate again")
+        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+            drawn = page.draw(
+                choices, dataset, segmenters, settings["labels"], settings["size"], settings["only_known"]
+            )
+            entries.extend(bar.track(drawn, total=len(choices)))
+    text = page.page(rows, figures, settings, entries, by)
+    with writing(output), images.replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(output)
+
+
+def _dataset(where: dict[str, str]) -> Any:
+    """Open a dataset from its kind and options, and name those that are missing or out of place."""
+    from gradcut import datasets
+
+    kind, options = where["kind"], {key: value for key, value in where.items() if key != "kind"}
+    if kind not in _DATASETS:
+        raise GradcutError(f"dataset: expected one of {', '.join(_DATASETS)}, got {kind!r}")
+    needs, takes = _DATASETS[kind]
+    if missing := [f"--{key}" for key in needs if key not in options]:
+        raise GradcutError(f"{kind}: needs {' and '.join(missing)}")
+    if beside := [f"--{key}" for key in options if key not in (*needs, *takes)]:
+        raise GradcutError(f"{kind}: has no use for {' and '.join(beside)}")
+    if kind == "coco":
+        return datasets.coco(options["images"], options["annotations"])
+    if kind == "imagenet-seg":
+        return datasets.imagenet_segmentation(options["root"])
+    if kind == "folder":
+        if "label" in options and "classes" in options:
+            raise GradcutError("folder: --label and --classes exclude each other")
+        labels: Any = options.get("label")
+        if "classes" in options:
+            try:
+                labels = Path(options["classes"]).read_text(encoding="utf-8").split("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise GradcutError(f"classes: {options['classes']} cannot be read: {error}") from error
+            labels = [line.strip() for line in labels if line.strip()]
+        return datasets.folder(options["images"], options.get("masks"), labels)
+    opened: dict[str, Any] = {"voc": datasets.voc, "imagenet-s": datasets.imagenet_s, "pets": datasets.pets}
+    return opened[kind](**options)
+
+
+def _segmenters(source: dict[str, Any], names: Sequence[str], device: str | None) -> dict[str, Any]:
+    """Recipes by name, each with the classifier, or with one classifier a fold."""
+    from gradcut.evaluation.evaluate import OutOfFold, read_folds
+    from gradcut.segmenter import Segmenter
+
+    limits = source["threshold"], source["top_k"]
+    if source["folds"] is None:
+        asked = load(source["classifier"], device)
+        return {name: Segmenter(asked, name, *limits) for name in names}
+    folder = Path(source["folds"])
+    folds = read_folds(folder / "folds.csv")
+    heads = [load(str(folder / f"fold-{number}.safetensors"), device) for number in range(max(folds.values()) + 1)]
+    return {name: OutOfFold(tuple(Segmenter(head, name, *limits) for head in heads), folds) for name in names}
+
+
+def _fingerprint(segmenter: Any) -> dict[str, Any]:
+    """What a recipe's rows depend on, as JSON values."""
+    parts = getattr(segmenter, "segmenters", None) or (segmenter,)
+    recipe = parts[0].recipe
+    return {
+        "summary": recipe.summary, "sha256": recipe.fingerprint, "saliency": repr(recipe.saliency),
+        "seeds": repr(recipe.seeds), "masks": repr(recipe.masks),
+        "classifiers": [part.classifier.fingerprint for part in parts],
+    }  # fmt: skip
+
+
+def _version() -> str:
+    from gradcut import __version__
+
+    return __version__
+
+
+def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
+    """The summary as tables that fit a terminal of 80 columns; what is left out of them is in --json."""
+    recipes = figures["recipes"]
+    share = figures["bootstrap"]["confidence"]
+    out.print(f"{title}, {labels} labels; {share:.0%} intervals over photographs", highlight=False)
+    first = {"class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou"}
+    table = Table("recipe", "photographs", *first)
+    for name, one in recipes.items():
+        table.add_row(name, str(one["photographs"]), *(_figure(one[key]) for key in first.values()))
+    out.print(table)
+    second = {
+        "precision": "precision", "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing",
+        "energy inside": "energy", "mAP": "map",
+    }  # fmt: skip
+    second = {title: key for title, key in second.items() if any(one[key]["n"] for one in recipes.values())}
+    table = Table("recipe", *second)
+    for name, one in recipes.items():
+        table.add_row(name, *(_figure({**one[key], "interval": None}) for key in second.values()))
+    out.print(table)
+    if any("protocol" in one for one in recipes.values()):
+        table = Table("ImageNet-Segmentation protocol", "pixels right", "mIoU", "mAP")
+        for name, one in recipes.items():
+            if "protocol" in one:
+                table.add_row(name, *(_figure(one["protocol"][key]) for key in ("pixel_accuracy", "miou", "map")))
+        out.print(table)
+    for key, heading in (("by_size", "largest object"), ("by_number", "number of objects")):
+        groups = next(iter(recipes.values()))[key]
+        for measure, of in (("class_iou", "class IoU"), ("union_iou", "union IoU")):
+            heads = (f"{group}\nn = {one[measure]['n']}" for group, one in groups.items())
+            table = Table(f"{of} by\n{heading}", *heads)
+            for name, one in recipes.items():
+                table.add_row(name, *(_figure(one[key][group][measure]) for group in groups))
+            out.print(table)
+    if figures["differences"]:
+        table = Table("paired difference", *first)
+        for entry in figures["differences"]:
+            shown = (_figure(entry[key], sign="+") for key in first.values())
+            table.add_row(" - ".join(entry["recipes"]), *shown)
+        out.print(table)
+
+
+def _figure(figure: dict[str, Any], sign: str = "") -> str:
+    if figure["value"] is None:
+        return ""
+    value, interval = f"{figure['value']:{sign}.3f}", figure["interval"]
+    return value if interval is None else f"{value}\n{interval[0]:{sign}.3f}..{interval[1]:{sign}.3f}"

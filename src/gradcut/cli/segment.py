@@ -1,0 +1,303 @@
+"""'gradcut demo', 'segment', 'export' and 'review'."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gradcut.errors import GradcutError
+
+if TYPE_CHECKING:
+    pass
+from gradcut.cli.options import (
+    AsJson,
+    ClassifierName,
+    Device,
+    Limit,
+    RecipeName,
+    Size,
+    Threshold,
+    TopK,
+    app,
+    err,
+    load,
+    out,
+)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
+    recipe: RecipeName = "default",
+) -> None:
+    """Segment a photograph of a cat with the coco80 classifier, offline."""
+    from skimage.data import chelsea
+
+    from gradcut import results
+    from gradcut.classifiers.sources import load_classifier
+    from gradcut.segmenter import Segmenter
+
+    record = results.save(Segmenter(load_classifier("coco80"), recipe)(chelsea()), output, "chelsea")
+    for found in record["objects"]:
+        share = found["area"] / (record["width"] * record["height"])
+        out.print(f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False)
+    print(output / record["files"]["picture"])
+
+
+@app.command()
+def segment(
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="Folder or address (s3://, gs://) for the results.", show_default=False),
+    ],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Photographs, folders of them, patterns ('*.jpg'), addresses; - reads a list from standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    listed: Annotated[
+        list[Path] | None,
+        typer.Option("--list", help="Text file with a path a line; may be repeated.", show_default=False),
+    ] = None,
+    classifier: ClassifierName = "coco80",
+    recipe: RecipeName = "default",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask for this class whatever its score; may be repeated.", show_default=False),
+    ] = None,
+    top_k: TopK = None,
+    threshold: Threshold = None,
+    size: Size = None,
+    device: Device = None,
+    void: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH", show_default=False,
+            help="Class maps are void where more than LOW and less than HIGH of the masks from changed seeds agree.",
+        ),
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Write a picture of each photograph for a person.")] = True,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", show_default=False,
+            help="Export the finished run to OUTPUT/exports/FORMAT; may be repeated; see 'gradcut export'.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Photographs at work at once; ray: actors. [default: cores; 2]"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photographs the network sees at once. [default: 1; not cpu: 16]", show_default=False),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local: threads here; ray: actors on a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="ray: of the cluster. [default: one on this machine]", show_default=False)
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="ray: GPUs an actor, a share of one allowed.")] = 0,
+    limit: Limit = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photographs again.")] = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
+    from contextlib import closing
+
+    from gradcut import formats as exports
+    from gradcut import images
+    from gradcut.recipes import as_recipe
+    from gradcut.runs.job import Job, Task, segment_all
+    from gradcut.runs.run import Place
+    from gradcut.segmenter import Segmenter
+
+    for name in formats or ():
+        exports.check(name)
+    asked = load(classifier, device)
+    steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
+    for name in label or ():
+        asked.find(name)
+    job = Job(
+        Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
+        pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
+    )  # fmt: skip
+    runner, workers = _engine(engine, address, gpus, workers)
+    photographs, failures = images.find(_given(paths or [], listed or []))
+    tasks = [Task(str(path), name) for path, name in photographs[:limit]]
+    for reason in failures:
+        err.print(f"gradcut: {reason}", markup=False)
+    tally = _Tally(len(tasks))
+    try:
+        with closing(segment_all(job, tasks, workers, overwrite, runner)) as lines:
+            for line, skipped in tally.watch(lines):
+                if line["state"] == "failed":
+                    failures.append(line["error"])
+                _tell(line, skipped, as_json)
+    except KeyboardInterrupt:
+        err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest", markup=False)
+        raise typer.Exit(130) from None
+    for name in formats or ():
+        exports.write(output, f"{output}/exports/{name}", name)
+    if as_json:
+        _print_records(job.place, tasks, failures)
+    else:
+        err.print(f"gradcut: {tally.summary(output)}", markup=False)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _given(paths: list[str], listed: list[Path]) -> list[str]:
+    """The photographs of the command line: arguments, lists, and standard input."""
+    given: list[str] = []
+    for path in paths:
+        given += [line.rstrip("\r\n") for line in sys.stdin] if path == "-" else [path]
+    for each in listed:
+        try:
+            given += each.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError as error:
+            raise GradcutError(f"list: {each} cannot be read: {error.strerror or error}") from error
+    given = [path for path in given if path.strip()]
+    if not given:
+        raise GradcutError("paths: expected photographs, folders or patterns, got none")
+    return given
+
+
+def _engine(name: str, address: str | None, gpus: float, workers: int | None) -> tuple[Any, int]:
+    """Who does the job, and with how many workers."""
+    import os
+
+    if name == "ray":
+        from gradcut.runs.cluster import OnRay
+
+        return OnRay(address, gpus), workers or 2
+    if name != "local":
+        raise GradcutError(f"engine: expected local or ray, got {name!r}")
+    if address is not None or gpus:
+        raise GradcutError("address, gpus: they are for --engine ray")
+    return None, workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [1])
+
+
+def _print_records(place: Any, tasks: Sequence[Any], errors: Sequence[str]) -> None:
+    """One JSON document, a record at a time: a long run's records do not fit into memory."""
+    print('{"results": [', end="")
+    separator = ""
+    for task in tasks:
+        record = place.read(f"results/{task.name}.json")
+        if record is not None:
+            print(separator + record.decode().rstrip(), end="")
+            separator = ",\n"
+    print(f'], "errors": {json.dumps(list(errors))}}}')
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format", "-f", show_default=False,
+            help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="[default: RUN/exports/FORMAT]", show_default=False)
+    ] = None,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="coco, label-studio: outlines instead of run lengths.")
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, help="Outlines may leave the mask's edge by so many pixels; 0 keeps the mask exactly."),
+    ] = 0,
+    minimum: Annotated[
+        float, typer.Option("--min-confidence", min=0, max=1, help="Leave objects below this confidence out.")
+    ] = 0,
+) -> None:  # fmt: skip
+    """Write a finished run in the formats of annotation and training tools."""
+    from gradcut import formats as exports
+
+    for name in formats:
+        exports.check(name)
+    for name in formats:
+        folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
+        print(exports.write(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
+
+
+@app.command()
+def review(
+    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a run's photographs, the least certain first."""
+    from gradcut.runs.run import review as ranked
+
+    lines = list(ranked(run))[:limit]
+    if as_json:
+        print(json.dumps(lines, indent=1, ensure_ascii=False))
+        return
+    for line in lines:
+        found = ", ".join(f"{o['label']} {o['confidence']:.2f}" for o in line["objects"]) or "nothing found"
+        sure = "    " if line["confidence"] is None else f"{line['confidence']:.2f}"
+        print(f"{sure}  {line['photograph']}: {found}")
+
+
+class _Tally:
+    """Counts a run's photographs, shows how far it is, and says in one line how it went."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.before, self.failed, self.empty = total, 0, 0, 0, 0
+        self.began = time.perf_counter()
+
+    def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:
+        columns = (
+            TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+            task = bar.add_task("", total=self.total, rate="")
+            for line, skipped in lines:
+                self.failed += line["state"] == "failed"
+                self.empty += line["state"] == "empty"
+                self.done += line["state"] != "failed"
+                self.before += skipped
+                bar.update(task, advance=1, rate=f"{self.rate:.1f}/s")
+                yield line, skipped
+
+    @property
+    def rate(self) -> float:
+        return (self.done + self.failed - self.before) / max(time.perf_counter() - self.began, 1e-9)
+
+    def summary(self, output: str) -> str:
+        parts = [f"{self.done} photograph{'' if self.done == 1 else 's'} in {output}"]
+        if self.before:
+            parts.append(f"{self.before} of them done before")
+        if self.empty:
+            parts.append(f"{self.empty} without an object")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.done + self.failed > self.before:
+            parts.append(f"{self.rate:.1f} a second")
+        return ", ".join(parts)
+
+
+def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
+    """One line about one photograph: failures and empty results to standard error, the rest to standard output."""
+    if line["state"] == "failed":
+        err.print(f"gradcut: {line['error']}", markup=False)
+    elif line["state"] == "empty":
+        best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
+        err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}", markup=False)
+    elif not quiet:
+        found = ", ".join(f"{o['label']} {o['score']:.2f}" for o in line["objects"])
+        note = "  (done before)" if skipped else ""
+        out.print(f"{line['photograph']}: {found}{note}", markup=False, highlight=False, soft_wrap=True)
