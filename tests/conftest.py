@@ -32,6 +32,8 @@ with install_import_hook("gradcut", "typecheck.check"):
         if _module.name != "gradcut.__main__":
             importlib.import_module(_module.name)
 
+from networks import Brightness  # noqa: E402  after the hook: it imports gradcut
+
 torch.set_num_threads(1)
 settings.register_profile("gradcut", deadline=None, max_examples=50)
 settings.load_profile("gradcut")
@@ -66,27 +68,6 @@ def cat() -> np.ndarray:
     from skimage.data import chelsea
 
     return chelsea()
-
-
-class Brightness(torch.nn.Module):
-    """Sees 'red' where red is bright and 'blue' where blue is: a classifier whose evidence is known.
-
-    A 1 x 1 convolution keeps both channels, ReLU, mean over the pixels, linear.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 2, 1)
-        self.act = torch.nn.ReLU()
-        self.fc = torch.nn.Linear(2, 2)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([[1.0, -1, -1], [-1, -1, 1.0]])[:, :, None, None])
-            self.conv.bias.fill_(0.0)
-            self.fc.weight.copy_(torch.tensor([[40.0, 0], [0, 40.0]]))
-            self.fc.bias.fill_(-2.0)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.act(self.conv(x)).mean((2, 3)))
 
 
 @pytest.fixture

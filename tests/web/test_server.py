@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import typer
-from conftest import Brightness
+from networks import Brightness
 from PIL import Image
 from pycocotools import mask as coder
 from skimage.data import coffee

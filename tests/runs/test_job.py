@@ -17,34 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_runs import QUICK, contents, draw
 from PIL import Image
 
 from gradcut import GradcutError, Segmenter, images
-from gradcut.masks import GraphCut
-from gradcut.recipes import Recipe
 from gradcut.runs import job as batch
 from gradcut.runs import run as runs
 from gradcut.runs.job import Job, Task, segment_all
 from gradcut.runs.run import Place, Run
-from gradcut.saliency import CAM
-from gradcut.seeds import Fractions
-
-#: A recipe of milliseconds, for tests of what surrounds it.
-QUICK = Recipe("quick", "one class activation map and a coarse cut", CAM(), Fractions(), GraphCut(grid=32))
-
-
-def draw(folder: Path, number: int) -> list[Task]:
-    """Black photographs with a red and, in every third, a blue square; no two alike."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
-    for n in range(number):
-        photograph = np.zeros((40 + n % 7, 48, 3), dtype=np.uint8)
-        y, x = generator.integers(2, 16, 2)
-        photograph[y : y + 16, x : x + 20, 0] = 255
-        if n % 3 == 0:
-            photograph[30:, 30:] = (0, 0, 255)
-        Image.fromarray(photograph).save(folder / f"{n:03}.png")
-    return [Task(str(path), name) for path, name in images.find([folder])[0]]
 
 
 @pytest.fixture
@@ -54,19 +34,6 @@ def job(brightness, tmp_path) -> Job:
 
 def run(job, tasks, workers=2, **options):
     return list(segment_all(job, tasks, workers, **options))
-
-
-def contents(folder: Path) -> dict[str, object]:
-    """Every file of a run; times, which no two runs share, are taken out."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix in (".json", ".jsonl"):
-            lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-            found[name] = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-        else:
-            found[name] = path.read_bytes() if path.is_file() else None
-    return found
 
 
 def forked(call, *arguments) -> int:

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+from drawn_runs import QUICK, draw
 from PIL import Image
-from test_batch import QUICK, draw
 
 import gradcut.cli
 from gradcut import Segmenter

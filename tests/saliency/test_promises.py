@@ -13,7 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from test_affinity import attention_of
+from networks import attention_of
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -569,7 +569,7 @@ def test_the_count_of_activations_that_followed(x: Tensor) -> None:
 
 
 def test_the_page_names_every_method_and_shows_its_pictures() -> None:
-    page = Path(__file__).parents[1] / "docs/saliency.md"
+    page = Path(__file__).parents[2] / "docs/saliency.md"
     text = page.read_text(encoding="utf-8")
     methods = [name for name in saliency.__all__ if hasattr(getattr(saliency, name), "__dataclass_fields__")]
     assert len(methods) >= 15

@@ -20,7 +20,7 @@ from skimage.data import chelsea
 import gradcut
 from gradcut.masks.maxflow import _expand, alpha_expansion, energy_of, min_cut
 
-PHOTOGRAPHS = Path(__file__).parents[1] / "../shared/data/coco-dev/images"
+PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/coco-dev/images"
 
 
 def edge_shapes(h, w, connectivity):

@@ -8,6 +8,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from networks import attention_of
 
 from gradcut import Classifier
 from gradcut.errors import SaliencyError
@@ -201,20 +202,6 @@ def vit(fused: bool = True, **options: Any) -> Classifier:
 
 
 PHOTOGRAPHS = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(1))
-
-
-def attention_of(classifier: Classifier, x: torch.Tensor) -> list[torch.Tensor]:
-    """What timm's own layers attend to, seen by hooks."""
-    seen: list[torch.Tensor] = []
-    handles = [
-        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
-        for block in classifier.model.blocks
-    ]
-    with torch.no_grad():
-        classifier.model(x)
-    for handle in handles:
-        handle.remove()
-    return seen
 
 
 def attended(

@@ -215,7 +215,7 @@ def test_makers_are_compared_and_printed_by_their_options() -> None:
 
 # --- docs/masks.md ---
 
-PAGE = Path(__file__).parents[1] / "docs/masks.md"
+PAGE = Path(__file__).parents[2] / "docs/masks.md"
 
 
 def test_the_page_describes_every_maker_with_its_options_and_defaults() -> None:

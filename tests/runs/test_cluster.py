@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_batch import contents, draw
+from drawn_runs import contents, draw
 
 from gradcut import GradcutError, Segmenter
 from gradcut.runs.cluster import OnRay
