@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gradcut import Segmenter, images, load_classifier, results
+from gradcut import Segmenter, files, load_classifier, results
 from gradcut.runs.job import Job, Task, segment_all
 from gradcut.runs.run import Place
 
@@ -62,7 +62,7 @@ def main():
     arguments = parser.parse_args()
     segment = Segmenter(load_classifier(arguments.classifier).to(arguments.device), arguments.recipe)
     batch = arguments.batch or (1 if arguments.device == "cpu" else 16)
-    tasks = [Task(str(path), name) for path, name in images.find([arguments.images])[0]][: arguments.limit]
+    tasks = [Task(str(path), name) for path, name in files.find([arguments.images])[0]][: arguments.limit]
 
     contenders = {"plain loop": lambda folder: loop(segment, tasks, folder)} | {
         f"run, {n} worker{'s'[: n - 1]}": lambda folder, n=n: run(segment, tasks, folder, n, batch)

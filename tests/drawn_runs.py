@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gradcut import images
+from gradcut import files
 from gradcut.masks import GraphCut
 from gradcut.recipes import Recipe
 from gradcut.runs.job import Task
@@ -30,7 +30,7 @@ def draw(folder: Path, number: int) -> list[Task]:
         if n % 3 == 0:
             photograph[30:, 30:] = (0, 0, 255)
         Image.fromarray(photograph).save(folder / f"{n:03}.png")
-    return [Task(str(path), name) for path, name in images.find([folder])[0]]
+    return [Task(str(path), name) for path, name in files.find([folder])[0]]
 
 
 def contents(folder: Path) -> dict[str, object]:

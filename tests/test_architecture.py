@@ -18,8 +18,9 @@ PACKAGE = Path(gradcut.__file__).parent
 
 #: The floors of the house, the lowest first. A room imports from the floors below it, never from its own or above.
 FLOORS = (
-    {"errors", "labels"},
-    {"images", "seeds"},
+    {"errors"},
+    {"files", "labels", "records", "seeds"},
+    {"images"},
     {"classifiers", "masks", "pictures", "confidence"},
     {"network"},
     {"saliency"},

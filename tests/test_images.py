@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from gradcut import images
+from gradcut import files, images
 from gradcut.errors import ImageError
 
 RED = np.array([200, 30, 40], dtype=np.uint8)
@@ -187,7 +187,7 @@ def test_find_names_are_unique_and_sorted(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.jpg").touch()
     (tmp_path / "empty").mkdir()
-    found, failures = images.find(
+    found, failures = files.find(
         [tmp_path / "photos", tmp_path / "other", tmp_path / "photos/b.jpg", tmp_path / "empty"]
     )
     assert {name: path.relative_to(tmp_path).as_posix() for path, name in found} == {
@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     (tmp_path / "a.png").write_text("old")
 
     def interrupted():
-        with images.replacing(tmp_path / "a.png") as temporary:
+        with files.replacing(tmp_path / "a.png") as temporary:
             temporary.write_text("half")
             raise RuntimeError
 

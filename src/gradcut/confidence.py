@@ -74,23 +74,25 @@ def _one(
     )
 
 
-def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str) -> list[float]:
+def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str | None) -> list[float] | list[None]:
     """The IoU with the true mask to expect of each class, in [0, 1], from its features.
 
-    It is calibrated for the recipes in ``confidence.json``; another recipe gets the coefficients of ``default``, and
-    then the numbers rank its masks without being probabilities.
+    Args:
+        recipe: the name of one of gradcut's recipes. Where none was fitted, which is so for every recipe that is not in
+            ``confidence.json`` and for None, nothing is known: a list of None.
     """
-    known = coefficients()
-    fitted = known.get(recipe, known["default"])
+    fitted = None if recipe is None else coefficients().get(recipe)
+    if fitted is None:
+        return [None] * len(values)
     odds: list[float] = (values @ np.array(fitted["weights"]) + fitted["bias"]).tolist()
-    return [1 / (1 + math.exp(-min(max(each, -50.0), 50.0))) for each in odds]
+    return [1 / (1 + math.exp(-min(max(value, -50.0), 50.0))) for value in odds]
 
 
 @cache
 def coefficients() -> Mapping[str, Any]:
     """By recipe: ``weights`` in the order of `FEATURES`, and ``bias``."""
-    found: dict[str, Any] = json.loads((Path(__file__).parent / "data/confidence.json").read_text(encoding="utf-8"))
-    return found
+    document: dict[str, Any] = json.loads((Path(__file__).parent / "data/confidence.json").read_text(encoding="utf-8"))
+    return document
 
 
 #: How `support` changes what a mask is made from: the seeds' sizes, and the exponent of the saliency.

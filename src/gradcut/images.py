@@ -1,34 +1,29 @@
-"""Photographs in, pictures out: the only place where pixels are read, resized or written.
+"""Photographs in, pictures out: the only place where pixels are read, resized or encoded.
 
 A photograph is ``UInt8[ndarray, "H W 3"]``: RGB, upright, at its own size.
 """
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gradcut.errors import ImageError
+from gradcut.errors import ImageError, one_line
+from gradcut.files import fetch, is_url, replacing
 
 Photograph = UInt8[np.ndarray, "H W 3"]
 Photographs = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # each has its own size
 
 #: Larger photographs are refused before they are decoded: a small file may claim any size.
 MAX_PIXELS = 150_000_000
-
-#: What a folder is searched for.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
 
 # ``warnings.catch_warnings`` swaps global state, so the short header read that needs it is serialised.
 _open_lock = threading.Lock()
@@ -81,8 +76,7 @@ def _read(file: str | os.PathLike[str] | io.BytesIO, name: str, max_pixels: int)
         MemoryError,
         OverflowError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{name}: cannot be read: {reason}") from error
+        raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
 def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
@@ -174,112 +168,6 @@ def coverage(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.n
     """How much of each pixel of a grid of ``size`` = (height, width) the mask covers, 0 to 1."""
     height, width = size
     return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
-
-
-def is_url(path: object) -> TypeGuard[str]:
-    """Whether this is an address such as ``s3://bucket/cat.jpg`` and no path on this machine."""
-    return isinstance(path, str) and "://" in path and not path.startswith("file://")
-
-
-def remote(url: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it, as fsspec has them.
-
-    Raises:
-        ImageError: a protocol that is unknown, or whose package is not installed.
-    """
-    import fsspec
-
-    try:
-        files, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ImageError(f"{url}: cannot be opened: {error}") from error
-    return files, path.rstrip("/")
-
-
-def fetch(url: str) -> io.BytesIO:
-    """A file at an address, as a whole.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ImageError: it is empty, or the protocol is unknown.
-    """
-    files, path = remote(url)
-    content = files.cat_file(path)
-    if not content:
-        raise ImageError(f"{url}: the file is empty")
-    return io.BytesIO(content)
-
-
-def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str, str]], list[str]]:
-    """Every photograph under files, folders and patterns, each with a name of its own, and what cannot be used.
-
-    Folders are searched recursively, sorted by name, hidden files left out. A pattern has ``*``, ``?`` or
-    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A name is the path below the
-    folder without its suffix; where two photographs would share one, the later one keeps its suffix, or
-    gets its folder's name in front.
-
-    Returns:
-        Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
-        such as ``s3://bucket/folder`` stays a string. A missing file is among the pairs: reading it tells.
-    """
-    found: dict[str, Path | str] = {}
-    seen: set[str] = set()
-    failures: list[str] = []
-    for given in (os.fspath(path) for path in paths):
-        members, kind = _remote_members(given) if is_url(given) else _members(given.removeprefix("file://"))
-        if not members:
-            failures.append(f"{given}: no photographs in this {kind}")
-        for path, below in members:
-            where = Path(path.partition("://")[2]) if isinstance(path, str) else path.resolve()
-            key = path if isinstance(path, str) else str(where)
-            if key in seen:
-                continue
-            seen.add(key)
-            choices = [
-                below.with_suffix(""),
-                below,
-                where.parent.name / below,
-                Path(*where.parts[where.is_absolute() :]),
-            ]
-            found[next(name for name in map(Path.as_posix, choices) if name not in found)] = path
-    return [(path, name) for name, path in found.items()], failures
-
-
-def _members(given: str) -> tuple[list[tuple[Path | str, Path]], str]:
-    path = Path(given)
-    if path.is_dir():
-        below = (each.relative_to(path) for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
-        visible = (each for each in below if not any(part.startswith(".") for part in each.parts))
-        return [(path / each, each) for each in sorted(visible) if (path / each).is_file()], "folder"
-    if glob.has_magic(given) and not path.exists():
-        matches = (Path(each) for each in sorted(glob.glob(given, recursive=True)))  # noqa: PTH207  given may be absolute
-        return [(m, Path(m.name)) for m in matches if m.suffix.lower() in SUFFIXES and m.is_file()], "pattern"
-    return [(path, Path(path.name))], "path"
-
-
-def _remote_members(url: str) -> tuple[list[tuple[Path | str, Path]], str]:
-    files, root = remote(url)
-    pattern = glob.has_magic(root)
-    if not pattern and not files.isdir(root):
-        return [(url, Path(Path(root).name))], "path"
-    inside = sorted(files.glob(root) if pattern else files.find(root))
-    photographs = [path for path in inside if Path(path).suffix.lower() in SUFFIXES]
-    below = [Path(Path(path).name) if pattern else Path(path).relative_to(root) for path in photographs]
-    return [(files.unstrip_protocol(path), each) for path, each in zip(photographs, below, strict=True)], (
-        "pattern" if pattern else "folder"
-    )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` on success, removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_png(

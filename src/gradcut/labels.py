@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -127,6 +128,30 @@ def _wordnet(labels: tuple[str, ...]) -> dict[str, int]:
         if wnid:
             found.setdefault(wnid, index)
     return found if len(found) >= 900 else {}
+
+
+def timm_labels(model: Any) -> tuple[str, ...] | None:
+    """The labels of a pretrained timm model, each name once; None if timm does not know them."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    config = model.pretrained_cfg
+    if isinstance(config, Mapping) and config.get("label_names"):
+        return distinct(list(config["label_names"]), list(config["label_names"]))
+    subset = infer_imagenet_subset(model)
+    if subset is None:
+        return None
+    if subset == "imagenet-1k":
+        return imagenet_labels()
+    info = ImageNetInfo(subset)
+    numbers = range(info.num_classes())
+    words = [info.index_to_description(i).split(", ")[0] for i in numbers]
+    return distinct(words, [info.index_to_label_name(i) for i in numbers])
+
+
+def distinct(names: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]:
+    """The names, of which one that occurs twice, whatever its case, gets its id in brackets."""
+    count = Counter(name.casefold() for name in names)
+    return tuple(name if count[name.casefold()] == 1 else f"{name} ({i})" for name, i in zip(names, ids, strict=True))
 
 
 @cache

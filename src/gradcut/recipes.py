@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
+from gradcut import __version__
 from gradcut.errors import GradcutError
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
+from gradcut.records import described, fingerprint
 from gradcut.saliency import (
     Affinity,
     DeconvNet,
@@ -19,6 +22,10 @@ from gradcut.saliency import (
     Saliency,
 )
 from gradcut.seeds import Fractions, Percentiles, SeedRule
+
+#: The version of what the steps compute: gradcut's, and a number that is raised whenever a step gives other masks for
+#: the same options. Runs and evaluations that another one began are not gone on with.
+ALGORITHMS = f"{'.'.join(__version__.split('.')[:2])}.{1}"
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,23 @@ class Recipe:
         if not 0 < self.detail < float("inf"):
             raise GradcutError(f"detail: expected a number above 0, got {self.detail}")
 
+    def record(self) -> dict[str, Any]:
+        """What a result depends on of the recipe, as JSON values, and its name for people.
+
+        Raises:
+            GradcutError: a step of one's own whose source cannot be read.
+        """
+        document = {
+            "name": self.name, "saliency": described(self.saliency), "seeds": described(self.seeds),
+            "masks": described(self.masks), "size": list(self.size) if isinstance(self.size, tuple) else self.size,
+            "detail": self.detail, "algorithms": ALGORITHMS,
+        }  # fmt: skip
+        return document | {"sha256": fingerprint(document)}
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what the steps are, in hexadecimal digits."""
-        steps = (self.saliency, self.seeds, self.masks, self.size, self.detail)
-        return hashlib.sha256(repr(steps).encode()).hexdigest()
+        """SHA-256 of what decides a pixel: the steps, the sizes and `ALGORITHMS`; in hexadecimal digits."""
+        return str(self.record()["sha256"])
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -115,6 +134,21 @@ def as_recipe(recipe: Recipe | str) -> Recipe:
     """
     if isinstance(recipe, Recipe):
         return recipe
+    if not isinstance(recipe, str):
+        raise GradcutError(f"recipe: expected a Recipe or the name of one, got {type(recipe).__name__}")
     if recipe not in RECIPES:
         raise GradcutError(f"recipe: expected one of {', '.join(RECIPES)}, got {recipe!r}")
     return RECIPES[recipe]
+
+
+def fitted_name(recipe: Recipe) -> str | None:
+    """Which of `RECIPES` a recipe is, by all that decides a pixel and not by its name; None for any other."""
+    try:
+        return _by_fingerprint().get(recipe.fingerprint)
+    except GradcutError:  # a step of one's own without a source is none of gradcut's
+        return None
+
+
+@cache
+def _by_fingerprint() -> Mapping[str, str]:
+    return {recipe.fingerprint: name for name, recipe in RECIPES.items()}

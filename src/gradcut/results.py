@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +20,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from PIL import Image, ImageShow
 
-from gradcut import confidence, images, pictures
+from gradcut import confidence, files, images, pictures
 from gradcut.classifiers.classifier import Classifier, Detection
-from gradcut.errors import GradcutError
+from gradcut.errors import GradcutError, LabelError
 from gradcut.images import Photograph
 from gradcut.pictures import Picture
 from gradcut.recipes import Recipe
+from gradcut.records import versions
 from gradcut.seeds import Seeds
 
 
@@ -34,19 +34,19 @@ from gradcut.seeds import Seeds
 class Object:
     """A class that was found, and where.
 
-    ``score`` is the class's probability in [0, 1]; ``saliency`` and ``seeds`` have the classifier's input
-    size, ``mask`` the photograph's own. ``confidence`` is the IoU to expect of the mask, in [0, 1], as
-    `gradcut.confidence.expected_iou` says.
-    ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
+    ``members`` are the classifier's outputs that the class consists of, ``score`` is its probability in [0, 1];
+    ``saliency`` and ``seeds`` have the classifier's input size, ``mask`` the photograph's own. ``confidence`` is the
+    IoU to expect of the mask, in [0, 1], as `gradcut.confidence.expected_iou` says, and None where it was fitted to no
+    masks of this kind. ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
     """
 
     label: str
-    index: int | tuple[int, ...]
+    members: tuple[int, ...]
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
     mask: Bool[np.ndarray, "H W"] = field(repr=False)
-    confidence: float
+    confidence: float | None
     strokes: Seeds | None = field(default=None, repr=False)
 
     @property
@@ -57,11 +57,16 @@ class Object:
     @property
     def box(self) -> tuple[int, int, int, int] | None:
         """The mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
-        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
-        if not len(rows):
-            return None
-        top, left = int(rows[0]), int(columns[0])
-        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+        return box_of(self.mask)
+
+
+def box_of(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int] | None:
+    """A mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    top, left = int(rows[0]), int(columns[0])
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +90,50 @@ class Segmentation:
     seconds: Mapping[str, float] = field(repr=False)
     source: str = ""
 
+    def __len__(self) -> int:
+        """How many objects were found."""
+        return len(self.objects)
+
+    def __iter__(self) -> Iterator[Object]:
+        """The objects, best score first."""
+        return iter(self.objects)
+
+    def __bool__(self) -> bool:
+        """A result is one, also where nothing was found."""
+        return True
+
+    def __getitem__(self, label: str) -> Object:
+        """The object of that label, whatever its case.
+
+        Raises:
+            LabelError: there is none; the message lists those that there are.
+        """
+        for item in self.objects:
+            if isinstance(label, str) and item.label.casefold() == label.casefold():
+                return item
+        labels = ", ".join(repr(item.label) for item in self.objects) or "nothing"
+        raise LabelError(f"label: expected one of those found, {labels}, got {label!r}")
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "n H W"]:
+        """The masks of the objects, in their order."""
+        empty = np.zeros((0, *self.image.shape[:2]), dtype=bool)
+        return np.stack([item.mask for item in self.objects]) if self.objects else empty
+
     @cached_property
     def mask(self) -> Bool[np.ndarray, "H W"]:
         """The union of all the objects' masks."""
-        union = np.zeros(self.image.shape[:2], dtype=bool)
-        for found in self.objects:
-            union |= found.mask
-        return union
+        return np.asarray(self.masks.any(axis=0))
 
     def labelmap(self) -> Integer[np.ndarray, "H W"]:
-        """The joint labelling: 0 is background, i + 1 the i-th object.
+        """The joint labelling: 0 is background, i + 1 the i-th object; read-only.
 
         Where masks overlap, the pixel goes to the class with the higher saliency, relative to its own maximum.
         """
+        return self._labelmap
+
+    @cached_property
+    def _labelmap(self) -> Integer[np.ndarray, "H W"]:
         size = self.image.shape[:2]
         labels = np.zeros(size, dtype=np.uint8 if len(self.objects) < 256 else np.int32)
         strongest = np.full(size, -1.0, dtype=np.float32)
@@ -106,22 +142,24 @@ class Segmentation:
             relative = saliency / (float(saliency.max()) or 1.0)
             won = found.mask & (relative > strongest)
             labels[won], strongest[won] = number, relative[won]
+        labels.setflags(write=False)
         return labels
 
     @property
     def confidence(self) -> float | None:
-        """The mean of the objects' confidences; None where nothing was found."""
-        return float(np.mean([found.confidence for found in self.objects])) if self.objects else None
+        """The mean of the objects' confidences; None where nothing was found, or where they have none."""
+        known = [item.confidence for item in self.objects if item.confidence is not None]
+        return float(np.mean(known)) if known else None
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classifier's labels, and after them the groups of classes that were asked for, in order."""
-        groups = (found.label for found in self.objects if not isinstance(found.index, int))
-        return (*self.classifier.labels, *groups)
+        own = set(self.classifier.labels)
+        return (*self.classifier.labels, *(item.label for item in self.objects if item.label not in own))
 
-    def number(self, found: Object) -> int:
+    def number(self, item: Object) -> int:
         """Where an object's class stands in `classes`."""
-        return found.index if isinstance(found.index, int) else self.classes.index(found.label)
+        return self.classes.index(item.label)
 
     def classmap(self, void: tuple[float, float] | None = None) -> Integer[np.ndarray, "H W"]:
         """The joint labelling in numbers that mean the same in every photograph: 0 is background, i + 1 class i.
@@ -190,13 +228,27 @@ class Segmentation:
         text = "<br>".join(map(html.escape, lines))
         return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
 
-    def save(self, folder: str | os.PathLike[str]) -> Mapping[str, Any]:
+    def save(self, folder: str | os.PathLike[str], name: str | None = None) -> Mapping[str, Any]:
         """Write all of it below ``folder``, as `gradcut.results.save` says, and return the record.
 
+        Args:
+            name: what the files are called; by default as the photograph, or "photograph" for one given as pixels.
+
         Raises:
-            GradcutError: the folder cannot be written.
+            GradcutError: the folder cannot be written, or holds another photograph's results of that name.
         """
-        name = Path(self.source).stem if self.source else "photograph"
+        name = name or (Path(self.source).stem if self.source else "photograph")
+        path = Path(folder) / f"results/{name}.json"
+        if path.is_file():
+            try:
+                earlier = json.loads(path.read_text(encoding="utf-8"))
+                same = all(earlier.get(key) == value for key, value in _photograph(self).items())
+            except (ValueError, AttributeError):
+                same = False
+            if not same:
+                raise GradcutError(
+                    f"name: {path} holds the results of another photograph; choose another folder or give a name"
+                )
         return save(self, Path(folder), name)
 
 
@@ -237,10 +289,8 @@ def save(
     Raises:
         GradcutError: the folder cannot be written.
     """
-    try:
+    with files.writing(folder):
         return _save(result, folder, name, classmaps, void, pictures)
-    except OSError as error:
-        raise GradcutError(f"output: {folder} cannot be written: {error.strerror or error}") from error
 
 
 def _save(
@@ -248,26 +298,26 @@ def _save(
 ) -> dict[str, Any]:
     remove(folder, name)
     started = time.perf_counter()
-    files: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     stems = filenames([found.label for found in result.objects])
     if result.objects:
-        files["labelmap"] = f"labelmaps/{name}.png"
-        images.write_png(folder / files["labelmap"], result.labelmap(), palette=pictures.palette())
+        written["labelmap"] = f"labelmaps/{name}.png"
+        images.write_png(folder / written["labelmap"], result.labelmap(), palette=pictures.palette())
         if classmaps:
-            files["classmap"] = f"classmaps/{name}.png"
+            written["classmap"] = f"classmaps/{name}.png"
             values = result.classmap(void)
             palette = pictures.palette() if values.dtype == np.uint8 else None
-            images.write_png(folder / files["classmap"], values, palette)
+            images.write_png(folder / written["classmap"], values, palette)
         for found, stem in zip(result.objects, stems, strict=True):
             images.write_png(folder / f"masks/{name}/{stem}.png", found.mask)
         if pictured:
-            files["picture"] = f"pictures/{name}.png"
-            images.write_png(folder / files["picture"], result.picture())
-    document = record(result) | {"files": files}
+            written["picture"] = f"pictures/{name}.png"
+            images.write_png(folder / written["picture"], result.picture())
+    document = record(result) | {"files": written}
     document["seconds"]["save"] = round(time.perf_counter() - started, 4)
     for value, (entry, stem) in enumerate(zip(document["objects"], stems, strict=True), start=1):
         entry |= {"labelmap_value": value, "mask": f"masks/{name}/{stem}.png"}
-    write_json(folder / f"results/{name}.json", document)
+    files.write_json(folder / f"results/{name}.json", document)
     return document
 
 
@@ -288,47 +338,38 @@ def record(result: Segmentation) -> dict[str, Any]:
     """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions."""
     height, width = result.image.shape[:2]
     return {
-        "photograph": result.source,
+        **_photograph(result),
         "width": width,
         "height": height,
-        "confidence": None if result.confidence is None else round(result.confidence, 6),
+        "confidence": _rounded(result.confidence),
         "objects": [
             {
-                "label": found.label,
-                "index": result.number(found),
-                "score": round(found.score, 6),
-                "confidence": round(found.confidence, 6),
-                "area": found.area,
-                "box": found.box and list(found.box),
+                "label": item.label,
+                "index": result.number(item),
+                "score": round(item.score, 6),
+                "confidence": _rounded(item.confidence),
+                "area": item.area,
+                "box": item.box and list(item.box),
             }
-            for found in result.objects
+            for item in result.objects
         ],
         "best_scores": {detection.label: round(detection.score, 6) for detection in result.best},
-        **settings(result),
+        "recipe": result.recipe.record(),
+        "classifier": result.classifier.record(),
+        "versions": versions(),
         "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
     }
 
 
-def settings(result: Segmentation) -> dict[str, Any]:
-    """What the result depends on beside the photograph."""
-    recipe, classifier = result.recipe, result.classifier
-    return {
-        "recipe": {
-            "name": recipe.name,
-            "saliency": repr(recipe.saliency),
-            "seeds": repr(recipe.seeds),
-            "masks": repr(recipe.masks),
-            "sha256": recipe.fingerprint,
-        },
-        "classifier": {
-            "name": classifier.name,
-            "size": list(classifier.size),
-            "multilabel": classifier.multilabel,
-            "sha256": classifier.fingerprint,
-        },
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in ("gradcut", "torch", "timm", "numpy")},
-    }
+def _photograph(result: Segmentation) -> dict[str, str]:
+    """Which photograph it is: its path, or a digest where it was given as pixels."""
+    if result.source:
+        return {"photograph": result.source}
+    return {"photograph": "", "pixels_sha256": hashlib.sha256(result.image.tobytes()).hexdigest()}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def filenames(labels: Sequence[str]) -> list[str]:
@@ -340,8 +381,3 @@ def filenames(labels: Sequence[str]) -> list[str]:
             name += "_"
         names.append(name)
     return names
-
-
-def write_json(path: Path, document: Any) -> None:
-    with images.replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from gradcut import confidence, images
-from gradcut.classifiers.classifier import Classifier, Detection, check_limits
+from gradcut.classifiers import Classifier, Detection, load_classifier
+from gradcut.classifiers.classifier import check_limits
+from gradcut.errors import GradcutError, MaskError, SaliencyError, SeedError
 from gradcut.images import Photograph, Photographs
-from gradcut.recipes import Recipe, as_recipe
+from gradcut.recipes import Recipe, as_recipe, fitted_name
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import (
-    Target,
-)
+from gradcut.saliency import Target
+from gradcut.seeds import Seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +46,12 @@ class Segmenter:
     """A classifier with a recipe: call it with a photograph, get a `Segmentation`.
 
     Args:
-        classifier: as `gradcut.load_classifier` or `Classifier` makes it.
+        classifier: as `gradcut.load_classifier` or `Classifier` makes it, or a name that the former takes.
         recipe: the name of one in `RECIPES`, or a `Recipe` of your own.
         threshold, top_k: of the detections, instead of the classifier's own.
+
+    Raises:
+        GradcutError: something else than a classifier or a recipe, or limits out of range.
     """
 
     classifier: Classifier
@@ -52,22 +59,30 @@ class Segmenter:
     threshold: float | None
     top_k: int | None
 
+    # Written out, because it takes more types than the fields have.
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Classifier | str | os.PathLike[str],
         recipe: Recipe | str = "default",
         threshold: float | None = None,
         top_k: int | None = None,
     ) -> None:
         check_limits(threshold, top_k)
         recipe = as_recipe(recipe)
+        if isinstance(classifier, str | os.PathLike):
+            classifier = load_classifier(classifier)
+        if not isinstance(classifier, Classifier):
+            raise GradcutError(
+                f"classifier: expected a Classifier or a name for load_classifier, got {type(classifier).__name__}; "
+                "Classifier(model, labels) makes one of a torch.nn.Module"
+            )
         classifier = classifier if recipe.size is None else classifier.at(recipe.size)
-        fields = {"classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k}
-        for key, value in fields.items():
-            object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
+        values = {"classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # a frozen dataclass sets its own fields so
 
     def __call__(
-        self, image: Photograph | str | os.PathLike[str] | object, labels: Sequence[str] | None = None
+        self, image: Photograph | Image.Image | str | os.PathLike[str], labels: Sequence[str] | None = None
     ) -> Segmentation:
         """Segment one photograph: a path, a PIL image or ``UInt8 "H W 3"``.
 
@@ -78,6 +93,7 @@ class Segmenter:
         Raises:
             ImageError: the photograph cannot be read.
             ClassifierError: an unknown label, or a model that does not do its part.
+            SaliencyError, SeedError, MaskError: a step that does not do its part.
         """
         started = time.perf_counter()
         photograph = images.as_photograph(image)
@@ -90,66 +106,161 @@ class Segmenter:
         """The network's part, for several photographs at once: what is there, and its saliency.
 
         Detection happens inside the saliency's own forward pass.
+
+        Raises:
+            ClassifierError: an unknown label, or a model that does not do its part.
+            SaliencyError: a saliency method that cannot explain this classifier, or does not do its part.
         """
-        classifier = self.classifier
-        asked = None if labels is None else {label: classifier.find(label) for label in labels}
-        found: list[tuple[Detection, ...]] = []
+        classifier, method = self.classifier, self.recipe.saliency
+        members = None if labels is None else {label: classifier.find(label) for label in _names(labels)}
+        detections: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
+        calls = 0
 
         def targets(logits: Tensor) -> list[Target]:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise SaliencyError(f"saliency: expected {method!r} to ask for its targets once, it asked again")
             best.extend(classifier.decide(logits, threshold=0, top_k=5))
-            if asked is None:
-                found.extend(classifier.decide(logits, self.threshold, self.top_k))
+            if members is None:
+                detections.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
-                found.extend(
+                detections.extend(
                     tuple(
-                        Detection(_name(classifier, label, i), i, classifier.score(p, i)) for label, i in asked.items()
+                        Detection(_name(classifier, label, chosen), chosen, classifier.score(probabilities, chosen))
+                        for label, chosen in members.items()
                     )
-                    for p in classifier.probabilities(logits)
+                    for probabilities in classifier.probabilities(logits)
                 )
-            return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
+            return [(number, found.members) for number, several in enumerate(detections) for found in several]
 
         clock = [time.perf_counter()]
         x = classifier.at(classifier.scaled(self.recipe.detail)).prepare(photographs)
         clock.append(time.perf_counter())
-        detailed = self.recipe.saliency(classifier, x, targets).float()
+        maps = method(classifier, x, targets)
+        if not calls:
+            raise SaliencyError(f"saliency: expected {method!r} to ask for its targets, it did not")
+        detailed = _checked_maps(method, maps, sum(map(len, detections)))
         if tuple(detailed.shape[1:]) != classifier.size:
             detailed = F.interpolate(detailed[:, None], classifier.size, mode="area")[:, 0]
-        maps = detailed.cpu().numpy()
+        saliency = detailed.cpu().numpy()
         clock.append(time.perf_counter())
         share = np.diff(clock) / len(photographs)
         seconds = dict(zip(("prepare", "saliency"), share.tolist(), strict=True))
-        ends = np.cumsum([len(each) for each in found])
+        ends = np.cumsum([len(several) for several in detections])
         return [
-            Evidence(photograph, each, others, maps[end - len(each) : end], seconds)
-            for photograph, each, others, end in zip(photographs, found, best, ends, strict=True)
+            Evidence(photograph, several, strongest, saliency[end - len(several) : end], seconds)
+            for photograph, several, strongest, end in zip(photographs, detections, best, ends, strict=True)
         ]
 
     def cut(self, evidence: Evidence) -> Segmentation:
-        """The pixels' part, for one photograph: seeds and masks. It needs no network and may run on any thread."""
-        recipe = self.recipe
+        """The pixels' part, for one photograph: seeds and masks. It needs no network and may run on any thread.
+
+        Raises:
+            SeedError, MaskError: a seed rule or a mask maker that does not do its part.
+        """
+        recipe, saliency, detections = self.recipe, evidence.saliency, evidence.found
         clock = [time.perf_counter()]
-        seeds = [recipe.seeds(saliency) for saliency in evidence.saliency]
+        seeds = [_checked_seeds(recipe.seeds, recipe.seeds(values), values.shape) for values in saliency]
         clock.append(time.perf_counter())
-        masks = recipe.masks(evidence.photograph, evidence.saliency, seeds)
+        masks = recipe.masks(evidence.photograph, saliency, seeds)
+        masks = _checked_masks(recipe.masks, masks, (len(detections), *evidence.photograph.shape[:2]))
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
-        sure = confidence.expected_iou(
-            confidence.features(evidence.saliency, masks, [detection.score for detection in evidence.found]),
-            recipe.name,
-        )
+        measured = confidence.features(saliency, masks, [detection.score for detection in detections])
+        expected = confidence.expected_iou(measured, fitted_name(recipe))
         objects = tuple(
-            Object(detection.label, detection.index, detection.score, saliency, seed, mask, iou)
-            for detection, saliency, seed, mask, iou in zip(
-                evidence.found, evidence.saliency, seeds, masks, sure, strict=True
-            )
+            Object(detection.label, detection.members, detection.score, *rest)
+            for detection, *rest in zip(detections, saliency, seeds, masks, expected, strict=True)
         )
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
 
+    @property
+    def limits(self) -> tuple[float, int]:
+        """The least probability and the greatest number of detections: its own, else the classifier's."""
+        threshold = self.classifier.threshold if self.threshold is None else self.threshold
+        return threshold, self.classifier.top_k if self.top_k is None else self.top_k
 
-def _name(classifier: Classifier, label: str, index: int | tuple[int, ...]) -> str:
+    @property
+    def evidence_key(self) -> Hashable:
+        """What the evidence depends on beside the photograph: equal for segmenters that may share it.
+
+        Of the recipe that is every setting but those that `cut` reads.
+        """
+        later = {"name", "summary", "seeds", "masks"}
+        steps = tuple(repr(getattr(self.recipe, each.name)) for each in fields(Recipe) if each.name not in later)
+        classifier = tuple(
+            id(self.classifier.model) if each.name == "model" else getattr(self.classifier, each.name)
+            for each in fields(Classifier)
+            if each.name != "name"
+        )
+        return steps, classifier, self.limits
+
+    def record(self) -> dict[str, Any]:
+        """What a result depends on beside the photograph and the labels asked for, as JSON values.
+
+        Raises:
+            GradcutError: a step of one's own whose source cannot be read.
+        """
+        threshold, top_k = self.limits
+        return {
+            "recipe": self.recipe.record(), "classifier": self.classifier.record(),
+            "threshold": threshold, "top_k": top_k,
+        }  # fmt: skip
+
+
+def _names(labels: Sequence[str]) -> Sequence[str]:
+    if isinstance(labels, str) or not isinstance(labels, Sequence):
+        raise GradcutError(f"labels: expected a list of labels, got {labels!r}")
+    return labels
+
+
+def _name(classifier: Classifier, label: str, members: tuple[int, ...]) -> str:
     """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
-    own = classifier.labels[index] if isinstance(index, int) else label
+    own = classifier.labels[members[0]] if len(members) == 1 else label
     return own if own.casefold() == label.casefold() else label
+
+
+# What is checked where the steps meet, so that an error names the step and not the one after it. ----------------------
+
+
+def _checked_maps(method: object, maps: object, number: int) -> Float[Tensor, "n h w"]:
+    """The maps in float32, if they are what a saliency method promises."""
+    if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 3 or len(maps) != number:
+        came = f"{maps.dtype} of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+        raise SaliencyError(f"saliency: expected {method!r} to return floats of shape ({number}, h, w), got {came}")
+    maps = maps.detach().float()
+    if maps.numel():
+        least, most = torch.stack(maps.aminmax()).tolist()
+        if not 0 <= least <= most < float("inf"):
+            raise SaliencyError(
+                f"saliency: expected {method!r} to return finite maps that are nowhere negative, got values from "
+                f"{least:g} to {most:g}"
+            )
+    return maps
+
+
+def _checked_seeds(rule: object, seeds: object, shape: tuple[int, ...]) -> Seeds:
+    sides = (seeds.foreground, seeds.background) if isinstance(seeds, Seeds) else ()
+    if not sides or not all(isinstance(side, np.ndarray) and side.dtype == np.bool_ for side in sides):
+        raise SeedError(f"seeds: expected {rule!r} to return Seeds of two boolean arrays, got {type(seeds).__name__}")
+    if any(side.shape != shape for side in sides):
+        shapes = " and ".join(str(side.shape) for side in sides)
+        raise SeedError(f"seeds: expected {rule!r} to return two sides of shape {shape}, got {shapes}")
+    shared, sizes = int((sides[0] & sides[1]).sum()), [int(side.sum()) for side in sides]
+    if shared or not all(sizes):
+        raise SeedError(
+            f"seeds: expected {rule!r} to return two sides that share no pixel, none empty, got {sizes[0]} and "
+            f"{sizes[1]} pixels, {shared} in both"
+        )
+    return Seeds(*sides)
+
+
+def _checked_masks(maker: object, masks: object, shape: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape != shape:
+        came = f"{masks.dtype} of shape {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
+        raise MaskError(f"masks: expected {maker!r} to return booleans of shape {shape}, got {came}")
+    return masks

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from gradcut import confidence, images
 from gradcut.errors import GradcutError
+from gradcut.recipes import fitted_name
 from gradcut.results import Segmentation
 from gradcut.seeds import Seeds
 
@@ -57,14 +58,12 @@ def refine(
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
     measured = confidence.features(np.stack([o.saliency for o in found]), np.stack(exact), [o.score for o in found])
-    sure = confidence.expected_iou(measured, segmentation.recipe.name)
+    expected = confidence.expected_iou(measured, fitted_name(segmentation.recipe))
     objects = tuple(
-        replace(
-            o, seeds=seed, mask=mask, strokes=stroke,
-            confidence=iou,
-        )
-        for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, sure, strict=True)
-    )  # fmt: skip
+        # What a person has painted is nothing that the confidence was fitted to.
+        replace(o, seeds=seed, mask=mask, strokes=stroke, confidence=None if any(map(np.any, stroke)) else iou)
+        for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, expected, strict=True)
+    )
     return replace(segmentation, objects=objects, seconds=seconds)
 
 

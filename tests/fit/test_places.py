@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gradcut import Classifier, GradcutError, load_classifier
-from gradcut.classifiers.heads import Head, Places, attach, find_layer, places_of, read_head, weights_sha256
+from gradcut.classifiers.heads import Head, PlaceWeights, attach, find_layer, places_of, read_head, weights_sha256
 from gradcut.cli import app
 from gradcut.errors import ClassifierError
 from gradcut.fit import head as fitting
@@ -83,7 +83,7 @@ def head(backbone, data) -> Head:
 
 
 @pytest.fixture(scope="module")
-def fitted(backbone, data, head) -> Places:
+def fitted(backbone, data, head) -> PlaceWeights:
     (places,) = PlaceFit(l2=1e-6, prior=0)(backbone, data, [head], [everything(data)])
     return places
 
@@ -136,11 +136,11 @@ def test_the_file_keeps_them(backbone, head, fitted, tmp_path):
     replace(head, places=fitted).save(tmp_path / "h.safetensors")
     again = read_head(tmp_path / "h.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(again.places, fitted, strict=True))
-    replace(head, places=Places(fitted.weight[1:], fitted.bias)).save(tmp_path / "h.safetensors")
+    replace(head, places=PlaceWeights(fitted.weight[1:], fitted.bias)).save(tmp_path / "h.safetensors")
     says = r"expected weights for places of shape \(3, 5\) and 3 biases, got \(2, 5\) and \(3,\)"
     with pytest.raises(ClassifierError, match=says):
         read_head(tmp_path / "h.safetensors")
-    replace(head, places=Places(fitted.weight[:, 1:], fitted.bias)).save(tmp_path / "h.safetensors")
+    replace(head, places=PlaceWeights(fitted.weight[:, 1:], fitted.bias)).save(tmp_path / "h.safetensors")
     with pytest.raises(ClassifierError, match="expected weights for places"):
         read_head(tmp_path / "h.safetensors")
 

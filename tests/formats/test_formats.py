@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from gradcut import Classifier, GradcutError, Segmenter, formats, images, pictures
+from gradcut import Classifier, GradcutError, Segmenter, files, formats, pictures
 from gradcut.formats import outlines
 from gradcut.runs.job import Job, Task, segment_all
 from gradcut.runs.run import Place
@@ -42,7 +42,7 @@ def run(brightness, drawn, tmp_path):
     (folder / "broken.png").write_text("nothing")
     segment = Segmenter(brightness)
     job = Job(segment, Place(str(tmp_path / "run")), void=(0.0, 1.0))
-    tasks = [Task(str(path), name) for path, name in images.find([folder])[0]]
+    tasks = [Task(str(path), name) for path, name in files.find([folder])[0]]
     list(segment_all(job, tasks))
     results = {task.name: segment(task.photograph) for task in tasks if task.name != "broken"}
     return tmp_path / "run", results

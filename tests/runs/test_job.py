@@ -20,7 +20,7 @@ import torch
 from drawn_runs import QUICK, contents, draw
 from PIL import Image
 
-from gradcut import GradcutError, Segmenter, images
+from gradcut import GradcutError, Segmenter, files, images
 from gradcut.runs import job as batch
 from gradcut.runs import run as runs
 from gradcut.runs.job import Job, Task, segment_all
@@ -63,7 +63,7 @@ def test_a_run_writes_its_settings_and_a_line_a_photograph(job, tmp_path):
     tasks = draw(tmp_path / "in", 6)
     (tmp_path / "in" / "broken.png").write_text("nothing")
     Image.new("RGB", (20, 20)).save(tmp_path / "in" / "dark.png")
-    tasks = [Task(str(path), name) for path, name in images.find([tmp_path / "in"])[0]]
+    tasks = [Task(str(path), name) for path, name in files.find([tmp_path / "in"])[0]]
     lines = [line for line, skipped in run(job, tasks) if not skipped]
     assert [line["name"] for line in lines] == [task.name for task in tasks]
     about, written = runs.read_run(tmp_path / "out")
@@ -397,7 +397,7 @@ def test_a_remote_folder_holds_the_same_files(job, tmp_path):
     memory = fsspec.filesystem("memory")
     for path in (tmp_path / "in").iterdir():
         memory.pipe_file(f"/pile/{path.name}", path.read_bytes())
-    found, _ = images.find(["memory://pile"])
+    found, _ = files.find(["memory://pile"])
     remote = [Task(str(path), name) for path, name in found]
     assert [task.name for task in remote] == [task.name for task in tasks]
     there = Job(job.segmenter, Place("memory://results/run"), pictures=False)
@@ -408,8 +408,8 @@ def test_a_remote_folder_holds_the_same_files(job, tmp_path):
     assert sum(skipped for _, skipped in run(there, remote)) == 2  # the failed one is tried again
     memory.get("/results/run", str(tmp_path / "copy"), recursive=True)
     ours, theirs = contents(tmp_path / "out"), contents(tmp_path / "copy")
-    for files in (ours, theirs):
-        for lines in (value for name, value in files.items() if name.endswith((".json", ".jsonl"))):
+    for written in (ours, theirs):
+        for lines in (value for name, value in written.items() if name.endswith((".json", ".jsonl"))):
             for line in lines:
                 line["photograph"] = str(line.get("photograph", "")).rsplit("/", 1)[-1]
                 line["error"] = line.get("error", "").rsplit("/", 1)[-1]
@@ -417,7 +417,7 @@ def test_a_remote_folder_holds_the_same_files(job, tmp_path):
     with pytest.raises(GradcutError, match=r"made with other settings: pictures false, now true"):
         run(Job(job.segmenter, there.place), remote)
     with pytest.raises(GradcutError, match="cannot be opened"):
-        images.find(["nowhere://pile"])
+        files.find(["nowhere://pile"])
 
 
 def test_review_ranks_the_least_certain_first(job, tmp_path):

@@ -15,7 +15,7 @@ from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.heads import PlacedLinear, Places
+from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
 from gradcut.errors import SaliencyError
 from gradcut.saliency import (
     CAM,
@@ -157,7 +157,7 @@ def network(row: str) -> Classifier:
     """The small network, with weights for places where a row asks for them, or the transformer."""
     model = SmallTransformer() if "transformer" in row else SmallNet()
     if "PlaceProbability" in row:
-        model.head = PlacedLinear(Places(torch.zeros(6, 12), torch.zeros(6)))
+        model.head = PlacedLinear(PlaceWeights(torch.zeros(6, 12), torch.zeros(6)))
     randomised(model)
     if "PlaceProbability" in row:
         model.head.places.weight.data *= 10  # what the features make of them is far from the same everywhere

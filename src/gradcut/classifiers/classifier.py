@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,19 +20,21 @@ from torch import Tensor, nn
 
 from gradcut import images
 from gradcut import labels as vocabularies
-from gradcut.errors import ClassifierError
+from gradcut.classifiers.weights import state_sha256
+from gradcut.errors import ClassifierError, one_line
 from gradcut.images import Photographs
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A class that the classifier sees: its label, its index, and its probability in [0, 1].
+    """A class that the classifier sees: its label, the outputs that it consists of, and its probability in [0, 1].
 
-    A group of classes, as `Classifier.find` finds it, has its members' indices, and the probability of any of them.
+    ``members`` has one output, or those of a group of classes as `Classifier.find` finds it; then the score is the
+    probability of any of them.
     """
 
     label: str
-    index: int | tuple[int, ...]
+    members: tuple[int, ...]
     score: float
 
 
@@ -40,7 +45,7 @@ class Classifier:
     Args:
         model: maps ``(b, 3, h, w)`` to logits ``(b, len(labels))``. It is used in evaluation mode and
             otherwise left exactly as it is.
-        labels: one name an output, no name twice.
+        labels: one name an output, no name twice; or how many outputs there are, which are then called "0", "1", ...
         size: height and width that a photograph is resized to. The whole photograph is squashed into
             it: a centre crop would leave the border without saliency.
         mean, std: of RGB in [0, 1], subtracted and divided.
@@ -48,6 +53,9 @@ class Classifier:
         threshold: the least probability of a detection. By default 0.75 for a multi-label classifier, else 0.
         top_k: the most detections in one photograph. By default 20 for a multi-label classifier, else 1.
         name: what to call it in records.
+
+    Raises:
+        ClassifierError: an argument of another type or range; the message names it.
     """
 
     model: nn.Module = field(repr=False)
@@ -60,10 +68,11 @@ class Classifier:
     top_k: int
     name: str
 
+    # Written out, because it takes more types than the fields have.
     def __init__(
         self,
         model: nn.Module,
-        labels: Sequence[str],
+        labels: Sequence[str] | int,
         size: int | tuple[int, int] = (224, 224),
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
@@ -72,29 +81,56 @@ class Classifier:
         top_k: int | None = None,
         name: str = "custom",
     ) -> None:
-        threshold = (0.75 if multilabel else 0.0) if threshold is None else threshold
-        top_k = (20 if multilabel else 1) if top_k is None else top_k
-        normalised = {
-            "model": model, "labels": tuple(labels),
-            "size": (size, size) if isinstance(size, int) else tuple(size), "mean": tuple(map(float, mean)),
-            "std": tuple(map(float, std)), "multilabel": multilabel, "threshold": threshold, "top_k": top_k,
-            "name": name,
+        if not isinstance(model, nn.Module):
+            raise ClassifierError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        if not isinstance(multilabel, bool):
+            raise ClassifierError(f"multilabel: expected True (sigmoid) or False (softmax), got {multilabel!r}")
+        if not isinstance(name, str):
+            raise ClassifierError(f"name: expected a string, got {name!r}")
+        check_limits(threshold, top_k)
+        normalised: dict[str, Any] = {
+            "model": model, "labels": _labels(labels), "size": _size(size), "mean": _colour("mean", mean),
+            "std": _colour("std", std), "multilabel": multilabel,
+            "threshold": (0.75 if multilabel else 0.0) if threshold is None else float(threshold),
+            "top_k": (20 if multilabel else 1) if top_k is None else int(top_k), "name": name,
         }  # fmt: skip
+        if len(normalised["labels"]) == 1 and not multilabel:
+            raise ClassifierError(
+                "multilabel: expected True for a model with one output, got False: under a softmax a single output has "
+                "the probability 1 whatever the photograph shows"
+            )
         for key, value in normalised.items():
             object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
-        self._check()
 
-    def _check(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise ClassifierError(f"model: expected a torch.nn.Module, got {type(self.model).__name__}")
-        if not self.labels or len(set(self.labels)) != len(self.labels):
-            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
-            raise ClassifierError(f"labels: expected at least one and no label twice, got {twice or 'none'}")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ClassifierError(f"size: expected positive height and width, got {self.size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ClassifierError(f"mean, std: expected three numbers each, std > 0, got {self.mean}, {self.std}")
-        check_limits(self.threshold, self.top_k)
+    @classmethod
+    def from_timm(cls, model: nn.Module, labels: Sequence[str] | int | None = None, **options: Any) -> Classifier:
+        """A model of timm that is in memory, with the size, mean, std and labels of its pretrained configuration.
+
+        Args:
+            labels: as for `Classifier`; needed where timm does not know what the outputs are called.
+            options: further arguments of `Classifier`, in the place of the configuration's.
+
+        Raises:
+            ClassifierError: a model without such a configuration, or without known labels.
+        """
+        config = getattr(model, "pretrained_cfg", None)
+        if not isinstance(config, Mapping) or not {"input_size", "mean", "std"} <= set(config):
+            raise ClassifierError(
+                f"model: expected a model that timm.create_model made, with its pretrained_cfg, got "
+                f"{type(model).__name__}; Classifier(model, labels, size, mean, std) takes any"
+            )
+        outputs = getattr(model, "num_classes", None)
+        if labels is None:
+            labels = vocabularies.timm_labels(model)
+            if labels is not None and outputs is not None and len(labels) != outputs:
+                labels = None
+        if labels is None:
+            raise ClassifierError(
+                f"labels: timm does not know what the {outputs} outputs of this "
+                f"{config.get('architecture', type(model).__name__)} are called; give labels=, or their number"
+            )
+        settings = {"size": tuple(config["input_size"][1:]), "mean": config["mean"], "std": config["std"]}
+        return cls(model, labels, **{**settings, "name": f"timm/{config.get('architecture', 'model')}", **options})
 
     def at(self, size: int | tuple[int, int]) -> Classifier:
         """The same classifier at another input size."""
@@ -115,7 +151,7 @@ class Classifier:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def to(self, device: str | torch.device) -> Classifier:
-        """Move the model itself to a device.
+        """Move the model itself to a device, as torch does, and return the classifier.
 
         Raises:
             ClassifierError: no such device on this machine.
@@ -123,12 +159,20 @@ class Classifier:
         try:
             self.model.to(device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ClassifierError(f"device: {device!r} cannot be used here: {reason}") from error
+            raise ClassifierError(f"device: {device!r} cannot be used here: {one_line(error)}") from error
         return self
 
     def prepare(self, photographs: Photographs) -> Float[Tensor, "b 3 h w"]:
-        """The photographs resized, scaled, normalised and on the model's device."""
+        """The photographs resized, scaled, normalised and on the model's device.
+
+        Raises:
+            ClassifierError: none at all, or something else than a list of photographs.
+        """
+        if isinstance(photographs, np.ndarray):  # type: ignore[unreachable]
+            raise ClassifierError(
+                f"photographs: expected a list of photographs, got one array of shape {photographs.shape}; put a "
+                "single photograph into a list"
+            )
         if not photographs:
             raise ClassifierError("photographs: expected at least one, got none")
         pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])
@@ -141,13 +185,17 @@ class Classifier:
 
         Raises:
             ClassifierError: the model fails on ``x`` or answers with something else than finite ``(b, n)``.
+            torch.OutOfMemoryError: the device's memory does not hold the pass; fewer photographs may fit.
         """
         try:
             with evaluating(self.model):
                 logits = self.model(x)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {reason}") from error
+            if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
+                raise torch.OutOfMemoryError(one_line(error)) from error
+            raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {one_line(error)}") from error
         if not isinstance(logits, Tensor):
             raise ClassifierError(
                 f"model: expected a tensor of logits, got {type(logits).__name__}; wrap it so that it returns one"
@@ -175,7 +223,7 @@ class Classifier:
         check_limits(threshold, top_k)
         scores, indices = self.probabilities(logits).topk(min(top_k, len(self.labels)))
         return [
-            tuple(Detection(self.labels[i], i, s) for s, i in zip(ss, ii, strict=True) if s >= threshold)
+            tuple(Detection(self.labels[i], (i,), s) for s, i in zip(ss, ii, strict=True) if s >= threshold)
             for ss, ii in zip(scores.tolist(), indices.tolist(), strict=True)
         ]
 
@@ -194,57 +242,104 @@ class Classifier:
         """
         if label in self.labels:
             return self.labels.index(label)
-        if label.casefold() in self._indices:
-            return self._indices[label.casefold()]
-        known = list(self.labels)
-        within = [name for name in known if label.casefold() in name.casefold()]
-        near = difflib.get_close_matches(label, known, n=5, cutoff=0.5)
+        for index, name in enumerate(self.labels):
+            if name.casefold() == label.casefold():
+                return index
+        within = [name for name in self.labels if label.casefold() in name.casefold()]
+        near = difflib.get_close_matches(label, self.labels, n=5, cutoff=0.5)
         nearest = list(dict.fromkeys(within + near))[:5]
         hint = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "no label is near it"
         raise ClassifierError(f"label: {self.name} has no label {label!r}; {hint}")
 
-    def find(self, label: str) -> int | tuple[int, ...]:
-        """The output of that name, or the group of those that mean it: ``dog`` is 118 of ImageNet's classes.
+    def find(self, label: str) -> tuple[int, ...]:
+        """The outputs that mean a label: the one of that name, or a group. ``dog`` is 118 of ImageNet's classes.
 
-        A group is the label's namesake in COCO or Pascal VOC, a group of one, else the classes of its kind, as
+        A group is the label's namesake in COCO or Pascal VOC, or else the classes of its kind, as
         `gradcut.labels.group` has them.
 
         Raises:
             ClassifierError: as for `index`.
         """
-        found = vocabularies.group(label, self.labels)
-        if not found:
-            return self.index(label)
-        # A namesake keeps the name that it was asked for by, as a class of its own beside the classifier's.
-        own = len(found) == 1 and self.labels[found[0]].casefold() == label.casefold()
-        return found[0] if own else found
+        if not isinstance(label, str):
+            raise ClassifierError(f"label: expected a string, got {label!r}")
+        return vocabularies.group(label, self.labels) or (self.index(label),)
 
-    def score(self, probabilities: Float[Tensor, " n"], index: int | tuple[int, ...]) -> float:
-        """The probability of a class, or of any of a group: their sum under a softmax, else 1 - prod (1 - p)."""
-        chosen = probabilities[[index] if isinstance(index, int) else list(index)].double()
+    def score(self, probabilities: Float[Tensor, " n"], members: tuple[int, ...]) -> float:
+        """The probability of any of some classes: their sum under a softmax, else 1 - prod (1 - p)."""
+        chosen = probabilities[list(members)].cpu().double()  # not every device has float64
         return float(1 - (1 - chosen).prod()) if self.multilabel else min(1.0, float(chosen.sum()))
 
-    @cached_property
-    def _indices(self) -> dict[str, int]:
-        return {label.casefold(): index for index, label in enumerate(self.labels)}
-
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights, the labels and the preparation, in hexadecimal digits."""
-        digest = hashlib.sha256(repr((self, self.labels)).encode())
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            if isinstance(value, Tensor):
-                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 over what decides the logits: network, weights, labels and preparation, in hexadecimal digits."""
+        kinds = [type(module).__qualname__ for module in self.model.modules()]
+        preparation = self.labels, self.size, self.mean, self.std, self.multilabel
+        return hashlib.sha256(repr((state_sha256(self.model), kinds, preparation)).encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What a result depends on of the classifier, as JSON values, and its name for people."""
+        return {
+            "name": self.name, "size": list(self.size), "mean": list(self.mean), "std": list(self.std),
+            "multilabel": self.multilabel, "sha256": self.fingerprint,
+        }  # fmt: skip
+
+
+#: What PyTorch says of memory that it could not get, where its error has no type of its own.
+_NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+
+
+def _labels(labels: Any) -> tuple[str, ...]:
+    if isinstance(labels, int) and not isinstance(labels, bool):
+        if labels < 1:
+            raise ClassifierError(f"labels: expected names, or the number of outputs from 1, got {labels}")
+        return tuple(map(str, range(labels)))
+    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Sequence):
+        raise ClassifierError(
+            f"labels: expected a list of names in the order of the outputs, or their number, got {_shown(labels)}"
+        )
+    wrong = [label for label in labels if not isinstance(label, str) or not label.strip()]
+    if wrong:
+        raise ClassifierError(f"labels: expected names that are not empty, got {_shown(wrong[0])} among them")
+    repeated = sorted(label for label, times in Counter(labels).items() if times > 1)
+    if not labels or repeated:
+        raise ClassifierError(f"labels: expected at least one and no label twice, got {repeated or 'none'}")
+    return tuple(labels)
+
+
+def _size(size: Any) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else size
+    whole = isinstance(sides, Sequence) and all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if isinstance(size, bool) or not whole or len(sides) != 2 or min(sides) < 1:
+        raise ClassifierError(f"size: expected a positive whole number, or height and width, got {_shown(size)}")
+    return sides[0], sides[1]
+
+
+def _colour(name: str, values: Any) -> tuple[float, float, float]:
+    numbers = not isinstance(values, str | bytes | Mapping) and isinstance(values, Iterable)
+    colour = tuple(values) if numbers else ()
+    if len(colour) != 3 or not all(isinstance(value, Real) and math.isfinite(value) for value in colour):
+        raise ClassifierError(f"{name}: expected three numbers, for red, green and blue, got {_shown(values)}")
+    if name == "std" and min(colour) <= 0:
+        raise ClassifierError(f"std: expected three numbers above 0, got {_shown(values)}")
+    if max(colour) > 2:
+        raise ClassifierError(f"{name}: expected numbers for colours in [0, 1], got {_shown(values)}; divide by 255")
+    red, green, blue = map(float, colour)
+    return red, green, blue
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def check_limits(threshold: Any, top_k: Any) -> None:
-    """Raise ClassifierError unless 0 <= threshold <= 1 and top_k >= 1."""
+    """Raise ClassifierError unless 0 <= threshold <= 1 and top_k >= 1, or None for either."""
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, Real)):
+        raise ClassifierError(f"threshold: expected a probability from 0 to 1, got {threshold!r}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ClassifierError(f"threshold: expected a probability from 0 to 1, got {threshold}")
-    if top_k is not None and top_k < 1:
-        raise ClassifierError(f"top_k: expected at least 1, got {top_k}")
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
+        raise ClassifierError(f"top_k: expected a whole number of at least 1, got {top_k!r}")
 
 
 @contextmanager

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.weights import weights_sha256
-from gradcut.errors import ClassifierError
-from gradcut.images import replacing
+from gradcut.errors import ClassifierError, one_line
+from gradcut.files import replacing
 
 FORMAT = "gradcut head 1"
 
 
-class Places(NamedTuple):
+class PlaceWeights(NamedTuple):
     """Weights that tell where in a photograph a label is: a softmax over the n labels and, last, the background.
 
     They are applied to the features of single places before pooling; `gradcut.fit.places` fits them.
@@ -64,7 +64,7 @@ class Head:
     size: tuple[int, int]
     threshold: float
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    places: Places | None = field(default=None, repr=False)
+    places: PlaceWeights | None = field(default=None, repr=False)
 
     def save(self, path: Path) -> None:
         """Write the file, all or nothing.
@@ -105,7 +105,7 @@ def read_head(path: Path) -> Head:
     except FileNotFoundError:
         raise ClassifierError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
-        raise ClassifierError(f"{path}: cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+        raise ClassifierError(f"{path}: cannot be read as safetensors: {one_line(error)}") from error
     try:
         card = json.loads(metadata["gradcut"])
         if card["format"] != FORMAT:
@@ -120,7 +120,9 @@ def read_head(path: Path) -> Head:
             figures=card.get("fit", {}),
             weight=tensors["weight"],
             bias=tensors["bias"],
-            places=Places(tensors["places.weight"], tensors["places.bias"]) if "places.weight" in tensors else None,
+            places=PlaceWeights(tensors["places.weight"], tensors["places.bias"])
+            if "places.weight" in tensors
+            else None,
         )
     except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
         raise ClassifierError(
@@ -145,9 +147,9 @@ _TENSORS = {"weight", "bias", "places.weight", "places.bias"}
 
 
 class PlacedLinear(nn.Linear):
-    """A head's linear layer that has `Places` with it, so that they go where the model goes."""
+    """A head's linear layer that has `PlaceWeights` with it, so that they go where the model goes."""
 
-    def __init__(self, places: Places, **where: Any) -> None:
+    def __init__(self, places: PlaceWeights, **where: Any) -> None:
         rows, d = places.weight.shape
         super().__init__(d, rows - 1, **where)
         self.places = nn.Linear(d, rows, **where)

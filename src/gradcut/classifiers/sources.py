@@ -7,7 +7,6 @@ import fnmatch
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,15 +18,14 @@ import timm
 import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
-from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from gradcut.classifiers import heads
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.mldecoder import load_mldecoder
 from gradcut.classifiers.weights import fold_batch_norms, load_strictly, read_checkpoint, state_of
-from gradcut.errors import ClassifierError
-from gradcut.labels import imagenet_labels, vocabulary
+from gradcut.errors import ClassifierError, one_line
+from gradcut.labels import distinct, imagenet_labels, timm_labels, vocabulary
 
 #: What `load_classifier` takes, and what it is.
 ACCEPTED: Mapping[str, str] = {
@@ -142,7 +140,7 @@ def _create(architecture: str, name: str, pretrained: bool = False, **options: A
         except TypeError as error:
             # Convolutional networks take any size and do not know the option.
             if not extra:
-                raise ClassifierError(f"classifier: {name}: {_line(error)}") from error
+                raise ClassifierError(f"classifier: {name}: {one_line(error)}") from error
         except Exception as error:  # the hub's own errors have no common class
             raise ClassifierError(_without_hub(architecture, name, error)) from error
     raise AssertionError
@@ -159,31 +157,9 @@ def _without_hub(architecture: str, name: str, error: Exception) -> str:
     if config.hf_hub_id == "timm/":
         where = f"timm/{config.architecture}.{config.tag}"
     return (
-        f"classifier: the weights of {name} are not on this machine and could not be downloaded ({_line(error)}); "
+        f"classifier: the weights of {name} are not on this machine and could not be downloaded ({one_line(error)}); "
         f"download model.safetensors of {where} from the hub and name it: timm/{architecture}@model.safetensors"
     )
-
-
-def timm_labels(model: Any) -> tuple[str, ...] | None:
-    """The labels of a pretrained timm model, each name once; None if timm does not know them."""
-    config = model.pretrained_cfg
-    if isinstance(config, Mapping) and config.get("label_names"):
-        return _distinct(list(config["label_names"]), list(config["label_names"]))
-    subset = infer_imagenet_subset(model)
-    if subset is None:
-        return None
-    if subset == "imagenet-1k":
-        return imagenet_labels()
-    info = ImageNetInfo(subset)
-    numbers = range(info.num_classes())
-    words = [info.index_to_description(i).split(", ")[0] for i in numbers]
-    return _distinct(words, [info.index_to_label_name(i) for i in numbers])
-
-
-def _distinct(names: list[str], ids: list[str]) -> tuple[str, ...]:
-    """A name that occurs twice gets its id in brackets."""
-    count = Counter(name.casefold() for name in names)
-    return tuple(name if count[name.casefold()] == 1 else f"{name} ({i})" for name, i in zip(names, ids, strict=True))
 
 
 class HuggingFace(nn.Module):
@@ -216,9 +192,9 @@ def _hugging_face(rest: str, name: str) -> Classifier:
         document = json.loads(preparation)
     except Exception as error:  # the hub's own errors have no common class
         if Path(rest).is_dir():
-            raise ClassifierError(f"classifier: {name}: expected {wanted} in the folder: {_line(error)}") from error
+            raise ClassifierError(f"classifier: {name}: expected {wanted} in the folder: {one_line(error)}") from error
         raise ClassifierError(
-            f"classifier: {name} is not on this machine and could not be downloaded ({_line(error)}); "
+            f"classifier: {name} is not on this machine and could not be downloaded ({one_line(error)}); "
             f"download {wanted} of {rest} from the hub into a folder and name it: hf/FOLDER"
         ) from error
     config = model.config
@@ -226,7 +202,7 @@ def _hugging_face(rest: str, name: str) -> Classifier:
     size, mean, std = _preparation(document, name)
     return Classifier(
         HuggingFace(model, "interpolate_pos_encoding" in inspect.signature(model.forward).parameters).eval(),
-        _distinct(names, [str(i) for i in range(len(names))]),
+        distinct(names, [str(i) for i in range(len(names))]),
         size,
         mean,
         std,
@@ -271,7 +247,7 @@ def _card(path: Path, name: str) -> Classifier:
             f"{path}: no such card; it is JSON with {', '.join(_CARD)}, of which architecture and labels are needed"
         ) from None
     except (OSError, ValueError) as error:
-        raise ClassifierError(f"{path}: cannot be read as JSON: {_line(error)}") from error
+        raise ClassifierError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
     if not isinstance(card, dict) or not {"architecture", "labels"} <= set(card) <= set(_CARD):
         got = ", ".join(card) if isinstance(card, dict) else type(card).__name__
         raise ClassifierError(f"{path}: expected architecture, labels and no more than {', '.join(_CARD)}; got {got}")
@@ -326,10 +302,6 @@ def _hub() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _head(path: Path, name: str) -> Classifier:

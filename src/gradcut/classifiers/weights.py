@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +17,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gradcut.errors import ClassifierError
+from gradcut.errors import ClassifierError, one_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         document = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise ClassifierError(f"{path}: damaged, or not a safetensors file: {_line(error)}") from error
+        raise ClassifierError(f"{path}: damaged, or not a safetensors file: {one_line(error)}") from error
     except pickle.UnpicklingError as error:
         # Torch says which global it refused, on one of many lines.
         named = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line]
@@ -40,10 +41,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise ClassifierError(
                 f"{path}: has more than weights in it, which is not run: {named[0][:160]}; save its state_dict alone"
             ) from error
-        raise ClassifierError(f"{path}: damaged, or not a PyTorch checkpoint: {_line(error)}") from error
+        raise ClassifierError(f"{path}: damaged, or not a PyTorch checkpoint: {one_line(error)}") from error
     # A truncated archive can fail anywhere in torch's reader.
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ClassifierError(f"{path}: damaged, or not a PyTorch checkpoint: {_line(error)}") from error
+        raise ClassifierError(f"{path}: damaged, or not a PyTorch checkpoint: {one_line(error)}") from error
     if not isinstance(document, Mapping):
         raise ClassifierError(f"{path}: expected a checkpoint with named weights, got {type(document).__name__}")
     return dict(document)
@@ -99,17 +100,32 @@ def weights_sha256(model: nn.Module) -> str:
 
     So a head knows its backbone, folded or not. Folded weights that were changed since have a digest of their own.
     """
-    found = _sha256(model)
-    known: Mapping[str, str] = getattr(model, _FOLDED_FROM, {})
-    return known.get(found, found)
+    digest = state_sha256(model)
+    before_folding: Mapping[str, str] = getattr(model, _FOLDED_FROM, {})
+    return before_folding.get(digest, digest)
 
 
-def _sha256(model: nn.Module) -> str:
+#: By model: what its tensors were when its digest was made, and the digest.
+_DIGESTS: WeakKeyDictionary[nn.Module, tuple[list[tuple[str, int, int]], str]] = WeakKeyDictionary()
+
+
+def state_sha256(model: nn.Module) -> str:
+    """SHA-256 over a model's weights as they are and their names, in hexadecimal digits.
+
+    It is remembered as long as no tensor has been written to or put in the place of another.
+    """
+    state = {key: value for key, value in sorted(model.state_dict().items()) if isinstance(value, Tensor)}
+    # PyTorch counts the writes to a tensor, but for one that was made in inference mode.
+    countable = not any(value.is_inference() for value in state.values())
+    versions = [(key, value.data_ptr(), value._version) for key, value in state.items()] if countable else []
+    if countable and model in _DIGESTS and _DIGESTS[model][0] == versions:
+        return _DIGESTS[model][1]
     digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
+    for key, value in state.items():
         digest.update(key.encode())
-        if isinstance(value, Tensor):
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    if countable:
+        _DIGESTS[model] = versions, digest.hexdigest()
     return digest.hexdigest()
 
 
@@ -134,8 +150,4 @@ def fold_batch_norms(model: nn.Module) -> None:
                 setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, norm_name, norm.act)
     model.float()
-    setattr(model, _FOLDED_FROM, {_sha256(model): before})
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    setattr(model, _FOLDED_FROM, {state_sha256(model): before})

@@ -28,11 +28,11 @@ def classify(
     """Print what the classifier sees in photographs."""
     from dataclasses import asdict
 
-    from gradcut import images
+    from gradcut import files, images
 
     asked = load(classifier, device)
     asked = asked if size is None else asked.at(size)
-    photographs, errors = images.find(paths)
+    photographs, errors = files.find(paths)
     results: dict[str, Any] = {}
     table = Table("photograph", "label", "score")
     for path, _ in photographs:

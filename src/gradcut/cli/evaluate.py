@@ -12,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gradcut.errors import GradcutError
+from gradcut.files import replacing, writing
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Limit, Threshold, TopK, app, err, load, out, writing
+from gradcut.cli.options import AsJson, Device, Limit, Threshold, TopK, app, err, load, out
 
 #: What each dataset is opened from: the options that it needs, and those that it takes beside them.
 _DATASETS = {
@@ -174,7 +175,7 @@ def report(
     device: Device = None,
 ) -> None:
     """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
-    from gradcut import evaluation, images
+    from gradcut import evaluation
     from gradcut.evaluation import report as page
     from gradcut.evaluation import summary
 
@@ -198,7 +199,7 @@ def report(
             )
             entries.extend(bar.track(drawn, total=len(choices)))
     text = page.page(rows, figures, settings, entries, by)
-    with writing(output), images.replacing(output) as temporary:
+    with writing(output), replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(output)
 

@@ -11,10 +11,11 @@ import typer
 from rich.table import Table
 
 from gradcut.errors import GradcutError
+from gradcut.files import writing
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Size, app, bar, err, load, out, writing
+from gradcut.cli.options import AsJson, Device, Size, app, bar, err, load, out
 
 
 @app.command()
@@ -57,9 +58,9 @@ def fit(
     import numpy as np
 
     from gradcut.errors import SaliencyError
+    from gradcut.files import replacing
     from gradcut.fit import head as fitting
     from gradcut.fit.places import PlaceFit
-    from gradcut.images import replacing
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gradcut.errors import GradcutError
-
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
 app = typer.Typer(
@@ -64,12 +62,3 @@ def load(name: str, device: str | None) -> Classifier:
 
     classifier = load_classifier(name)
     return classifier if device is None else classifier.to(device)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a place that cannot be written into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise GradcutError(f"output: {path} cannot be written: {error.strerror or error}") from error

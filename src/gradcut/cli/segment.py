@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gradcut.errors import GradcutError
+from gradcut.files import find
 
 if TYPE_CHECKING:
     pass
@@ -115,7 +116,6 @@ def segment(
     from contextlib import closing
 
     from gradcut import formats as exports
-    from gradcut import images
     from gradcut.recipes import as_recipe
     from gradcut.runs.job import Job, Task, segment_all
     from gradcut.runs.run import Place
@@ -132,7 +132,7 @@ def segment(
         pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
     )  # fmt: skip
     runner, workers = _engine(engine, address, gpus, workers)
-    photographs, failures = images.find(_given(paths or [], listed or []))
+    photographs, failures = find(_given(paths or [], listed or []))
     tasks = [Task(str(path), name) for path, name in photographs[:limit]]
     for reason in failures:
         err.print(f"gradcut: {reason}", markup=False)

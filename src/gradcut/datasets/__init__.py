@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 from PIL import Image
 
-from gradcut import images
+from gradcut import files, images
 from gradcut.errors import DatasetError, ImageError
+from gradcut.files import SUFFIXES
 from gradcut.images import Photograph
 from gradcut.labels import imagenet_ids, imagenet_labels
 
@@ -324,7 +325,7 @@ def imagenet_s(root: str | Path, split: str = "validation") -> Dataset:
     paths = {
         name: path
         for path in sorted(photographs.rglob("*"))
-        if path.suffix.lower() in images.SUFFIXES
+        if path.suffix.lower() in SUFFIXES
         and (name := path.relative_to(photographs).with_suffix("").as_posix()) in files
     }
     if missing := sorted(files - set(paths)):
@@ -456,7 +457,7 @@ def folder(
     beside = masks.resolve() == photographs.resolve()
     found = {
         name: Path(path)
-        for path, name in images.find([photographs])[0]
+        for path, name in files.find([photographs])[0]
         if not (beside and Path(path).suffix.lower() == ".png")
     }
     if not found:

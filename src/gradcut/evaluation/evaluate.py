@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
-from gradcut import images
+from gradcut import files, images
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import EvaluationError, GradcutError
 from gradcut.images import Photograph
@@ -655,9 +655,9 @@ def resume(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> 
         settings = {**plain, "recipes": before["recipes"] | plain["recipes"]}
         done = [row for row in read_rows(path) if "error" not in row]
     text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
-    with images.replacing(beside) as temporary:
+    with files.replacing(beside) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    with images.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_text("".join(map(line, done)), encoding="utf-8")
     return done
 

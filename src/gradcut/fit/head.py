@@ -28,6 +28,7 @@ from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head
 from gradcut.classifiers.weights import weights_sha256
 from gradcut.errors import FitError, check_least
+from gradcut.files import replacing
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
@@ -141,7 +142,7 @@ def features(
             rows.append(model(views).float().cpu().numpy())
     found = np.stack(rows, axis=1)
     if cache is not None:
-        with images.replacing(cache) as temporary, temporary.open("wb") as file_object:
+        with replacing(cache) as temporary, temporary.open("wb") as file_object:
             np.savez(file_object, features=found, key=key)
     return found
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gradcut import images
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.heads import Head, Places
+from gradcut.classifiers.heads import Head, PlaceWeights
 from gradcut.errors import FitError, check_least
 from gradcut.fit.head import ImageLabels, Track, prior_rows
 from gradcut.network.forward import ForwardPass
@@ -79,7 +79,7 @@ class PlaceFit:
         heads: Sequence[Head],
         parts: Sequence[Bool[np.ndarray, " n"]],
         track: Track = iter,
-    ) -> list[Places]:
+    ) -> list[PlaceWeights]:
         """Weights for places, for each of several heads on one backbone, which looks at each photograph once a round.
 
         Args:
@@ -92,7 +92,7 @@ class PlaceFit:
             ImageError: a photograph cannot be read.
         """
         prior = self.prior_of(backbone, data.labels)
-        found: list[Places] = []
+        found: list[PlaceWeights] = []
         for _ in range(self.rounds):
             taken: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in heads]
             for number, file in enumerate(track(data.files)):
@@ -111,7 +111,7 @@ class PlaceFit:
         backbone: Classifier,
         file: Path,
         present: Int[np.ndarray, " k"],
-        heads: Sequence[tuple[Head, Places | None]],
+        heads: Sequence[tuple[Head, PlaceWeights | None]],
     ) -> list[tuple[Float32[np.ndarray, "p d"], Float32[np.ndarray, "k p"]]]:
         """For each head: the features of the photograph's places, and how sure the classes are of them, in [0, 1]."""
         large = backbone.at(backbone.scaled(max(SCALES))).prepare([images.read(file)])
@@ -165,13 +165,13 @@ class PlaceFit:
         self,
         examples: Sequence[tuple[Shaped[np.ndarray, "_ d"], Int[np.ndarray, " _"]]],
         prior: Float[np.ndarray, "rows d"],
-    ) -> Places:
+    ) -> PlaceWeights:
         """From the features and the class of each example, photograph by photograph: each counts the same."""
         x = np.concatenate([features for features, _ in examples]).astype(np.float32)
         classes = np.concatenate([each for _, each in examples])
         importance = np.concatenate([np.full(len(each), 1 / max(len(each), 1)) for _, each in examples])
         solved = softmax_regression(x, classes, importance.astype(np.float32), prior, self.l2)
-        return Places(*map(torch.from_numpy, solved))
+        return PlaceWeights(*map(torch.from_numpy, solved))
 
 
 def softmax_regression(
@@ -223,7 +223,7 @@ ITERATIONS = 150
 
 
 def _maps(
-    features: Float[Tensor, "1 d h w"], present: Int[np.ndarray, " k"], head: Head, places: Places | None
+    features: Float[Tensor, "1 d h w"], present: Int[np.ndarray, " k"], head: Head, places: PlaceWeights | None
 ) -> Float[Tensor, "k h w"]:
     """What the head says of the classes at every place: as `CAM`, or from the last round as `PlaceProbability`."""
     if places is not None:

@@ -106,7 +106,7 @@ class ColourCut:
     def __post_init__(self) -> None:
         if not 0 < self.middle < 1:
             raise MaskError(f"middle: expected a number above 0 and below 1, got {self.middle}")
-        check_least(MaskError, self, slope=0, smoothness=0, components=0, grid=2, rounds=1)
+        check_least(MaskError, self, slope=0.0, smoothness=0.0, components=0, grid=2, rounds=1)
         _check_neighbours(self.neighbours)
 
     def __call__(

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradcut import images
+from gradcut import files, images
 from gradcut.classifiers.classifier import evaluating
 from gradcut.errors import GradcutError, RunError, check_least
 from gradcut.results import checked_void
@@ -164,7 +164,7 @@ class Job:
 
     def _read(self, task: Task, alone: int = 0) -> Evidence | Entry:
         """The photograph, as evidence that is still empty; or its line, if it is finished or cannot be read."""
-        with runs.writing(self.place):
+        with files.writing(self.place.url):
             finished = self._finished(task)
             if finished is not None:
                 return finished
@@ -214,7 +214,7 @@ class Job:
     def _finish(self, task: Task, evidence: Evidence | Entry) -> Entry:
         """Cut and write, and take the mark away."""
         line = evidence if isinstance(evidence, dict) else self._guard(task, lambda: self._save(task, evidence))
-        with runs.writing(self.place):
+        with files.writing(self.place.url):
             self.place.remove(runs.mark(task.name))
         return line
 
@@ -353,7 +353,7 @@ def segment_all(
     Killed at any moment, the same call finishes what is missing. The manifest ends in the order of the tasks.
 
     Args:
-        tasks: with names that are all different, as `gradcut.images.find` gives them.
+        tasks: with names that are all different, as `gradcut.files.find` gives them.
         workers: of the engine: threads here, actors on Ray.
         overwrite: do finished photographs again.
         engine: who does it; the job itself by default.

@@ -24,8 +24,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from gradcut import images, results
-from gradcut.errors import GradcutError, RunError
+from gradcut import files, results
+from gradcut.errors import RunError
 from gradcut.results import Segmentation
 
 #: One line of the manifest.
@@ -44,19 +44,19 @@ class Place:
     @cached_property
     def local(self) -> Path | None:
         """The folder on this machine, or None for a remote one."""
-        return None if images.is_url(self.url) else Path(self.url.removeprefix("file://"))
+        return None if files.is_url(self.url) else Path(self.url.removeprefix("file://"))
 
     @cached_property
     def _remote(self) -> tuple[Any, str]:
-        return images.remote(self.url)
+        return files.remote(self.url)
 
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is no such file."""
         try:
             if self.local is not None:
                 return (self.local / name).read_bytes()
-            files, root = self._remote
-            return bytes(files.cat_file(f"{root}/{name}"))
+            store, root = self._remote
+            return bytes(store.cat_file(f"{root}/{name}"))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -70,30 +70,30 @@ class Place:
 
     def write(self, name: str, content: bytes) -> None:
         if self.local is not None:
-            with images.replacing(self.local / name) as temporary:
+            with files.replacing(self.local / name) as temporary:
                 temporary.write_bytes(content)
             return
-        files, root = self._remote
-        files.pipe_file(f"{root}/{name}", content)
+        store, root = self._remote
+        store.pipe_file(f"{root}/{name}", content)
 
     def remove(self, name: str) -> None:
         if self.local is not None:
             (self.local / name).unlink(missing_ok=True)
             return
-        files, root = self._remote
+        store, root = self._remote
         with contextlib.suppress(FileNotFoundError):
-            files.rm_file(f"{root}/{name}")
+            store.rm_file(f"{root}/{name}")
 
     def names(self, folder: str) -> list[str]:
         """The files directly in a folder, sorted."""
         if self.local is not None:
             below = self.local / folder
             return sorted(path.name for path in below.iterdir()) if below.is_dir() else []
-        files, root = self._remote
-        files.invalidate_cache()
-        if not files.isdir(f"{root}/{folder}"):
+        store, root = self._remote
+        store.invalidate_cache()
+        if not store.isdir(f"{root}/{folder}"):
             return []
-        return sorted(path.rsplit("/", 1)[-1] for path in files.ls(f"{root}/{folder}", detail=False))
+        return sorted(path.rsplit("/", 1)[-1] for path in store.ls(f"{root}/{folder}", detail=False))
 
     def save(self, result: Segmentation, name: str, **options: Any) -> dict[str, Any]:
         """`gradcut.results.save`, the record last here as well."""
@@ -174,7 +174,7 @@ class Run:
 
     def __enter__(self) -> Run:
         try:
-            with writing(self.place):
+            with files.writing(self.place.url):
                 self._open()
         except BaseException:
             self.__exit__()
@@ -219,7 +219,7 @@ class Run:
         self._file = tempfile.TemporaryFile() if folder is None else None  # noqa: SIM115
         if folder is not None:
             kept = folder / "manifest.jsonl"
-            with images.replacing(kept) as temporary, temporary.open("wb") as file:
+            with files.replacing(kept) as temporary, temporary.open("wb") as file:
                 self._write(earlier, file)
             self._file = kept.open("ab")
         else:
@@ -279,7 +279,7 @@ class Run:
     def append(self, line: Entry) -> None:
         """Add a photograph's line."""
         assert self._file is not None
-        with writing(self.place):
+        with files.writing(self.place.url):
             at = self._file.tell()
             try:
                 self._file.write(_json(line) + b"\n")
@@ -297,12 +297,12 @@ class Run:
         wanted = [name for name in order if name in self._at]
         named = set(wanted)
         names = [*(name for name in self._at if name not in named), *wanted]
-        with writing(self.place):
+        with files.writing(self.place.url):
             local = self.place.local
             if local is None:
                 self.place.write("manifest.jsonl", b"".join(map(self._line, names)))
                 return
-            with images.replacing(local / "manifest.jsonl") as temporary, temporary.open("wb") as file:
+            with files.replacing(local / "manifest.jsonl") as temporary, temporary.open("wb") as file:
                 file.writelines(map(self._line, names))
             with contextlib.suppress(OSError):
                 (local / ".trying").rmdir()
@@ -338,15 +338,6 @@ def review(folder: str | os.PathLike[str]) -> list[Entry]:
 def versions() -> dict[str, str]:
     """Of the packages that a result depends on."""
     return {package: importlib.metadata.version(package) for package in ("gradcut", "torch", "timm", "numpy", "pillow")}
-
-
-@contextlib.contextmanager
-def writing(place: Place) -> Iterator[None]:
-    """Turns a place that cannot be written into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise GradcutError(f"output: {place.url} cannot be written: {error.strerror or error}") from error
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[Entry]:

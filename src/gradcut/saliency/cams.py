@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.heads import Places, places_of
+from gradcut.classifiers.heads import PlaceWeights, places_of
 from gradcut.errors import SaliencyError
 from gradcut.network.forward import ForwardPass, fresh, run
 from gradcut.network.layers import run_with_maps
@@ -86,7 +86,9 @@ class PlaceProbability:
             return upsampled(torch.stack(maps).to(x.dtype) if maps else x.new_zeros(0, *features.shape[2:]), x)
 
 
-def place_probabilities(features: Float[Tensor, "b d gh gw"], places: Places | nn.Linear) -> Float[Tensor, "b k gh gw"]:
+def place_probabilities(
+    features: Float[Tensor, "b d gh gw"], places: PlaceWeights | nn.Linear
+) -> Float[Tensor, "b k gh gw"]:
     """The probability of each label and, last, of the background at every place of the last map."""
     weight, bias = (each.to(features) for each in (places.weight, places.bias))
     return F.conv2d(features, weight[:, :, None, None], bias).float().softmax(1)

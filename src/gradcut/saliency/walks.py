@@ -76,7 +76,7 @@ class Affinity:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, grid=2, power=0, levels=1)
+        _check(self, grid=2, power=0.0, levels=1)
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         maps, photographs, seen = _maps_and_pass(self, classifier, x, targets)
@@ -131,7 +131,7 @@ class AttentionAffinity:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, layers=1, power=0)
+        _check(self, layers=1, power=0.0)
 
     def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
         maps, photographs, seen = _maps_and_pass(self, classifier, x, targets, attention=True)

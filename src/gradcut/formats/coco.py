@@ -1,0 +1,88 @@
+"""COCO: masks as annotations, and as results to be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from gradcut.formats import outlines
+from gradcut.formats.pile import AnnotatedPhotograph, Pile, write_compact
+from gradcut.labels import coco_ids
+from gradcut.results import box_of
+
+
+def _category_ids(classes: Sequence[str]) -> dict[str, int]:
+    """COCO's own numbers where all the classes are COCO's, else 1, 2, 3 ..."""
+    if set(classes) <= coco_ids().keys():
+        return {label: coco_ids()[label] for label in classes}
+    return {label: number for number, label in enumerate(classes, start=1)}
+
+
+def _image_ids(names: Iterable[str]) -> dict[str, int]:
+    """COCO's own number where every file is called by one, else 1, 2, 3 ..."""
+    listed = list(names)
+    stems = [name.rsplit("/", 1)[-1].rpartition("_")[2] for name in listed]
+    if all(stem.isascii() and stem.isdigit() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+        return {name: int(stem) for name, stem in zip(listed, stems, strict=True)}
+    return {name: number for number, name in enumerate(listed, start=1)}
+
+
+def _rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
+    from pycocotools import mask as coder
+
+    coded = coder.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(coded["size"]), "counts": coded["counts"].decode("ascii")}
+
+
+def coco_document(
+    pile: Pile, tolerance: float | None, file_name: Callable[[AnnotatedPhotograph], str]
+) -> dict[str, Any]:
+    categories = _category_ids(pile.classes)
+    ids = _image_ids(photograph.name for photograph in pile.photographs)
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for photograph in pile.photographs:
+        height, width = photograph.size
+        listed.append(
+            {"id": ids[photograph.name], "file_name": file_name(photograph), "height": height, "width": width}
+        )
+        for item in photograph.objects:
+            mask = item.mask()
+            if mask.any():
+                shape = _rle(mask) if tolerance is None else outlines.flat(outlines.outlines(mask, tolerance))
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": ids[photograph.name], "category_id": categories[item.label],
+                    "segmentation": shape, "area": int(mask.sum()), "bbox": list(map(float, box_of(mask) or (0,) * 4)),
+                    "iscrowd": 0,
+                } | ({} if item.confidence is None else {"score": item.confidence}))  # fmt: skip
+    return {
+        "info": {"description": "masks by gradcut"},
+        "images": listed,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": label} for label, number in categories.items()],
+    }
+
+
+def write_coco(pile: Pile, folder: Path, tolerance: float | None) -> Path:
+    """``instances.json``; file names are the photographs' own."""
+    document = coco_document(pile, tolerance, lambda photograph: Path(photograph.path).name)
+    return write_compact(folder / "instances.json", document)
+
+
+def write_coco_results(pile: Pile, folder: Path) -> Path:
+    """``results.json`` for ``COCO.loadRes``: masks with the classifier's scores."""
+    categories = _category_ids(pile.classes)
+    ids = _image_ids(photograph.name for photograph in pile.photographs)
+    rows = [
+        {
+            "image_id": ids[photograph.name], "category_id": categories[item.label], "segmentation": _rle(item.mask()),
+            "score": item.score,
+        }
+        for photograph in pile.photographs
+        for item in photograph.objects
+    ]  # fmt: skip
+    return write_compact(folder / "results.json", rows)

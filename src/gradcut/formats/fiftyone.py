@@ -1,0 +1,17 @@
+"""FiftyOne reads COCO's annotations beside the photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradcut.formats.coco import coco_document
+from gradcut.formats.pile import Pile, bring, write_compact
+
+
+def write_fiftyone(pile: Pile, folder: Path, tolerance: float | None) -> Path:
+    """FiftyOne's ``COCODetectionDataset``: ``data/`` and ``labels.json``."""
+    for photograph in pile.photographs:
+        bring(photograph, folder / "data")
+    return write_compact(
+        folder / "labels.json", coco_document(pile, tolerance, lambda photograph: photograph.flat + photograph.suffix)
+    ).parent  # fmt: skip

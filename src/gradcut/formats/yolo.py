@@ -1,0 +1,29 @@
+"""YOLO: outlines in a text file a photograph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gradcut.formats import outlines
+from gradcut.formats.pile import Pile, bring, write_text
+
+
+def write_yolo(pile: Pile, folder: Path, tolerance: float | None) -> Path:
+    """``images/``, ``labels/`` and ``data.yaml`` as Ultralytics has them: a line is a part of an object.
+
+    The points lie in the outermost pixels, so that the mask comes back when they are made whole and the polygon is
+    filled with its border, as Ultralytics and supervision do.
+    """
+    for photograph in pile.photographs:
+        bring(photograph, folder / "images")
+        height, width = photograph.size
+        lines = []
+        for item in photograph.objects:
+            for polygon in outlines.outlines(item.mask(), tolerance or 0, centres=True):
+                points = (polygon / (width, height)).ravel()
+                lines.append(f"{item.index} " + " ".join(f"{value:.6f}" for value in points))
+        write_text(folder / "labels" / f"{photograph.flat}.txt", "".join(line + "\n" for line in lines))
+    names = "".join(f"  {number}: {json.dumps(label)}\n" for number, label in enumerate(pile.classes))
+    text = f"path: {json.dumps(str(folder.resolve()))}\ntrain: images\nval: images\nnames:\n{names}"
+    return write_text(folder / "data.yaml", text)
