@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gradcut.errors import GradcutError
@@ -16,7 +15,7 @@ from gradcut.files import replacing, writing
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Limit, Threshold, TopK, app, err, load, out
+from gradcut.cli.options import AsJson, Device, Limit, Threshold, TopK, app, bar, err, load, out
 
 #: What each dataset is opened from: the options that it needs, and those that it takes beside them.
 _DATASETS = {
@@ -140,15 +139,12 @@ def evaluate(
         skip={(row["photograph"], row["recipe"]) for row in rows},
     )  # fmt: skip
     total = len(samples) * len(wanted)
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=total, completed=len(rows))
-        for row in more:
+    with bar("evaluating", total, completed=len(rows)) as track:
+        for row in track(more):
             rows.append(row)
             if output is not None:
                 with writing(output), output.open("a", encoding="utf-8") as file:
                     file.write(evaluation.line(row))
-            bar.advance(task)
     errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
     for reason in errors:
         err.print(f"gradcut: {reason}", markup=False)
@@ -192,12 +188,11 @@ def report(
         for name, one in segmenters.items():
             if _fingerprint(one) != settings["recipes"][name]:
                 raise GradcutError(f"{name}: recipe or classifier have changed since {scores}; evaluate again")
-        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        with bar("drawing", len(choices)) as track:
             drawn = page.draw(
                 choices, dataset, segmenters, settings["labels"], settings["size"], settings["only_known"]
             )
-            entries.extend(bar.track(drawn, total=len(choices)))
+            entries.extend(track(drawn))
     text = page.page(rows, figures, settings, entries, by)
     with writing(output), replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -78,7 +78,7 @@ def fit(
     parts = [np.ones(len(data.files), bool)] + ([] if alone else [found.folds != fold for fold in range(folds)])
     heads = [head, *(fitting.fit(asked, data.part(kept), options, x[:, kept])[0] for kept in parts[1:])]
     if places:
-        with bar("looking at places", len(data.files)) as advance:
+        with bar("looking at places", PlaceFit.rounds * len(data.files)) as advance:
             try:
                 fitted = PlaceFit(seed=seed)(asked, data, heads, parts, advance)
                 heads = [replace(one, places=each) for one, each in zip(heads, fitted, strict=True)]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
+
+Item = TypeVar("Item")
+
 app = typer.Typer(
     help="Turns any image classifier into a segmenter, with no segmentation training.",
     no_args_is_help=True,
@@ -43,18 +46,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Limit = Annotated[int | None, typer.Option(min=1, help="Take the first LIMIT photographs only.", show_default=False)]
 
 
+class Track:
+    """Hands items on, and moves a bar on by one after each. It may be called again, for a further part of the total."""
+
+    def __init__(self, progress: Progress, task: TaskID, note: Callable[[], str]) -> None:
+        self._progress, self._task, self._note = progress, task, note
+
+    def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
+            yield item
+            self._progress.update(self._task, advance=1, note=self._note())
+
+
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[Iterable[Path]], Iterator[Path]]]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=total)
+def bar(what: str, total: int, completed: int = 0, note: Callable[[], str] = str) -> Iterator[Track]:
+    """A progress bar on standard error while the block runs; nothing where that is no terminal.
 
-        def track(items: Iterable[Path]) -> Iterator[Path]:
-            for item in items:
-                yield item
-                bar.advance(task)
-
-        yield track
+    Args:
+        what: the word before the bar.
+        total, completed: how many items there are, and how many of them were done before.
+        note: asked after each item for a few words behind the numbers.
+    """
+    columns = (
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        yield Track(progress, progress.add_task("", total=total, completed=completed, note=""), note)
 
 
 def load(name: str, device: str | None) -> Classifier:

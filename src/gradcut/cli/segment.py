@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gradcut.errors import GradcutError
 from gradcut.files import find
@@ -28,6 +27,7 @@ from gradcut.cli.options import (
     Threshold,
     TopK,
     app,
+    bar,
     err,
     load,
     out,
@@ -259,18 +259,12 @@ class _Tally:
         self.began = time.perf_counter()
 
     def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:
-        columns = (
-            TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("", total=self.total, rate="")
-            for line, skipped in lines:
+        with bar("segmenting", self.total, note=lambda: f"{self.rate:.1f}/s") as track:
+            for line, skipped in track(lines):
                 self.failed += line["state"] == "failed"
                 self.empty += line["state"] == "empty"
                 self.done += line["state"] != "failed"
                 self.before += skipped
-                bar.update(task, advance=1, rate=f"{self.rate:.1f}/s")
                 yield line, skipped
 
     @property

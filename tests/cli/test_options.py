@@ -1,0 +1,57 @@
+"""What the commands share: the progress bar."""
+
+from __future__ import annotations
+
+import ast
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import gradcut
+from gradcut.cli import options
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> StringIO:
+    written = StringIO()
+    monkeypatch.setattr(options, "err", Console(file=written, force_terminal=True, width=100, color_system=None))
+    return written
+
+
+def test_a_bar_counts_from_what_was_done_before_and_shows_its_note(terminal):
+    done = []
+    with options.bar("counting", 5, completed=2, note=lambda: f"{len(done)} new") as track:
+        for item in track(iter("abc")):
+            done.append(item)
+    assert done == ["a", "b", "c"]
+    shown = terminal.getvalue()
+    assert "counting" in shown
+    assert "2/5" in shown  # drawn as it began
+    assert "5/5 3 new" in shown  # and as it ended
+
+
+def test_one_bar_may_take_several_parts_of_its_total(terminal):
+    with options.bar("counting", 4) as track:
+        assert [*track([1, 2]), *track(["c", "d"])] == [1, 2, "c", "d"]
+    assert "4/4" in terminal.getvalue()
+
+
+def test_no_bar_where_standard_error_is_no_terminal(monkeypatch):
+    written = StringIO()
+    monkeypatch.setattr(options, "err", Console(file=written, force_terminal=False))
+    with options.bar("counting", 2) as track:
+        assert list(track([1, 2])) == [1, 2]
+    assert written.getvalue() == ""
+
+
+def test_no_other_module_builds_a_bar():
+    package = Path(gradcut.__file__).parent
+    builders = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "rich.progress"
+    }
+    assert builders == {"cli/options.py"}
