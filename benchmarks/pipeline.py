@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, images, load_classifier
+from gradcut.classifiers.embedded import lite_network
 from gradcut.classifiers.heads import places_of
-from gradcut.classifiers.sources import lite_network
 from gradcut.masks import ColourCut
 
 # The script beside this one has the library's name.

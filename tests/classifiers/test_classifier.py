@@ -60,7 +60,7 @@ def test_wrong_models(answer, channels, says):
         ({"labels": ()}, "at least one"),
         ({"size": (0, 3)}, "positive"),
         ({"mean": (0, 0)}, "three numbers"),
-        ({"std": (1, 0, 1)}, "std > 0"),
+        ({"std": (1, 0, 1)}, "std: expected three numbers above 0"),
         ({"threshold": 2}, "from 0 to 1, got 2"),
         ({"top_k": 0}, "at least 1, got 0"),
     ],
@@ -81,7 +81,7 @@ def test_every_option_matters():
 
     plain = found()
     assert len(plain[0]) == 3
-    for changed in ({"size": 8}, {"mean": (1, 0, 0)}, {"std": (1, 3, 1)}, {"multilabel": True}, {"threshold": 0.4}):
+    for changed in ({"size": 8}, {"mean": (1, 0, 0)}, {"std": (1, 2, 1)}, {"multilabel": True}, {"threshold": 0.4}):
         assert found(**changed) != plain
     assert len(found(top_k=1)[0]) == 1
     assert sum(detection.score for detection in plain[0]) == pytest.approx(1)
@@ -91,7 +91,7 @@ def test_group_scores():
     p = torch.tensor([0.2, 0.3, 0.5])
     softmax = Classifier(Head(lambda z: z), ("a", "b", "c"), size=16)
     sigmoid = Classifier(Head(lambda z: z), ("a", "b", "c"), size=16, multilabel=True)
-    assert softmax.score(p, 1) == sigmoid.score(p, 1) == pytest.approx(0.3)
+    assert softmax.score(p, (1,)) == sigmoid.score(p, (1,)) == pytest.approx(0.3)
     assert softmax.score(p, (0, 1)) == pytest.approx(0.5)
     assert sigmoid.score(p, (0, 1)) == pytest.approx(1 - 0.8 * 0.7)
 
@@ -99,9 +99,9 @@ def test_group_scores():
 def test_labels_are_found():
     classifier = Classifier(Head(lambda z: z), imagenet_labels(), size=16)
     assert classifier.find("dog") == tuple(range(151, 269))
-    assert classifier.find("zebra") == classifier.find("Zebra") == 340
-    assert classifier.find("pottedplant") == (738,)  # not its name, so a group of one
-    assert classifier.find("tabby") == 281
+    assert classifier.find("zebra") == classifier.find("Zebra") == (340,)
+    assert classifier.find("pottedplant") == (738,)
+    assert classifier.find("tabby") == (281,)
     assert classifier.index("cardigan") == 474
     assert classifier.index("Cardigan") == 264
     with pytest.raises(ClassifierError, match=r"no label 'retreiver'; the nearest are .*retriever") as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +17,12 @@ from torch import nn
 
 from gradcut import Classifier, Segmenter, load_classifier, saliency
 from gradcut.classifiers import heads
-from gradcut.classifiers.sources import ACCEPTED, list_classifiers, lite_network
+from gradcut.classifiers.embedded import lite_network
+from gradcut.classifiers.hub import reachable_or_cached
+from gradcut.classifiers.sources import ACCEPTED, list_classifiers
 from gradcut.classifiers.weights import fold_batch_norms, weights_sha256
 from gradcut.errors import ClassifierError
-from gradcut.labels import coco_ids, imagenet_labels
+from gradcut.labels import coco_ids, imagenet_labels, timm_labels
 from gradcut.network.activations import Backward, guided
 from gradcut.recipes import RECIPES, Recipe
 
@@ -148,7 +151,7 @@ def test_coco80_sees_the_cat(cat):
     assert 0.05 < result.objects[0].mask.mean() < 0.95
     # Twelve by twelve features at 384: CAM, whose equation holds exactly, takes the head for what it is.
     x = classifier.prepare([cat])
-    assert saliency.CAM()(classifier, x, [(0, found[0].index)]).max() > 0
+    assert saliency.CAM()(classifier, x, [(0, found[0].members[0])]).max() > 0
 
 
 def sources(vit: str, tmp_path) -> dict[str, Classifier]:
@@ -241,8 +244,6 @@ def test_timm_vit_takes_other_sizes(tmp_path, cat):
 
 
 def test_labels_of_larger_imagenets():
-    from gradcut.classifiers.sources import timm_labels
-
     model = timm.create_model(TINY, num_classes=11821)
     model.pretrained_cfg["num_classes"] = 11821
     labels = timm_labels(model)
@@ -274,7 +275,9 @@ def test_card_says_it_all(card, tiny, tmp_path):
     classifier = load_classifier(
         card(size=[32, 48], mean=[0, 0, 0], std=[1, 1, 1], multilabel=True, threshold=0.3, top_k=2, name="mine")
     )
-    assert repr(classifier) == repr(Classifier(tiny, "abcd", (32, 48), (0, 0, 0), (1, 1, 1), True, 0.3, 2, "mine"))
+    assert repr(classifier) == repr(
+        Classifier(tiny, list("abcd"), (32, 48), (0, 0, 0), (1, 1, 1), True, 0.3, 2, "mine")
+    )
     x = torch.rand(1, 3, 32, 48)
     with torch.inference_mode():
         torch.testing.assert_close(classifier.logits(x), tiny.eval()(x))
@@ -345,7 +348,7 @@ def test_without_the_hub(monkeypatch, tmp_path):
     def nobody():
         raise ConnectionError
 
-    monkeypatch.setattr("gradcut.classifiers.sources.get_session", nobody)
+    monkeypatch.setattr("gradcut.classifiers.hub.get_session", nobody)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     says(
         "timm/test_vit2",
@@ -356,6 +359,32 @@ def test_without_the_hub(monkeypatch, tmp_path):
     pytest.importorskip("transformers")
     says("hf/nobody/nothing", "could not be downloaded", "of nobody/nothing", "hf/FOLDER")
     assert not constants.HF_HUB_OFFLINE
+
+
+def test_two_loads_at_once_leave_the_hubs_switch_as_it_was(monkeypatch):
+    from huggingface_hub import constants
+
+    def nobody():
+        raise ConnectionError
+
+    monkeypatch.setattr("gradcut.classifiers.hub.get_session", nobody)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    entered, leave = threading.Event(), threading.Event()
+
+    def second():
+        with reachable_or_cached():
+            entered.set()
+            leave.wait(10)
+
+    with reachable_or_cached():
+        assert constants.HF_HUB_OFFLINE
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.3)  # else it would take the turned switch for how the user has it
+    assert entered.wait(10)
+    leave.set()
+    thread.join(10)
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_list():

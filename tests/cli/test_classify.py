@@ -117,7 +117,7 @@ def test_limit(gradcut_command, tmp_path, cat):
         (["--recipe", "nothing"], "recipe: expected one of default, fast, simonyan"),
         (["--label", "egyptian kat"], "the nearest are 'Egyptian cat'"),
         (["--threshold", "7"], "threshold: expected a probability from 0 to 1, got 7"),
-        (["--top-k", "0"], "top_k: expected at least 1, got 0"),
+        (["--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
         (["--device", "abacus"], "device: 'abacus' cannot be used here"),
         (["--no-such-option"], "No such option"),
     ],

@@ -23,8 +23,7 @@ def terminal(monkeypatch) -> StringIO:
 def test_a_bar_counts_from_what_was_done_before_and_shows_its_note(terminal):
     done = []
     with options.bar("counting", 5, completed=2, note=lambda: f"{len(done)} new") as track:
-        for item in track(iter("abc")):
-            done.append(item)
+        done.extend(track(iter("abc")))
     assert done == ["a", "b", "c"]
     shown = terminal.getvalue()
     assert "counting" in shown

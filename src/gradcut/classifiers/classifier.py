@@ -73,7 +73,7 @@ class Classifier:
         self,
         model: nn.Module,
         labels: Sequence[str] | int,
-        size: int | tuple[int, int] = (224, 224),
+        size: int | Sequence[int] = (224, 224),
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         multilabel: bool = False,
@@ -334,10 +334,9 @@ def _shown(value: Any) -> str:
 
 def check_limits(threshold: Any, top_k: Any) -> None:
     """Raise ClassifierError unless 0 <= threshold <= 1 and top_k >= 1, or None for either."""
-    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, Real)):
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if threshold is not None and not (number and 0 <= threshold <= 1):
         raise ClassifierError(f"threshold: expected a probability from 0 to 1, got {threshold!r}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ClassifierError(f"threshold: expected a probability from 0 to 1, got {threshold}")
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
         raise ClassifierError(f"top_k: expected a whole number of at least 1, got {top_k!r}")
 

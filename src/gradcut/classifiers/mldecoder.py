@@ -17,8 +17,8 @@ from timm.layers.ml_decoder import TransformerDecoderLayerOptimal
 from timm.models.tresnet import TResNet
 from torch import Tensor, nn
 
+from gradcut.classifiers.checkpoints import load_strictly, read_checkpoint
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.weights import load_strictly, read_checkpoint
 from gradcut.errors import ClassifierError
 from gradcut.labels import coco_ids
 
