@@ -2,16 +2,16 @@
 
 >>> from gradcut import Segmenter, load_classifier
 >>> from skimage.data import chelsea
->>> segment = Segmenter(load_classifier("embedded"))
+>>> segment = Segmenter(load_classifier())
 >>> result = segment(chelsea())
 >>> result.objects[0].label
-'Egyptian cat'
+'cat'
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from gradcut.classifiers import Classifier, Detection, load_classifier
     from gradcut.errors import GradcutError
     from gradcut.recipes import RECIPES, Recipe
@@ -51,8 +51,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     """Import on first use: torch takes seconds, and `gradcut --help` does without it."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'gradcut' has no attribute {name!r}")
-    return getattr(import_module(f"gradcut.{_HOMES[name]}"), name)
+    value = getattr(_importlib.import_module(f"gradcut.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,16 +1,19 @@
-"""What the commands share: the progress bar."""
+"""What the commands share: the progress bar, and which classifier is asked where none is named."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
 import gradcut
-from gradcut.cli import options
+from gradcut import load_classifier
+from gradcut.cli import app, options
 
 
 @pytest.fixture
@@ -43,6 +46,22 @@ def test_no_bar_where_standard_error_is_no_terminal(monkeypatch):
     with options.bar("counting", 2) as track:
         assert list(track([1, 2])) == [1, 2]
     assert written.getvalue() == ""
+
+
+def test_one_classifier_is_the_default_everywhere():
+    assert inspect.signature(load_classifier).parameters["name"].default == options.CLASSIFIER
+    commands = typer.main.get_command(app).commands
+    defaults = {
+        name: option.default
+        for name, command in commands.items()
+        for option in command.params
+        if option.name == "classifier" and option.default is not None
+    }
+    assert defaults == {"segment": options.CLASSIFIER, "classify": options.CLASSIFIER}
+    helps = [
+        option.help for name in ("evaluate", "serve") for option in commands[name].params if option.name == "classifier"
+    ]
+    assert all(f"[default: {options.CLASSIFIER}" in text for text in helps)
 
 
 def test_no_other_module_builds_a_bar():

@@ -165,7 +165,7 @@ def test_the_same_model_after_a_change() -> None:
     x = photographs(64)
     GradCAM()(classifier, x, [(0, 1)])
     classifier.model.layer4 = nn.Sequential(classifier.model.layer4[0], nn.Conv2d(512, 512, 3, stride=2, padding=1))
-    expected = GradCAM()(Classifier(classifier.model, "abcde", 64), x, [(0, 1)])
+    expected = GradCAM()(Classifier(classifier.model, list("abcde"), 64), x, [(0, 1)])
     assert GradCAM()(classifier, x, [(0, 1)]).equal(expected)
 
 

@@ -222,7 +222,7 @@ def test_integrated_gradients_are_complete(of: Any, baseline: Any, x: Tensor) ->
 def test_integrated_gradients_of_a_straight_line(x: Tensor) -> None:
     """One step is exact for a linear classifier."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 5))
-    classifier = Classifier(model, "abcde", 24)
+    classifier = Classifier(model, list("abcde"), 24)
     one, many = (IntegratedGradients(steps=n).attribution(classifier, x, TARGETS) for n in (1, 9))
     torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(one, GradientXInput().attribution(classifier, x, TARGETS), rtol=1e-4, atol=1e-6)
@@ -464,7 +464,7 @@ def test_compiled_modules_are_explained_as_written(how: str, x: Tensor) -> None:
         model.body = torch.compile(model.body, backend="eager")
     else:
         model.compile(backend="eager")
-    compiled = Classifier(model, "abcde", 24)
+    compiled = Classifier(model, list("abcde"), 24)
     for method, maps in zip(METHODS, expected, strict=True):
         torch.testing.assert_close(method(compiled, x, TARGETS), maps, rtol=1e-5, atol=1e-6)
     torch._dynamo.reset()
@@ -475,7 +475,7 @@ def test_compiled_modules_are_explained_as_written(how: str, x: Tensor) -> None:
 def test_scripted_modules_get_an_answer(how: str, x: Tensor) -> None:
     classifier = net()
     model = torch.jit.script(classifier.model) if how == "script" else torch.jit.trace(classifier.model, x)
-    scripted = Classifier(model, "abcde", 24)
+    scripted = Classifier(model, list("abcde"), 24)
     expected = Gradient()(classifier, x, TARGETS)
     torch.testing.assert_close(Gradient()(scripted, x, TARGETS), expected, rtol=1e-4, atol=1e-7)
     for method in (GuidedBackprop(), DeconvNet(), GradCAM(), LayerCAM(layers="body"), AttentionRollout()):

@@ -252,7 +252,7 @@ def test_the_walk_over_the_attention_of_torchs_own_layer():
     torch.manual_seed(0)
     model = torchvision.models.VisionTransformer(64, 16, 2, 2, 16, 32, num_classes=5).eval()
     torch.nn.init.normal_(model.heads.head.weight)
-    classifier = Classifier(model, "abcde", 64)
+    classifier = Classifier(model, list("abcde"), 64)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     tokens = []
     layers = [layer.self_attention for layer in model.encoder.layers]
@@ -345,7 +345,7 @@ def test_windows_are_no_attention_between_places():
     torch.manual_seed(0)
     model = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=5).eval()
     small, large = (torch.randn(2, 3, side, side) for side in (32, 64))
-    windows = Classifier(model, "abcde", 64)
+    windows = Classifier(model, list("abcde"), 64)
     with pytest.raises(SaliencyError, match="custom has attention among 16 by 16 tokens"):
         AttentionAffinity(GradCAM())(windows, large, [(0, 1)])
     with recording(attention=True) as passes:

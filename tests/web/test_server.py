@@ -724,7 +724,7 @@ def test_the_command_serves_on_loopback(capsys, monkeypatch):
         assert printed.strip() == server.url
         assert server.url.startswith("http://127.0.0.1:")
         _, data = ask(server, "GET", "/api/page")
-        assert [one["name"] for one in json.loads(data)["classifiers"]] == ["embedded"]
+        assert [one["name"] for one in json.loads(data)["classifiers"]] == ["coco80", "embedded"]
         answer, data = ask(server, "POST", "/api/photograph", png(np.zeros((50, 50, 3), dtype=np.uint8)))
         assert "more than the limit of 1,000" in sentence(answer, data, 400)
         sentence(*ask(server, "GET", "/", host="evil.example"), 421)

@@ -35,11 +35,8 @@ ACCEPTED: Mapping[str, str] = {
     "CARD.json": "a checkpoint described by a card: architecture, weights, labels, size, mean, std, multilabel",
 }
 
-#: Which one is asked where none is named.
-DEFAULT = "coco80"
 
-
-def load_classifier(name: str | os.PathLike[str] = DEFAULT) -> Classifier:
+def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
     """The classifier of that name.
 
     >>> load_classifier().labels[:3]

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from gradcut.cli.options import (
+    CLASSIFIER,
+    AsJson,
+    ClassifierName,
+    Device,
+    Paths,
+    Size,
+    Threshold,
+    TopK,
+    app,
+    err,
+    load,
+    out,
+)
 from gradcut.errors import GradcutError
-
-if TYPE_CHECKING:
-    pass
-from gradcut.cli.options import AsJson, ClassifierName, Device, Paths, Size, Threshold, TopK, app, err, load, out
 
 
 @app.command()
 def classify(
     paths: Paths,
-    classifier: ClassifierName = "coco80",
+    classifier: ClassifierName = CLASSIFIER,
     top_k: TopK = None,
     threshold: Threshold = None,
     size: Size = None,

@@ -15,7 +15,7 @@ from gradcut.files import replacing, writing
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Limit, Threshold, TopK, app, bar, err, load, out
+from gradcut.cli.options import CLASSIFIER, AsJson, Device, Limit, Threshold, TopK, app, bar, err, load, out
 
 #: What each dataset is opened from: the options that it needs, and those that it takes beside them.
 _DATASETS = {
@@ -117,7 +117,7 @@ def evaluate(
     where = {"kind": dataset} | {key: str(value) for key, value in given.items() if value is not None}
     samples = _dataset(where)[:limit]
     asked = labels or ("predicted" if samples.labels is None else "truth")
-    name = classifier or ("embedded" if dataset.startswith("imagenet") else "coco80")
+    name = classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER)
     source = {
         "classifier": name, "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip

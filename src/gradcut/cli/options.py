@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
 
+#: Which one is asked where none is named, as by `load_classifier`, which takes torch to import.
+CLASSIFIER = "coco80"
+
 Item = TypeVar("Item")
 
 app = typer.Typer(

@@ -18,6 +18,7 @@ from gradcut.files import find
 if TYPE_CHECKING:
     pass
 from gradcut.cli.options import (
+    CLASSIFIER,
     AsJson,
     ClassifierName,
     Device,
@@ -46,7 +47,7 @@ def demo(
     from gradcut.classifiers.sources import load_classifier
     from gradcut.segmenter import Segmenter
 
-    record = results.save(Segmenter(load_classifier("coco80"), recipe)(chelsea()), output, "chelsea")
+    record = results.save(Segmenter(load_classifier(CLASSIFIER), recipe)(chelsea()), output, "chelsea")
     for found in record["objects"]:
         share = found["area"] / (record["width"] * record["height"])
         out.print(f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False)
@@ -70,7 +71,7 @@ def segment(
         list[Path] | None,
         typer.Option("--list", help="Text file with a path a line; may be repeated.", show_default=False),
     ] = None,
-    classifier: ClassifierName = "coco80",
+    classifier: ClassifierName = CLASSIFIER,
     recipe: RecipeName = "default",
     label: Annotated[
         list[str] | None,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, err, load
 from gradcut.errors import GradcutError
-
-if TYPE_CHECKING:
-    pass
-from gradcut.cli.options import Device, RecipeName, app, err, load
 
 
 @app.command()
@@ -20,7 +17,10 @@ def serve(
     classifier: Annotated[
         list[str] | None,
         typer.Option(
-            "--classifier", "-c", help="For the page's menu; may be repeated. [default: embedded]", show_default=False
+            "--classifier",
+            "-c",
+            help="For the page's menu; may be repeated, the first is chosen. [default: coco80 and embedded]",
+            show_default=False,
         ),
     ] = None,
     recipe: RecipeName = "default",
@@ -36,7 +36,7 @@ def serve(
         raise GradcutError(f"serve: {error.name} is missing; pip install 'gradcut[web]'") from None
     from gradcut.recipes import as_recipe
 
-    asked = {name: load(name, device) for name in classifier or ["embedded"]}
+    asked = {name: load(name, device) for name in classifier or [CLASSIFIER, "embedded"]}
     here = host in ("127.0.0.1", "localhost", "::1")
     limits = webstate.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
     page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if here else None)

@@ -160,7 +160,7 @@ def prior_rows(backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, 
 
     A class that the backbone does not know gets zeros.
     """
-    weight = heads.linear_of(backbone, heads.find_layer(backbone)).weight.detach().double().cpu().numpy()
+    weight = heads.linear_of(backbone, heads.find_layer(backbone)).weight.detach().cpu().double().numpy()
     rows = np.zeros((len(names), weight.shape[1]))
     for row, name in zip(rows, names, strict=True):
         own = labels.kinds(name, backbone.labels, related=True) or labels.group(name, backbone.labels)
