@@ -7,6 +7,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -68,6 +69,15 @@ def cat() -> np.ndarray:
     from skimage.data import chelsea
 
     return chelsea()
+
+
+@pytest.fixture
+def unchecked():
+    """No shape or type is checked, as for a user: what is gradcut's own answer to a wrong one?"""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gradcut import confidence, images
 from gradcut.classifiers import Classifier, Detection, load_classifier
-from gradcut.classifiers.classifier import check_limits
+from gradcut.classifiers.arguments import check_limits
 from gradcut.errors import GradcutError, MaskError, SaliencyError, SeedError
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import Recipe, as_recipe, fitted_name

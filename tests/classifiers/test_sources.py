@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -335,7 +336,34 @@ def test_wrong_weights(card, tiny, tmp_path, capfd):
 # Names ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_file_may_be_a_path(card, tmp_path):
+    path = Path(card(name="mine"))
+    assert load_classifier(path).name == "mine"
+    assert load_classifier(path.with_suffix(".pth")).name == "mine"
+
+
+@pytest.mark.parametrize("name", [None, b"coco80", 3, nn.Identity()])
+def test_what_is_no_name(unchecked, name):
+    says(name, f"classifier: expected a name or a path, got {type(name).__name__}", "Classifier(model, labels)")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("resnet50", "timm/resnet50"),
+        ("resnet50.a1_in1k", "timm/resnet50.a1_in1k"),
+        ("google/vit-base-patch16-224", "hf/google/vit-base-patch16-224"),
+        ("embeded", "embedded"),
+        ("COCO80", "coco80"),
+        ("lite-2", "lite2"),
+    ],
+)
+def test_near_misses(name, meant):
+    says(name, f"got {name!r}; did you mean {meant!r}?")
+
+
 def test_refusals_say_what_is_accepted(monkeypatch):
+    says("nothing of the kind", *ACCEPTED, "got 'nothing of the kind'")
     says("embeded", *ACCEPTED)
     says("timm/resnet1", "near it are")
     says("ml-decoder@none.pth", "none.pth: no such file")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
+import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ from torch import Tensor, nn
 
 from gradcut import images
 from gradcut import labels as vocabularies
-from gradcut.classifiers.weights import state_sha256
+from gradcut.classifiers import arguments
+from gradcut.classifiers.weights import weights_sha256
 from gradcut.errors import ClassifierError, one_line
 from gradcut.images import Photographs
 
@@ -87,10 +86,10 @@ class Classifier:
             raise ClassifierError(f"multilabel: expected True (sigmoid) or False (softmax), got {multilabel!r}")
         if not isinstance(name, str):
             raise ClassifierError(f"name: expected a string, got {name!r}")
-        check_limits(threshold, top_k)
+        arguments.check_limits(threshold, top_k)
         normalised: dict[str, Any] = {
-            "model": model, "labels": _labels(labels), "size": _size(size), "mean": _colour("mean", mean),
-            "std": _colour("std", std), "multilabel": multilabel,
+            "model": model, "labels": arguments.as_labels(labels), "size": arguments.as_size(size),
+            "mean": arguments.as_colour("mean", mean), "std": arguments.as_colour("std", std), "multilabel": multilabel,
             "threshold": (0.75 if multilabel else 0.0) if threshold is None else float(threshold),
             "top_k": (20 if multilabel else 1) if top_k is None else int(top_k), "name": name,
         }  # fmt: skip
@@ -151,14 +150,14 @@ class Classifier:
         return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
     def to(self, device: str | torch.device) -> Classifier:
-        """Move the model itself to a device, as torch does, and return the classifier.
+        """Move the model itself to a device, as torch does, and return this same classifier.
 
         Raises:
             ClassifierError: no such device on this machine.
         """
         try:
             self.model.to(device)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, TypeError) as error:
             raise ClassifierError(f"device: {device!r} cannot be used here: {one_line(error)}") from error
         return self
 
@@ -168,13 +167,7 @@ class Classifier:
         Raises:
             ClassifierError: none at all, or something else than a list of photographs.
         """
-        if isinstance(photographs, np.ndarray):  # type: ignore[unreachable]
-            raise ClassifierError(
-                f"photographs: expected a list of photographs, got one array of shape {photographs.shape}; put a "
-                "single photograph into a list"
-            )
-        if not photographs:
-            raise ClassifierError("photographs: expected at least one, got none")
+        arguments.check_photographs(photographs)
         pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
         mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
@@ -220,7 +213,7 @@ class Classifier:
         """A photograph's ``top_k`` most probable classes of at least ``threshold``, best first."""
         threshold = self.threshold if threshold is None else threshold
         top_k = self.top_k if top_k is None else top_k
-        check_limits(threshold, top_k)
+        arguments.check_limits(threshold, top_k)
         scores, indices = self.probabilities(logits).topk(min(top_k, len(self.labels)))
         return [
             tuple(Detection(self.labels[i], (i,), s) for s, i in zip(ss, ii, strict=True) if s >= threshold)
@@ -240,6 +233,8 @@ class Classifier:
         Raises:
             ClassifierError: unknown; the message lists the nearest labels.
         """
+        if not isinstance(label, str):
+            raise ClassifierError(f"label: expected a string, got {label!r}")
         if label in self.labels:
             return self.labels.index(label)
         for index, name in enumerate(self.labels):
@@ -260,9 +255,8 @@ class Classifier:
         Raises:
             ClassifierError: as for `index`.
         """
-        if not isinstance(label, str):
-            raise ClassifierError(f"label: expected a string, got {label!r}")
-        return vocabularies.group(label, self.labels) or (self.index(label),)
+        members = vocabularies.group(label, self.labels) if isinstance(label, str) else ()
+        return members or (self.index(label),)
 
     def score(self, probabilities: Float[Tensor, " n"], members: tuple[int, ...]) -> float:
         """The probability of any of some classes: their sum under a softmax, else 1 - prod (1 - p)."""
@@ -271,74 +265,31 @@ class Classifier:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over what decides the logits: network, weights, labels and preparation, in hexadecimal digits."""
-        kinds = [type(module).__qualname__ for module in self.model.modules()]
-        preparation = self.labels, self.size, self.mean, self.std, self.multilabel
-        return hashlib.sha256(repr((state_sha256(self.model), kinds, preparation)).encode()).hexdigest()
+        """SHA-256 over what decides the probabilities: network, weights, labels, preparation; in hexadecimal digits."""
+        return str(self.record()["sha256"])
 
     def record(self) -> dict[str, Any]:
-        """What a result depends on of the classifier, as JSON values, and its name for people."""
-        return {
-            "name": self.name, "size": list(self.size), "mean": list(self.mean), "std": list(self.std),
-            "multilabel": self.multilabel, "sha256": self.fingerprint,
+        """What a result depends on of the classifier, as JSON values, with its name for people.
+
+        ``sha256`` is over all the rest but the name. ``threshold`` and ``top_k`` are not among it: who detects with
+        them records what was detected.
+        """
+        # Networks of the same weights may differ, in an activation for one.
+        kinds = [type(module).__qualname__ for module in self.model.modules()]
+        document = {
+            "network": f"{kinds[0]} {_sha256(kinds)[:12]}", "weights": weights_sha256(self.model),
+            "labels": _sha256(self.labels), "size": list(self.size), "mean": list(self.mean), "std": list(self.std),
+            "multilabel": self.multilabel,
         }  # fmt: skip
+        return {"name": self.name, **document, "sha256": _sha256(document)}
 
 
 #: What PyTorch says of memory that it could not get, where its error has no type of its own.
 _NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
-def _labels(labels: Any) -> tuple[str, ...]:
-    if isinstance(labels, int) and not isinstance(labels, bool):
-        if labels < 1:
-            raise ClassifierError(f"labels: expected names, or the number of outputs from 1, got {labels}")
-        return tuple(map(str, range(labels)))
-    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Sequence):
-        raise ClassifierError(
-            f"labels: expected a list of names in the order of the outputs, or their number, got {_shown(labels)}"
-        )
-    wrong = [label for label in labels if not isinstance(label, str) or not label.strip()]
-    if wrong:
-        raise ClassifierError(f"labels: expected names that are not empty, got {_shown(wrong[0])} among them")
-    repeated = sorted(label for label, times in Counter(labels).items() if times > 1)
-    if not labels or repeated:
-        raise ClassifierError(f"labels: expected at least one and no label twice, got {repeated or 'none'}")
-    return tuple(labels)
-
-
-def _size(size: Any) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else size
-    whole = isinstance(sides, Sequence) and all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-    if isinstance(size, bool) or not whole or len(sides) != 2 or min(sides) < 1:
-        raise ClassifierError(f"size: expected a positive whole number, or height and width, got {_shown(size)}")
-    return sides[0], sides[1]
-
-
-def _colour(name: str, values: Any) -> tuple[float, float, float]:
-    numbers = not isinstance(values, str | bytes | Mapping) and isinstance(values, Iterable)
-    colour = tuple(values) if numbers else ()
-    if len(colour) != 3 or not all(isinstance(value, Real) and math.isfinite(value) for value in colour):
-        raise ClassifierError(f"{name}: expected three numbers, for red, green and blue, got {_shown(values)}")
-    if name == "std" and min(colour) <= 0:
-        raise ClassifierError(f"std: expected three numbers above 0, got {_shown(values)}")
-    if max(colour) > 2:
-        raise ClassifierError(f"{name}: expected numbers for colours in [0, 1], got {_shown(values)}; divide by 255")
-    red, green, blue = map(float, colour)
-    return red, green, blue
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def check_limits(threshold: Any, top_k: Any) -> None:
-    """Raise ClassifierError unless 0 <= threshold <= 1 and top_k >= 1, or None for either."""
-    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
-    if threshold is not None and not (number and 0 <= threshold <= 1):
-        raise ClassifierError(f"threshold: expected a probability from 0 to 1, got {threshold!r}")
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
-        raise ClassifierError(f"top_k: expected a whole number of at least 1, got {top_k!r}")
+def _sha256(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, ensure_ascii=False).encode()).hexdigest()
 
 
 @contextmanager
