@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from gradcut import files, images
+from gradcut import images
 from gradcut.errors import ImageError
 
 RED = np.array([200, 30, 40], dtype=np.uint8)
@@ -178,36 +178,6 @@ def test_a_mask_scaled_up_by_whole_numbers_and_back_is_the_same(mask, factor):
         assert np.array_equal(centres, mask)
     if mask.all() or not mask.any():
         assert (large == mask.flat[0]).all()
-
-
-def test_find_names_are_unique_and_sorted(tmp_path):
-    for name in ("b.jpg", "a.jpg", "a.png", "deep/a.jpg", "notes.txt", ".hidden/c.jpg", "UPPER.JPG"):
-        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "photos" / name).touch()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.jpg").touch()
-    (tmp_path / "empty").mkdir()
-    found, failures = files.find(
-        [tmp_path / "photos", tmp_path / "other", tmp_path / "photos/b.jpg", tmp_path / "empty"]
-    )
-    assert {name: path.relative_to(tmp_path).as_posix() for path, name in found} == {
-        "UPPER": "photos/UPPER.JPG", "a": "photos/a.jpg", "a.png": "photos/a.png", "b": "photos/b.jpg",
-        "deep/a": "photos/deep/a.jpg", "a.jpg": "other/a.jpg",
-    }  # fmt: skip
-    assert failures == [f"{tmp_path / 'empty'}: no photographs in this folder"]
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    (tmp_path / "a.png").write_text("old")
-
-    def interrupted():
-        with files.replacing(tmp_path / "a.png") as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        interrupted()
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.png", "old")]
 
 
 def test_indexed_png_keeps_values_and_palette(tmp_path):

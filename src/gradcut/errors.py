@@ -53,7 +53,7 @@ class EvaluationError(GradcutError):
 def one_line(error: BaseException, most: int = 200) -> str:
     """The first line of what an error says, of at most so many characters; its type's name if it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0][:most] if lines else type(error).__name__
+    return lines[0].strip()[:most] if lines else type(error).__name__
 
 
 def check_least(error: type[GradcutError], options: object, **least: float) -> None:

@@ -654,9 +654,7 @@ def resume(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> 
             )
         settings = {**plain, "recipes": before["recipes"] | plain["recipes"]}
         done = [row for row in read_rows(path) if "error" not in row]
-    text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
-    with files.replacing(beside) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_json(beside, settings)
     with files.replacing(path) as temporary:
         temporary.write_text("".join(map(line, done)), encoding="utf-8")
     return done

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradcut.errors import GradcutError
+from gradcut.errors import GradcutError, one_line
 from gradcut.runs.job import Job, Task
 from gradcut.runs.run import Entry
 
@@ -52,9 +52,7 @@ class OnRay:
                     address=self.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise GradcutError(
-                    f"address: no Ray cluster at {self.address}: {str(error).splitlines()[0]}"
-                ) from error
+                raise GradcutError(f"address: no Ray cluster at {self.address}: {one_line(error)}") from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         block = max(1, min(self.block, -(-len(tasks) // workers)))

@@ -23,7 +23,7 @@ import torch
 
 from gradcut import files, images
 from gradcut.classifiers.classifier import evaluating
-from gradcut.errors import GradcutError, RunError, check_least
+from gradcut.errors import GradcutError, RunError, check_least, one_line
 from gradcut.results import checked_void
 from gradcut.runs import run as runs
 from gradcut.runs.run import Entry, Place, Run
@@ -239,8 +239,8 @@ class Job:
             named = task.photograph in str(error)
             return failed(task, str(error) if named else f"{task.photograph}: {error}")
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else ""
-            return failed(task, f"{task.photograph}: {type(error).__name__}{reason and ': '}{reason}")
+            kind, reason = type(error).__name__, one_line(error)
+            return failed(task, f"{task.photograph}: {kind if reason == kind else f'{kind}: {reason}'}")
 
     # After a crash ----------------------------------------------------------------------------------------------------
 

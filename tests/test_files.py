@@ -1,0 +1,95 @@
+"""Files: found under names of their own, and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import gradcut
+from gradcut import GradcutError, files
+
+
+def test_find_names_are_unique_and_sorted(tmp_path):
+    for name in ("b.jpg", "a.jpg", "a.png", "deep/a.jpg", "notes.txt", ".hidden/c.jpg", "UPPER.JPG"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").touch()
+    (tmp_path / "empty").mkdir()
+    found, failures = files.find(
+        [tmp_path / "photos", tmp_path / "other", tmp_path / "photos/b.jpg", tmp_path / "empty"]
+    )
+    assert {name: path.relative_to(tmp_path).as_posix() for path, name in found} == {
+        "UPPER": "photos/UPPER.JPG", "a": "photos/a.jpg", "a.png": "photos/a.png", "b": "photos/b.jpg",
+        "deep/a": "photos/deep/a.jpg", "a.jpg": "other/a.jpg",
+    }  # fmt: skip
+    assert failures == [f"{tmp_path / 'empty'}: no photographs in this folder"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    (tmp_path / "a.png").write_text("old")
+
+    def interrupted():
+        with files.replacing(tmp_path / "a.png") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.png", "old")]
+
+
+def test_json_is_written_whole(tmp_path):
+    files.write_json(tmp_path / "deep" / "a.json", {"name": "käse", "values": [1, None]})
+    text = (tmp_path / "deep" / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"name": "käse", "values": [1, None]}
+    assert "käse" in text
+    assert text.endswith("}\n")
+    with pytest.raises(TypeError):
+        files.write_json(tmp_path / "deep" / "a.json", {"name": object()})
+    assert [(p.name, p.read_text(encoding="utf-8")) for p in (tmp_path / "deep").iterdir()] == [("a.json", text)]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("the bucket is gone"), "the bucket is gone"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(error, reason):
+    def fail():
+        with files.writing("s3://bucket/out"):
+            raise error
+
+    with pytest.raises(GradcutError) as caught:
+        fail()
+    assert str(caught.value) == f"output: s3://bucket/out cannot be written: {reason}"
+
+
+def test_writing_into_a_file_as_if_it_were_a_folder(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    path = tmp_path / "out" / "a.json"
+    with pytest.raises(GradcutError, match=r"^output: .*out/a\.json cannot be written: "), files.writing(path):
+        files.write_json(path, {})
+
+
+def test_an_error_of_another_kind_passes():
+    with pytest.raises(RuntimeError, match="something else"), files.writing("out"):
+        raise RuntimeError("something else")
+
+
+def test_one_place_says_that_an_output_cannot_be_written():
+    package = Path(gradcut.__file__).parent
+    saying = re.compile(r'f".*cannot be written')
+    places = {path.name for path in package.rglob("*.py") if saying.search(path.read_text(encoding="utf-8"))}
+    assert places == {"files.py"}
+
+
+def test_addresses():
+    assert files.is_url("s3://bucket/cat.jpg")
+    for path in ("cat.jpg", "file:///cat.jpg", Path("s3:/cat.jpg"), 3, None):
+        assert not files.is_url(path)
