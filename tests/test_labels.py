@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from timm.data import ImageNetInfo
 
+import gradcut
 from gradcut import labels
 
 INFO = ImageNetInfo("imagenet-1k")
@@ -99,3 +102,16 @@ def test_voc_has_its_kinds():
 
 def test_other_vocabularies_get_no_imagenet_groups():
     assert labels.group("dog", ("tabby", "Chihuahua", "church")) == ()
+
+
+def test_no_module_has_a_vocabulary_of_its_own():
+    """COCO's ids and VOC's names are data, which one module reads."""
+    package = Path(gradcut.__file__).parent
+    for path in package.rglob("*.py"):
+        literals = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        for vocabulary in (labels.voc_labels(), labels.coco_ids()):
+            assert len(literals & set(vocabulary)) < 5, path

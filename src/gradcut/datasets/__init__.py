@@ -22,7 +22,7 @@ from gradcut import files, images
 from gradcut.errors import DatasetError, ImageError
 from gradcut.files import SUFFIXES
 from gradcut.images import Photograph
-from gradcut.labels import imagenet_ids, imagenet_labels
+from gradcut.labels import imagenet_ids, imagenet_labels, synonyms, voc_labels
 
 #: The label of a dataset that says where the object is, not what it is.
 OBJECT = "object"
@@ -249,19 +249,6 @@ def _runs(counts: str | bytes) -> list[int]:
 
 # Pascal VOC ----------------------------------------------------------------------------------------------------------
 
-VOC_LABELS = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-
-
-#: What COCO calls VOC's classes, where the names differ.
-_COCO_NAMES = {
-    "aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle", "pottedplant": "potted plant",
-    "sofa": "couch", "tvmonitor": "tv",
-}  # fmt: skip
-
-
 def voc(root: str | Path, split: str = "val", names: str = "voc") -> Dataset:
     """Pascal VOC 2012 segmentation (Everingham et al. 2010): palette PNGs, 255 is void and ignored.
 
@@ -277,7 +264,7 @@ def voc(root: str | Path, split: str = "val", names: str = "voc") -> Dataset:
     _one_of("names", names, ("voc", "coco"))
     root = next((place for place in (root / "VOC2012", root / "VOCdevkit/VOC2012") if place.is_dir()), root)
     listed = _lines(root / f"ImageSets/Segmentation/{split}.txt")
-    labels = tuple(_COCO_NAMES.get(label, label) if names == "coco" else label for label in VOC_LABELS)
+    labels = tuple(synonyms()[label] for label in voc_labels()) if names == "coco" else voc_labels()
     load = partial(_voc_sample, root=root, labels=dict(enumerate(labels, start=1)))
     return Dataset(f"Pascal VOC 2012, {split}", labels, tuple(listed), load)
 
