@@ -297,7 +297,7 @@ def test_heads_that_do_not_fit(backbone, data, tmp_path):
 def test_a_backbone_without_a_linear_head():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(GradcutError, match=r"one nn\.Linear over a vector of features"):
-        fitting.prior_rows(Classifier(model, list("abcd"), size=16), ("a",))
+        fitting.prior_rows(Classifier(model, 4, size=16), ("a",))
 
 
 # The command ------------------------------------------------------------------------------------------------------

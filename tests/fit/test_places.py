@@ -204,8 +204,8 @@ def test_the_optimum():
         ({"prior": -1}, "prior: expected 0 or more, got -1"),
         ({"low": 0.6}, "high, low: expected 0 < low <= high < 1, got 0.5, 0.6"),
         ({"high": 1}, "high, low: expected 0 < low <= high < 1, got 1, 0.2"),
-        ({"places": 0}, "places: expected at least 1, got 0"),
-        ({"rounds": 0}, "rounds: expected at least 1, got 0"),
+        ({"places": 0}, "places: expected a whole number of at least 1, got 0"),
+        ({"rounds": 0}, "rounds: expected a whole number of at least 1, got 0"),
     ],
     ids=str,
 )

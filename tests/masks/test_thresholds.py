@@ -80,8 +80,8 @@ def test_every_option_matters(maker: Callable[..., MaskMaker], option: dict[str,
         (Threshold, {"at": 1.0}, "at: expected a fraction from 0 to less than 1, got 1.0"),
         (Threshold, {"at": -0.1}, "at: expected a fraction from 0 to less than 1, got -0.1"),
         (Superpixels, {"at": 2}, "at: expected a fraction from 0 to less than 1, got 2"),
-        (Superpixels, {"count": 0}, "count: expected at least 1, got 0"),
-        (Superpixels, {"grid": 1}, "grid: expected at least 2, got 1"),
+        (Superpixels, {"count": 0}, "count: expected a whole number of at least 1, got 0"),
+        (Superpixels, {"grid": 1}, "grid: expected a whole number of at least 2, got 1"),
     ],
 )
 def test_unusable_options(maker: Callable[..., MaskMaker], option: dict[str, float], message: str) -> None:

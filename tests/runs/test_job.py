@@ -165,7 +165,7 @@ def test_void_is_where_masks_from_other_seeds_disagree(embedded, cat):
 
 
 def test_a_batch_of_nothing_is_refused(job):
-    with pytest.raises(GradcutError, match="batch: expected at least 1, got 0"):
+    with pytest.raises(GradcutError, match="batch: expected a whole number of at least 1, got 0"):
         Job(job.segmenter, job.place, batch=0)
     with pytest.raises(GradcutError, match="void: expected two shares"):
         Job(job.segmenter, job.place, void=(1.0, 0.0))

@@ -72,7 +72,7 @@ class Case:
         make, size, layer = NETWORKS[network]
         self.model = make().eval().double()
         self.layer = layer(self.model)
-        self.classifier = Classifier(self.model, list("abcdefg"), size)
+        self.classifier = Classifier(self.model, 7, size)
         self.x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(5)).double()
 
     def one_by_one(self, attribute: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -207,7 +207,7 @@ def test_pytorch_grad_cam_on_a_transformer(name: str, network: str) -> None:
     """With the layer and the reshape that its documentation says, which here are found."""
     torch.manual_seed(6)
     model = timm.create_model(network, img_size=64, depth=3, num_classes=7).eval()
-    classifier = Classifier(model, list("abcdefg"), 64)
+    classifier = Classifier(model, 7, 64)
     x = torch.randn(1, 3, 64, 64)
 
     def reshape(tokens: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def net(deep: bool = False, multilabel: bool = False, classes: int = 5) -> Class
     model = Net(deep, classes)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.35)
-    return Classifier(model.eval(), "abcdefgh"[:classes], 24, multilabel=multilabel)
+    return Classifier(model.eval(), classes, 24, multilabel=multilabel)
 
 
 @pytest.fixture
@@ -129,14 +129,14 @@ def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
         (AttentionGradient, {"of": "loss"}, "of: expected"),
         (Gradient, {"channels": "mean"}, "channels: expected 'max', 'sum' or 'l2', got 'mean'"),
         (Gradient, {"signed": True, "channels": "l2"}, "channels: expected 'max' or 'sum' for a signed map"),
-        (SmoothGrad, {"samples": 0}, "samples: expected at least 1, got 0"),
-        (VarGrad, {"samples": 1}, "samples: expected at least 2, got 1"),
+        (SmoothGrad, {"samples": 0}, "samples: expected a whole number of at least 1, got 0"),
+        (VarGrad, {"samples": 1}, "samples: expected a whole number of at least 2, got 1"),
         (SmoothGrad, {"noise": 0.0}, "noise: expected a positive fraction"),
         (SmoothGrad, {"method": CAM()}, r"method: expected one that gives .* a value, such as Gradient\(\), got CAM"),
         (GradientXInput, {"method": CAM()}, "method: expected"),
         (IntegratedGradients, {"method": CAM()}, "method: expected"),
         (GuidedGradCAM, {"pixels": CAM()}, "method: expected"),
-        (IntegratedGradients, {"steps": 0}, "steps: expected at least 1, got 0"),
+        (IntegratedGradients, {"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
         (IntegratedGradients, {"baseline": "grey"}, "baseline: expected 'mean', 'black' or 'white', got 'grey'"),
         (GradCAM, {"layers": 0}, "layers: expected a number from 1, a name or a tuple of names, got 0"),
         (GradCAM, {"fuse": "sum"}, "fuse: expected 'mean' or 'max', got 'sum'"),
@@ -222,7 +222,7 @@ def test_integrated_gradients_are_complete(of: Any, baseline: Any, x: Tensor) ->
 def test_integrated_gradients_of_a_straight_line(x: Tensor) -> None:
     """One step is exact for a linear classifier."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 5))
-    classifier = Classifier(model, list("abcde"), 24)
+    classifier = Classifier(model, 5, 24)
     one, many = (IntegratedGradients(steps=n).attribution(classifier, x, TARGETS) for n in (1, 9))
     torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(one, GradientXInput().attribution(classifier, x, TARGETS), rtol=1e-4, atol=1e-6)
@@ -333,7 +333,7 @@ def vit(**options: Any) -> Classifier:
     for parameter in model.parameters():  # attention that is not the same everywhere
         if parameter.ndim == 2:
             nn.init.normal_(parameter, std=0.15)
-    return Classifier(model.eval(), "abcde", 64)
+    return Classifier(model.eval(), 5, 64)
 
 
 PHOTOGRAPHS = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -384,7 +384,7 @@ def torchvisions() -> Classifier:
     torch.manual_seed(0)
     model = torchvision.models.VisionTransformer(64, 16, 2, 2, 16, 32, num_classes=5)
     nn.init.normal_(model.heads.head.weight)
-    return Classifier(model.eval(), "abcde", 64)
+    return Classifier(model.eval(), 5, 64)
 
 
 def test_attention_of_torchs_own_layer() -> None:
@@ -421,7 +421,7 @@ def test_attention_where_the_tokens_are_averaged() -> None:
 def test_attention_needs_attention(x: Tensor) -> None:
     torch.manual_seed(0)
     swin = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=5)
-    for classifier, where in [(net(), "nowhere"), (Classifier(swin.eval(), "abcde", 32), "among .* tokens")]:
+    for classifier, where in [(net(), "nowhere"), (Classifier(swin.eval(), 5, 32), "among .* tokens")]:
         for method in (AttentionRollout(), AttentionGradient()):
             with pytest.raises(SaliencyError, match=rf"custom has attention ({where})\. GradCAM\(\) works"):
                 method(classifier, torch.randn(1, 3, 32, 32), [(0, 1)])
@@ -464,7 +464,7 @@ def test_compiled_modules_are_explained_as_written(how: str, x: Tensor) -> None:
         model.body = torch.compile(model.body, backend="eager")
     else:
         model.compile(backend="eager")
-    compiled = Classifier(model, list("abcde"), 24)
+    compiled = Classifier(model, 5, 24)
     for method, maps in zip(METHODS, expected, strict=True):
         torch.testing.assert_close(method(compiled, x, TARGETS), maps, rtol=1e-5, atol=1e-6)
     torch._dynamo.reset()
@@ -475,7 +475,7 @@ def test_compiled_modules_are_explained_as_written(how: str, x: Tensor) -> None:
 def test_scripted_modules_get_an_answer(how: str, x: Tensor) -> None:
     classifier = net()
     model = torch.jit.script(classifier.model) if how == "script" else torch.jit.trace(classifier.model, x)
-    scripted = Classifier(model, list("abcde"), 24)
+    scripted = Classifier(model, 5, 24)
     expected = Gradient()(classifier, x, TARGETS)
     torch.testing.assert_close(Gradient()(scripted, x, TARGETS), expected, rtol=1e-4, atol=1e-7)
     for method in (GuidedBackprop(), DeconvNet(), GradCAM(), LayerCAM(layers="body"), AttentionRollout()):

@@ -161,13 +161,13 @@ def test_batches_targets_and_no_targets(embedded, cat, method):
     ("build", "message"),
     [
         (lambda: Rivals(CAM(), -1.0), "strength: expected a number from 0, got -1.0"),
-        (lambda: Affinity(CAM(), grid=1), "grid: expected at least 2, got 1"),
-        (lambda: Affinity(CAM(), levels=0), "levels: expected at least 1, got 0"),
+        (lambda: Affinity(CAM(), grid=1), "grid: expected a whole number of at least 2, got 1"),
+        (lambda: Affinity(CAM(), levels=0), "levels: expected a whole number of at least 1, got 0"),
         (lambda: Affinity(CAM(), steps=()), r"steps: expected a tuple of one number at least, none below 0, got \(\)"),
         (lambda: Affinity(CAM(), steps=(-1,)), "steps: expected a tuple of one number at least, none below 0, got "),
         (lambda: Affinity(CAM(), scale=0), "scale: expected a number above 0, got 0"),
-        (lambda: AttentionAffinity(CAM(), layers=0), "layers: expected at least 1, got 0"),
-        (lambda: AttentionAffinity(CAM(), power=-1.0), "power: expected at least 0, got -1.0"),
+        (lambda: AttentionAffinity(CAM(), layers=0), "layers: expected a whole number of at least 1, got 0"),
+        (lambda: AttentionAffinity(CAM(), power=-1.0), "power: expected a number of at least 0, got -1.0"),
         (lambda: AttentionAffinity(CAM(), steps=()), "steps: expected a tuple of one number at least"),
         (lambda: AttentionAffinity(CAM(), scale=float("inf")), "scale: expected a number above 0, got inf"),
     ],
@@ -198,7 +198,7 @@ def vit(fused: bool = True, **options: Any) -> Classifier:
             torch.nn.init.normal_(parameter, std=0.15)
     for block in model.blocks:
         block.attn.fused_attn = fused
-    return Classifier(model.eval(), "abcde", (48, 64))
+    return Classifier(model.eval(), 5, (48, 64))
 
 
 PHOTOGRAPHS = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(1))
@@ -252,7 +252,7 @@ def test_the_walk_over_the_attention_of_torchs_own_layer():
     torch.manual_seed(0)
     model = torchvision.models.VisionTransformer(64, 16, 2, 2, 16, 32, num_classes=5).eval()
     torch.nn.init.normal_(model.heads.head.weight)
-    classifier = Classifier(model, list("abcde"), 64)
+    classifier = Classifier(model, 5, 64)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     tokens = []
     layers = [layer.self_attention for layer in model.encoder.layers]
@@ -345,7 +345,7 @@ def test_windows_are_no_attention_between_places():
     torch.manual_seed(0)
     model = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=5).eval()
     small, large = (torch.randn(2, 3, side, side) for side in (32, 64))
-    windows = Classifier(model, list("abcde"), 64)
+    windows = Classifier(model, 5, 64)
     with pytest.raises(SaliencyError, match="custom has attention among 16 by 16 tokens"):
         AttentionAffinity(GradCAM())(windows, large, [(0, 1)])
     with recording(attention=True) as passes:
@@ -376,7 +376,7 @@ def test_places_that_attend_to_no_place_keep_what_they_have():
     torch.manual_seed(0)
     x = torch.randn(1, 3, 16, 16)
     for loud, stay in ((0.0, False), (1e4, True)):
-        classifier = Classifier(OneQuery(loud).eval(), "ab", 16)
+        classifier = Classifier(OneQuery(loud).eval(), 2, 16)
         still, walked = (
             AttentionAffinity(Gradient(), steps=steps, power=20.0)(classifier, x, [(0, 0)]) for steps in ((0,), (9,))
         )
