@@ -67,8 +67,10 @@ def _labels(labels: list[str] | str, path: Path) -> Sequence[str]:
     if known is not None:
         return known
     try:
-        return (path.parent / labels).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        return (path.parent / labels).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except FileNotFoundError:
         raise ClassifierError(
             f"{path}: labels: expected a list, coco, voc, imagenet or a file of them, got {labels!r}"
-        ) from error
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ClassifierError(f"{path}: labels: {labels} cannot be read as UTF-8: {one_line(error)}") from error

@@ -249,6 +249,7 @@ def _runs(counts: str | bytes) -> list[int]:
 
 # Pascal VOC ----------------------------------------------------------------------------------------------------------
 
+
 def voc(root: str | Path, split: str = "val", names: str = "voc") -> Dataset:
     """Pascal VOC 2012 segmentation (Everingham et al. 2010): palette PNGs, 255 is void and ignored.
 
