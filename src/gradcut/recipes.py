@@ -23,9 +23,13 @@ from gradcut.saliency import (
 )
 from gradcut.seeds import Fractions, Percentiles, SeedRule
 
-#: The version of what the steps compute: gradcut's, and a number that is raised whenever a step gives other masks for
-#: the same options. Runs and evaluations that another one began are not gone on with.
-ALGORITHMS = f"{'.'.join(__version__.split('.')[:2])}.{1}"
+#: Raise it when a step gives other masks for the same options: what another version began is not continued then.
+ALGORITHMS = 1
+
+
+def algorithms() -> str:
+    """The version of what the steps compute: gradcut's major and minor number, and `ALGORITHMS`."""
+    return f"{'.'.join(__version__.split('.')[:2])}+{ALGORITHMS}"
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ class Recipe:
         document = {
             "name": self.name, "saliency": described(self.saliency), "seeds": described(self.seeds),
             "masks": described(self.masks), "size": list(self.size) if isinstance(self.size, tuple) else self.size,
-            "detail": self.detail, "algorithms": ALGORITHMS,
+            "detail": self.detail, "algorithms": algorithms(),
         }  # fmt: skip
         return document | {"sha256": fingerprint(document)}
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides a pixel: the steps, the sizes and `ALGORITHMS`; in hexadecimal digits."""
+        """SHA-256 of what decides a pixel: the steps, the sizes and `algorithms`; in hexadecimal digits."""
         return str(self.record()["sha256"])
 
 

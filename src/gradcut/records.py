@@ -15,6 +15,7 @@ from typing import Any
 from gradcut.errors import GradcutError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
 
 #: Names and sentences for people, on which nothing depends.
 _WORDS = ("name", "summary")
@@ -24,38 +25,54 @@ def described(step: object) -> str:
     """A step with its options, the same in every process and on every machine.
 
     That is its repr where it is one of gradcut's. A step of a user's own is called by its module and name, with a
-    digest of its source, for what it does stands there.
+    digest of its source and of what it holds on to: options, attributes, defaults, and variables of the functions
+    round it.
 
     Raises:
-        GradcutError: the source of a function or a class cannot be read, or holds on to a value that is not plain.
+        GradcutError: the source of a function or a class cannot be read, or a value that it holds cannot be compared.
     """
+    try:
+        return _described(step)
+    except RecursionError:
+        raise GradcutError(f"recipe: {type(step).__name__} holds on to itself, so that it cannot be recorded") from None
+
+
+def _described(step: object) -> str:
     if isinstance(step, _PLAIN):
         return repr(step)
-    if isinstance(step, list | tuple):
-        inner = ", ".join(map(described, step))
-        return f"[{inner}]" if isinstance(step, list) else f"({inner}{',' * (len(step) == 1)})"
-    if isinstance(step, Mapping):
-        return "{" + ", ".join(f"{described(key)}: {described(value)}" for key, value in step.items()) + "}"
     if isinstance(step, functools.partial):
-        return f"partial({described(step.func)}, {described(step.args)}, {described(dict(step.keywords))})"
-    if inspect.ismethod(step):
-        return f"{described(step.__self__)}.{step.__name__}"
+        return f"partial({_described(step.func)}, {_described(step.args)}, {_described(step.keywords)})"
     if inspect.isroutine(step):
-        return _function(step)
-    if hasattr(step, "tobytes") and hasattr(step, "dtype"):  # an array
+        owner = getattr(step, "__self__", None)
+        bound = owner is not None and not inspect.ismodule(owner)
+        return f"{_described(owner)}.{step.__name__}" if bound else _function(step)
+    if inspect.isclass(step):
+        return _class(step)
+    if hasattr(step, "tobytes") and hasattr(step, "dtype"):
         return f"array({step.dtype}, {step.shape}, {_digest(step.tobytes())})"  # type: ignore[attr-defined]
+    kind = "" if type(step) in _CONTAINERS else _class(type(step))
+    if isinstance(step, list | tuple):
+        inner = ", ".join(map(_described, step))
+        return f"{kind}[{inner}]" if isinstance(step, list) else f"{kind}({inner}{',' * (len(step) == 1)})"
+    if isinstance(step, set | frozenset):
+        return f"{kind}{{{', '.join(sorted(map(_described, step)))}}}"
+    if isinstance(step, dict):
+        inner = ", ".join(f"{_described(key)}: {_described(value)}" for key, value in step.items())
+        return f"{kind}{{{inner}}}"
     if is_dataclass(step):
         options = {field.name: getattr(step, field.name) for field in fields(step) if field.repr}
-    else:
-        options = dict(getattr(step, "__dict__", {}))
-    inner = ", ".join(f"{name}={described(value)}" for name, value in options.items())
-    return f"{_class(type(step))}({inner})"
+        return f"{kind}({', '.join(f'{name}={_described(value)}' for name, value in options.items())})"
+    state = step.__getstate__()  # attributes, those in slots too
+    return f"{kind}({'' if state is None else _described(state)})"
 
 
 def _class(kind: type) -> str:
+    """A class of gradcut's by its name, another one with a digest of its source and of those that it inherits from."""
     if kind.__module__.split(".")[0] == "gradcut":
         return kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}#{_source(kind)}"
+    bases = [base for base in kind.__mro__ if base not in (object, *_CONTAINERS)]
+    inherited = [_source(base) for base in bases if base.__module__.split(".")[0] != "gradcut"]
+    return f"{kind.__module__}.{kind.__qualname__}#{_digest(''.join(inherited).encode())}"
 
 
 def _function(function: Any) -> str:
@@ -65,17 +82,17 @@ def _function(function: Any) -> str:
     function = inspect.unwrap(function)
     values = [*(cell.cell_contents for cell in function.__closure__ or ()), *(function.__defaults__ or ())]
     values += (function.__kwdefaults__ or {}).values()
-    bound = f"({', '.join(map(described, values))})" if values else ""
+    bound = f"({', '.join(map(_described, values))})" if values else ""
     return f"{name}#{_source(function)}{bound}"
 
 
 def _source(code: Any) -> str:
     try:
         return _digest(inspect.getsource(code).encode())
-    except (OSError, TypeError):
+    except (OSError, TypeError, IndexError):
         raise GradcutError(
-            f"recipe: the source of {code.__module__}.{code.__qualname__} cannot be read, so that no other "
-            "process could tell whether it does the same; put it into a file"
+            f"recipe: the source of {code.__module__}.{code.__qualname__} cannot be read, so that nobody could tell "
+            "whether another one does the same; define it in a file, and let it hold numbers, strings and arrays only"
         ) from None
 
 

@@ -1,0 +1,193 @@
+"""What a result depends on: the same in every process, whatever decides a pixel in it, and nothing else."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+import gradcut
+from gradcut import RECIPES, GradcutError, Recipe, Segmenter, recipes
+from gradcut.masks import GraphCut, Vote, contrasts
+from gradcut.records import described, differing, fingerprint, versions
+from gradcut.saliency import CAM, MultiScale
+from gradcut.seeds import Percentiles
+
+RECIPE = Recipe("mine", "in my words", CAM(), Percentiles(), GraphCut())
+
+
+class Pair(NamedTuple):
+    power: int
+
+
+STEPS = """
+import functools
+from dataclasses import dataclass
+from gradcut.saliency import CAM, MultiScale
+
+def plain(classifier, x, targets, power=2):
+    return CAM()(classifier, x, targets) ** power
+
+def outer(power):
+    def inner(classifier, x, targets):
+        return CAM()(classifier, x, targets) ** power
+    return inner
+
+class Holding:
+    def __init__(self, power):
+        self.power = power
+
+    def __call__(self, classifier, x, targets):
+        return CAM()(classifier, x, targets) ** self.power
+
+    def method(self, classifier, x, targets):
+        return self(classifier, x, targets)
+
+class Slotted:
+    __slots__ = ("power",)
+
+    def __init__(self, power):
+        self.power = power
+
+class Below(Holding):
+    pass
+
+@dataclass(frozen=True)
+class Options:
+    step: object
+
+def all_of(power):
+    return {
+        "function": plain, "lambda": lambda c, x, t: plain(c, x, t, power), "closure": outer(power),
+        "partial": functools.partial(plain, power=power), "object": Holding(power), "slots": Slotted(power),
+        "method": Holding(power).method, "subclass": Below(power), "dataclass": Options(outer(power)),
+        "wrapper": MultiScale(outer(power)),
+    }
+"""
+
+
+def steps_of(folder, source: str, power: int) -> dict[str, str]:
+    """The fingerprints of recipes with steps from a file, made in a process of their own."""
+    folder.mkdir(exist_ok=True)
+    (folder / "steps.py").write_text(source)
+    code = (
+        "import steps\nfrom gradcut import Recipe\nfrom gradcut.masks import GraphCut\n"
+        "from gradcut.seeds import Percentiles\n"
+        f"for name, step in steps.all_of({power}).items():\n"
+        "    print(name, Recipe('x', '', step, Percentiles(), GraphCut()).fingerprint)\n"
+    )
+    path = os.pathsep.join([str(folder), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+def test_a_step_of_ones_own_is_known_by_its_source_and_what_it_holds_in_every_process(tmp_path):
+    first, second = (steps_of(tmp_path / folder, STEPS, 2) for folder in ("a", "b"))
+    assert first == second
+    assert len(set(first.values())) == len(first)
+    held = steps_of(tmp_path / "c", STEPS, 3)
+    assert {name for name in first if held[name] == first[name]} == {"function"}  # it holds nothing
+    edited = steps_of(tmp_path / "d", STEPS.replace("** power", "** (power + 1)").replace("** self.power", "* 2"), 2)
+    assert {name for name in first if edited[name] == first[name]} == {
+        "lambda",
+        "slots",
+    }  # their own lines are the same
+
+
+def test_names_and_words_decide_nothing_and_every_other_setting_does():
+    other = RECIPES["expansion"]
+    changes = {
+        "saliency": MultiScale(CAM()), "seeds": other.seeds, "masks": other.masks, "size": 32, "detail": 2.0,
+    }  # fmt: skip
+    assert {field.name for field in fields(Recipe)} == {"name", "summary", *changes}
+    assert replace(RECIPE, name="other", summary="in other words").fingerprint == RECIPE.fingerprint
+    prints = {replace(RECIPE, **{name: value}).fingerprint for name, value in changes.items()}
+    assert len(prints | {RECIPE.fingerprint}) == 1 + len(changes)
+    assert len({recipe.fingerprint for recipe in RECIPES.values()}) == len(RECIPES)
+
+
+def test_a_recipe_can_be_rebuilt_from_its_record():
+    for recipe in RECIPES.values():
+        record = recipe.record()
+        names = {**vars(gradcut.saliency), **vars(contrasts), **vars(gradcut.masks), **vars(gradcut.seeds)}
+        steps = (eval(record[step], names) for step in ("saliency", "seeds", "masks"))
+        size = tuple(record["size"]) if isinstance(record["size"], list) else record["size"]
+        again = Recipe(record["name"], recipe.summary, *steps, size, record["detail"])
+        assert again == recipe
+        assert record["sha256"] == recipe.fingerprint
+
+
+def test_the_version_of_the_algorithms_decides(monkeypatch):
+    before = RECIPE.record()
+    monkeypatch.setattr(recipes, "ALGORITHMS", recipes.ALGORITHMS + 1)
+    assert RECIPE.fingerprint != before["sha256"]
+    assert differing({"recipe": before}, {"recipe": RECIPE.record()}) == [
+        f"recipe's algorithms {before['algorithms']}, now {recipes.algorithms()}"
+    ]
+    assert before["algorithms"].split("+")[0] == ".".join(gradcut.__version__.split(".")[:2])
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line_and_a_call_works(brightness, drawn):
+    scope: dict[str, object] = {"CAM": CAM}
+    exec("step = lambda *arguments: CAM()(*arguments)", scope)
+
+    @dataclass
+    class Weighing:
+        weights: torch.Tensor
+
+        def __call__(self, *arguments):
+            return CAM()(*arguments)
+
+    for step in (scope["step"], functools.partial(scope["step"]), MultiScale(scope["step"]), Weighing(torch.ones(2))):
+        recipe = replace(RECIPE, saliency=step)
+        with pytest.raises(GradcutError, match=r"recipe: the source of .* cannot be read") as refused:
+            recipe.record()
+        assert "\n" not in str(refused.value)
+        (found, *_) = Segmenter(brightness, recipe)(drawn[0])
+        assert found.confidence is None
+
+
+def test_what_holds_on_to_itself_is_refused():
+    loop: list[object] = []
+    loop.append(loop)
+    with pytest.raises(GradcutError, match="recipe: list holds on to itself"):
+        described(loop)
+
+
+def test_values_are_told_apart():
+    values = [
+        1, 1.0, True, "1", b"1", None, (1,), [1], {1}, {1: 1}, {"a": 1}, np.ones(2), np.ones(3), np.ones(2, int),
+        np.mean, max, Vote, Vote((GraphCut(),)), [1].append, [2].append, "a".join, Pair(1), Pair(2),
+    ]  # fmt: skip
+    assert len({described(value) for value in values}) == len(values)
+    assert described({2, 1, 3}) == "{1, 2, 3}"
+
+
+def test_differences_are_told_in_a_few_words():
+    one = {"recipe": {"name": "a", "seeds": "S(1)", "sha256": "1"}, "batch": 1}
+    assert differing(one, {"recipe": {"name": "b", "seeds": "S(1)", "sha256": "1"}, "batch": 1}) == []
+    assert differing(one, {"recipe": {"name": "b", "seeds": "S(2)", "sha256": "2"}, "batch": 2}) == [
+        "recipe a, now b", "batch 1, now 2",
+    ]  # fmt: skip
+    assert differing(one, {**one, "recipe": {"name": "a", "seeds": "S(2)", "sha256": "2"}}) == [
+        "recipe's seeds S(1), now S(2)"
+    ]
+    assert differing(one, {**one, "recipe": {"name": "a", "seeds": "S(1)", "sha256": "2"}}) == [
+        "another recipe of the same name"
+    ]
+    assert fingerprint(one) != fingerprint({**one, "batch": 2})
+
+
+def test_versions_are_those_that_run():
+    assert versions()["torch"] == torch.__version__.split("+")[0] or versions()["torch"] == torch.__version__
+    assert versions()["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}")
+    assert {"gradcut", "timm", "numpy", "pillow"} < set(versions())
