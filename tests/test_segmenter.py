@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from gradcut import RECIPES, Classifier, GradcutError, Recipe, Segmenter, images
 from gradcut.masks import GraphCut
 from gradcut.saliency import CAM, Gradient, MultiScale
-from gradcut.seeds import Percentiles
+from gradcut.seeds import Percentiles, Seeds
 
 
 def iou(a, b):
@@ -83,7 +84,8 @@ def test_top_1_on_imagenet_photographs(embedded, imagenet_samples):
     with (imagenet_samples / "classes.csv").open() as table:
         truth = {row["file"]: int(row["imagenet_index"]) for row in csv.DictReader(table)}
     hits = [
-        embedded.detect([images.read(imagenet_samples / file)])[0][0].index == index for file, index in truth.items()
+        embedded.detect([images.read(imagenet_samples / file)])[0][0].members == (index,)
+        for file, index in truth.items()
     ]
     assert len(hits) == 40
     assert np.mean(hits) >= 0.75
@@ -221,3 +223,141 @@ def test_a_gradient_leaves_no_graph_behind(brightness, drawn):
         segment(drawn[0])
     gc.collect()
     assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == before
+
+
+# what steps return, where they meet ----------------------------------------------------------------------------------
+
+
+def never(classifier, x, targets):
+    return torch.zeros(2, 64, 64)
+
+
+def twice(classifier, x, targets):
+    CAM()(classifier, x, targets)
+    return CAM()(classifier, x, targets)
+
+
+def cam_and(change):
+    """Class activation maps, changed."""
+    return lambda classifier, x, targets: change(CAM()(classifier, x, targets))
+
+
+def seeds_and(change):
+    return lambda saliency: change(Percentiles(99, 30)(saliency))
+
+
+def mask_and(change):
+    return lambda photograph, saliency, seeds: change(GraphCut()(photograph, saliency, seeds))
+
+
+NOWHERE = np.zeros((64, 64), dtype=bool)
+
+WRONG = {
+    "never asks": ({"saliency": never}, "saliency: expected <function never .* to ask for its targets, it did not"),
+    "asks twice": ({"saliency": twice}, "saliency: expected <function twice .* its targets once, it asked again"),
+    "one map more": (
+        {"saliency": cam_and(lambda maps: torch.cat([maps, maps[:1]]))},
+        r"saliency: .* floats of shape \(2, h, w\), got torch.float32 of shape \(3, 64, 64\)",
+    ),
+    "one map less": ({"saliency": cam_and(lambda maps: maps[:1])}, r"saliency: .* got .* of shape \(1, 64, 64\)"),
+    "a channel": ({"saliency": cam_and(lambda maps: maps[:, None])}, r"saliency: .* of shape \(2, 1, 64, 64\)"),
+    "numpy": ({"saliency": cam_and(lambda maps: maps.numpy())}, "saliency: .* got ndarray"),
+    "whole numbers": ({"saliency": cam_and(lambda maps: maps.long())}, "saliency: .* got torch.int64"),
+    "None": ({"saliency": cam_and(lambda maps: None)}, "saliency: .* got NoneType"),
+    "negative": ({"saliency": cam_and(lambda maps: maps - maps.max())}, "saliency: .* nowhere negative, got .* from -"),
+    "NaN": ({"saliency": cam_and(lambda maps: maps * torch.nan)}, "saliency: .* finite maps .* nan"),
+    "infinite": ({"saliency": cam_and(lambda maps: maps / 0)}, "saliency: .* finite maps"),
+    "seeds of a size": ({"seeds": seeds_and(lambda s: Seeds(*(side[1:] for side in s)))}, r"seeds: .* \(63, 64\)"),
+    "seeds of numbers": ({"seeds": seeds_and(lambda s: Seeds(*(side * 1.0 for side in s)))}, "seeds: .* boolean"),
+    "no seeds": ({"seeds": lambda saliency: None}, "seeds: .* got NoneType"),
+    "one array": ({"seeds": seeds_and(lambda s: s.foreground)}, "seeds: .* got ndarray"),
+    "seeds on both sides": (
+        {"seeds": seeds_and(lambda s: Seeds(s.foreground, s.background | s.foreground))}, "seeds: .* share no pixel",
+    ),
+    "no foreground": ({"seeds": seeds_and(lambda s: Seeds(NOWHERE, s.background))}, "seeds: .* got 0 and"),
+    "no background": ({"seeds": seeds_and(lambda s: Seeds(s.foreground, NOWHERE))}, "seeds: .* and 0 pixels"),
+    "one mask": ({"masks": mask_and(lambda masks: masks[0])}, r"masks: .* shape \(2, 64, 64\), got bool of shape"),
+    "masks of numbers": ({"masks": mask_and(lambda masks: masks * 1)}, "masks: .* got int64 of shape"),
+    "no masks": ({"masks": mask_and(lambda masks: None)}, "masks: .* got NoneType"),
+    "a list": ({"masks": mask_and(list)}, "masks: .* got list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_step_that_breaks_its_promise_is_named_in_one_line(brightness, drawn, name, unchecked):
+    steps, message = WRONG[name]
+    recipe = replace(Recipe("own", "", CAM(), Percentiles(99, 30), GraphCut()), **steps)
+    with pytest.raises(GradcutError, match=message) as refused:
+        Segmenter(brightness, recipe)(drawn[0])
+    assert "\n" not in str(refused.value)
+    assert repr(next(iter(steps.values()))) in str(refused.value)
+
+
+def test_maps_of_half_precision_come_out_in_single(brightness, drawn):
+    recipe = Recipe("own", "", cam_and(lambda maps: maps.bfloat16()), Percentiles(99, 30), GraphCut())
+    (evidence,) = Segmenter(brightness, recipe).explain([drawn[0]])
+    assert evidence.saliency.dtype == np.float32
+
+
+# arguments -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_classifier_may_be_named_and_other_types_are_refused(brightness, drawn, unchecked):
+    assert Segmenter("coco80").classifier.name == "coco80"
+    for arguments, message in (
+        ((brightness.model,), "classifier: expected a Classifier or a name .*, got Brightness; Classifier"),
+        ((None,), "classifier: .* got NoneType"),
+        ((brightness, "defualt"), "recipe: expected one of default, .* got 'defualt'"),
+        ((brightness, CAM()), "recipe: expected a Recipe or the name of one, got CAM"),
+        ((brightness, "default", "0.5"), "threshold: expected a probability from 0 to 1, got '0.5'"),
+        ((brightness, "default", None, 2.5), "top_k: expected a whole number of at least 1, got 2.5"),
+    ):
+        with pytest.raises(GradcutError, match=message):
+            Segmenter(*arguments)
+    for labels, message in (
+        ("red", "labels: expected a list of labels, got 'red'"),
+        (["green"], "label: brightness has no label 'green'"),
+        ([0], "label: expected a string, got 0"),
+        (7, "labels: expected a list of labels, got 7"),
+    ):
+        with pytest.raises(GradcutError, match=message):
+            Segmenter(brightness)(drawn[0], labels)
+
+
+def test_labels_are_called_as_the_classifier_has_them_and_groups_as_they_were_asked_for(brightness, embedded):
+    assert Segmenter(brightness).asked(["RED", "red"]) == {"red": (0,)}
+    asked = Segmenter(embedded).asked(["Egyptian CAT", "cat"])
+    assert list(asked) == ["Egyptian cat", "cat"]
+    assert asked["Egyptian cat"] == (285,)
+    assert 285 in asked["cat"]
+    assert len(asked["cat"]) > 1
+
+
+def test_a_result_is_a_collection_of_objects(brightness, drawn):
+    result = Segmenter(brightness)(drawn[0])
+    assert len(result) == 2
+    assert list(result) == list(result.objects)
+    assert result["Red"] is next(found for found in result if found.label == "red")
+    assert result.masks.shape == (2, 64, 64)
+    assert all(np.array_equal(mask, found.mask) for mask, found in zip(result.masks, result, strict=True))
+    with pytest.raises(KeyError) as missing:
+        result["green"]
+    assert isinstance(missing.value, GradcutError)
+    assert str(missing.value) == f"label: expected one of those found, '{result.objects[0].label}', " + (
+        f"'{result.objects[1].label}', got 'green'"
+    )
+    nothing = Segmenter(brightness)(np.zeros((8, 9, 3), dtype=np.uint8))
+    assert nothing, "a result without an object is one"
+    assert len(nothing) == 0
+    assert nothing.masks.shape == (0, 8, 9)
+    with pytest.raises(GradcutError, match="label: expected one of those found, nothing, got 'red'"):
+        nothing["red"]
+
+
+def test_a_record_says_what_was_asked(brightness):
+    record = Segmenter(brightness, "simonyan").record()
+    assert record["recipe"] == RECIPES["simonyan"].record()
+    assert record["classifier"]["sha256"] == brightness.at(448).fingerprint
+    assert (record["threshold"], record["top_k"]) == (brightness.threshold, brightness.top_k)
+    record = Segmenter(brightness, "simonyan", 0.25, 3).record()
+    assert (record["threshold"], record["top_k"]) == (0.25, 3)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool, Float
+
 from gradcut import __version__
-from gradcut.errors import GradcutError
+from gradcut.errors import GradcutError, MaskError, SeedError
+from gradcut.images import Photograph
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.records import described, fingerprint
 from gradcut.saliency import (
@@ -21,7 +25,7 @@ from gradcut.saliency import (
     Rivals,
     Saliency,
 )
-from gradcut.seeds import Fractions, Percentiles, SeedRule
+from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 #: Raise it when a step gives other masks for the same options: what another version began is not continued then.
 ALGORITHMS = 1
@@ -54,6 +58,44 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 < self.detail < float("inf"):
             raise GradcutError(f"detail: expected a number above 0, got {self.detail}")
+
+    def make_seeds(self, saliency: Float[np.ndarray, "h w"]) -> Seeds:
+        """What the seed rule makes of one map, if it is what a seed rule promises.
+
+        Raises:
+            SeedError: the rule returns something else; the message names it.
+        """
+        rule, seeds = self.seeds, self.seeds(saliency)
+        sides = tuple(seeds) if isinstance(seeds, Seeds) else ()
+        if not sides or not all(isinstance(side, np.ndarray) and side.dtype == np.bool_ for side in sides):
+            raise SeedError(
+                f"seeds: expected {rule!r} to return Seeds of two boolean arrays, got {type(seeds).__name__}"
+            )
+        if any(side.shape != saliency.shape for side in sides):
+            shapes = " and ".join(str(side.shape) for side in sides)
+            raise SeedError(f"seeds: expected {rule!r} to return two sides of shape {saliency.shape}, got {shapes}")
+        shared, sizes = int((sides[0] & sides[1]).sum()), [int(side.sum()) for side in sides]
+        if shared or not all(sizes):
+            raise SeedError(
+                f"seeds: expected {rule!r} to return two sides that share no pixel, none empty, got {sizes[0]} and "
+                f"{sizes[1]} pixels, {shared} in both"
+            )
+        return seeds
+
+    def make_masks(
+        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
+    ) -> Bool[np.ndarray, "n H W"]:
+        """What the mask maker makes, if it is what a mask maker promises.
+
+        Raises:
+            MaskError: the maker returns something else; the message names it.
+        """
+        maker, masks = self.masks, self.masks(photograph, saliency, seeds)
+        shape = (len(saliency), *photograph.shape[:2])
+        if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape != shape:
+            came = f"{masks.dtype} of shape {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
+            raise MaskError(f"masks: expected {maker!r} to return booleans of shape {shape}, got {came}")
+        return masks
 
     def record(self) -> dict[str, Any]:
         """What a result depends on of the recipe, as JSON values, and its name for people.

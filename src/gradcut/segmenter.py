@@ -18,12 +18,11 @@ from torch import Tensor
 from gradcut import confidence, images
 from gradcut.classifiers import Classifier, Detection, load_classifier
 from gradcut.classifiers.arguments import check_limits
-from gradcut.errors import GradcutError, MaskError, SaliencyError, SeedError
+from gradcut.errors import GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import Recipe, as_recipe, fitted_name
 from gradcut.results import Object, Segmentation
 from gradcut.saliency import Target
-from gradcut.seeds import Seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ class Segmenter:
             SaliencyError: a saliency method that cannot explain this classifier, or does not do its part.
         """
         classifier, method = self.classifier, self.recipe.saliency
-        members = None if labels is None else {label: classifier.find(label) for label in _names(labels)}
+        asked = None if labels is None else self.asked(labels)
         detections: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
         calls = 0
@@ -123,13 +122,13 @@ class Segmenter:
             if calls > 1:
                 raise SaliencyError(f"saliency: expected {method!r} to ask for its targets once, it asked again")
             best.extend(classifier.decide(logits, threshold=0, top_k=5))
-            if members is None:
+            if asked is None:
                 detections.extend(classifier.decide(logits, self.threshold, self.top_k))
             else:
                 detections.extend(
                     tuple(
-                        Detection(_name(classifier, label, chosen), chosen, classifier.score(probabilities, chosen))
-                        for label, chosen in members.items()
+                        Detection(label, members, classifier.score(probabilities, members))
+                        for label, members in asked.items()
                     )
                     for probabilities in classifier.probabilities(logits)
                 )
@@ -162,10 +161,9 @@ class Segmenter:
         """
         recipe, saliency, detections = self.recipe, evidence.saliency, evidence.found
         clock = [time.perf_counter()]
-        seeds = [_checked_seeds(recipe.seeds, recipe.seeds(values), values.shape) for values in saliency]
+        seeds = [recipe.make_seeds(values) for values in saliency]
         clock.append(time.perf_counter())
-        masks = recipe.masks(evidence.photograph, saliency, seeds)
-        masks = _checked_masks(recipe.masks, masks, (len(detections), *evidence.photograph.shape[:2]))
+        masks = recipe.make_masks(evidence.photograph, saliency, seeds)
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
         measured = confidence.features(saliency, masks, [detection.score for detection in detections])
@@ -177,6 +175,25 @@ class Segmenter:
         return Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
+
+    def asked(self, labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """The classes that labels ask for, as results call them, and the outputs that each consists of.
+
+        A class of the classifier has the classifier's own spelling; a group, and a class that was asked for by another
+        name, is called what it was asked for as.
+
+        Raises:
+            ClassifierError: an unknown label.
+            GradcutError: something else than a list of labels.
+        """
+        if isinstance(labels, str) or not isinstance(labels, Sequence):
+            raise GradcutError(f"labels: expected a list of labels, got {labels!r}")
+        asked = {}
+        for label in labels:
+            members = self.classifier.find(label)
+            own = self.classifier.labels[members[0]]
+            asked[own if len(members) == 1 and own.casefold() == label.casefold() else label] = members
+        return asked
 
     @property
     def limits(self) -> tuple[float, int]:
@@ -212,23 +229,8 @@ class Segmenter:
         }  # fmt: skip
 
 
-def _names(labels: Sequence[str]) -> Sequence[str]:
-    if isinstance(labels, str) or not isinstance(labels, Sequence):
-        raise GradcutError(f"labels: expected a list of labels, got {labels!r}")
-    return labels
-
-
-def _name(classifier: Classifier, label: str, members: tuple[int, ...]) -> str:
-    """The classifier's own spelling; a group or a namesake is called what it was asked for as."""
-    own = classifier.labels[members[0]] if len(members) == 1 else label
-    return own if own.casefold() == label.casefold() else label
-
-
-# What is checked where the steps meet, so that an error names the step and not the one after it. ----------------------
-
-
 def _checked_maps(method: object, maps: object, number: int) -> Float[Tensor, "n h w"]:
-    """The maps in float32, if they are what a saliency method promises."""
+    """The maps in float32, if they are what a saliency method promises; else an error that names the method."""
     if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 3 or len(maps) != number:
         came = f"{maps.dtype} of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
         raise SaliencyError(f"saliency: expected {method!r} to return floats of shape ({number}, h, w), got {came}")
@@ -241,26 +243,3 @@ def _checked_maps(method: object, maps: object, number: int) -> Float[Tensor, "n
                 f"{least:g} to {most:g}"
             )
     return maps
-
-
-def _checked_seeds(rule: object, seeds: object, shape: tuple[int, ...]) -> Seeds:
-    sides = (seeds.foreground, seeds.background) if isinstance(seeds, Seeds) else ()
-    if not sides or not all(isinstance(side, np.ndarray) and side.dtype == np.bool_ for side in sides):
-        raise SeedError(f"seeds: expected {rule!r} to return Seeds of two boolean arrays, got {type(seeds).__name__}")
-    if any(side.shape != shape for side in sides):
-        shapes = " and ".join(str(side.shape) for side in sides)
-        raise SeedError(f"seeds: expected {rule!r} to return two sides of shape {shape}, got {shapes}")
-    shared, sizes = int((sides[0] & sides[1]).sum()), [int(side.sum()) for side in sides]
-    if shared or not all(sizes):
-        raise SeedError(
-            f"seeds: expected {rule!r} to return two sides that share no pixel, none empty, got {sizes[0]} and "
-            f"{sizes[1]} pixels, {shared} in both"
-        )
-    return Seeds(*sides)
-
-
-def _checked_masks(maker: object, masks: object, shape: tuple[int, ...]) -> np.ndarray:
-    if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape != shape:
-        came = f"{masks.dtype} of shape {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
-        raise MaskError(f"masks: expected {maker!r} to return booleans of shape {shape}, got {came}")
-    return masks

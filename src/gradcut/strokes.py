@@ -36,6 +36,7 @@ def refine(
 
     Raises:
         GradcutError: an unknown label, a mask of another size, or a pixel painted as both.
+        SeedError, MaskError: a seed rule or a mask maker that does not do its part.
     """
     strokes = _strokes(segmentation, foreground, background)
     found = segmentation.objects
@@ -45,11 +46,11 @@ def refine(
     taken = [anyone & ~own.foreground for own in strokes]
     clock = [time.perf_counter()]
     seeds = [
-        _merge(segmentation.recipe.seeds(o.saliency), own, others, o.saliency)
+        _merge(segmentation.recipe.make_seeds(o.saliency), own, others, o.saliency)
         for o, own, others in zip(found, strokes, taken, strict=True)
     ]
     clock.append(time.perf_counter())
-    masks = segmentation.recipe.masks(segmentation.image, np.stack([o.saliency for o in found]), seeds)
+    masks = segmentation.recipe.make_masks(segmentation.image, np.stack([o.saliency for o in found]), seeds)
     # A mask maker works at the saliency's size, where a stroke's boundary falls inside a pixel.
     exact = [
         (mask | own.foreground) & ~own.background & ~others
