@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from gradcut import RECIPES, Segmenter
 from gradcut.confidence import FEATURES, coefficients, expected_iou, features
+from gradcut.recipes import fitted_name
+from gradcut.seeds import Fractions
 
 
 def blob(sharp: float = 3.0, centre: tuple[int, int] = (16, 16)) -> np.ndarray:
@@ -74,6 +79,30 @@ def test_every_coefficient_and_the_recipe_matter():
         assert 0 not in fitted["weights"]
     values = features(blob()[None], square(22, 44)[None], [0.9])
     assert expected_iou(values, "default") != expected_iou(values, "fast")
-    assert expected_iou(values, "another") == expected_iou(values, "default")
     better = features(blob()[None], square(22, 44)[None], [0.99])
     assert expected_iou(better, "default") > expected_iou(values, "default")
+
+
+def test_nothing_is_expected_where_nothing_was_fitted(brightness, drawn):
+    values = features(blob()[None], square(22, 44)[None], [0.9])
+    assert expected_iou(values, "another") == expected_iou(values, None) == [None]
+    default = RECIPES["default"]
+    known = [Segmenter(brightness, recipe)(drawn[0]) for recipe in (default, replace(default, name="mine"), "fast")]
+    assert all(found.confidence is not None for result in known for found in result)
+    assert [found.confidence for found in known[0]] == [found.confidence for found in known[1]], (
+        "the name decides nothing"
+    )
+    assert known[0].confidence == pytest.approx(np.mean([found.confidence for found in known[0]]))
+    others = (
+        replace(default, seeds=Fractions(0.9, 0.02)), replace(RECIPES["simonyan"], name="default"), "simonyan",
+    )  # fmt: skip
+    for recipe in others:
+        result = Segmenter(brightness, recipe)(drawn[0])
+        assert len(result) == 2
+        assert {found.confidence for found in result} == {None}
+        assert result.confidence is None
+
+
+def test_every_recipe_that_was_fitted_is_one_of_gradcuts():
+    assert set(coefficients()) <= set(RECIPES)
+    assert {fitted_name(RECIPES[name]) for name in coefficients()} == set(coefficients())

@@ -97,7 +97,7 @@ def test_any_strokes_on_any_size(seed):
 def _result(photograph, saliency, maker, seeds=None):
     classifier = Classifier(nn.Identity(), ("a", "b"), size=saliency.shape[1:])
     recipe = Recipe("test", "", CAM(), seeds or Percentiles(80, 40), maker)
-    found = (Detection("a", 0, 0.9), Detection("b", 1, 0.8))[: len(saliency)]
+    found = (Detection("a", (0,), 0.9), Detection("b", (1,), 0.8))[: len(saliency)]
     return Segmenter(classifier, recipe).cut(Evidence(photograph, found, found, saliency, {}))
 
 
@@ -110,6 +110,17 @@ def test_two_steps_are_one(brightness, drawn):
     assert same(steps, once)
     assert not same(steps, refine(result, {"blue": second}, {"red": third})), "the first stroke stays in force"
     assert same(refine(steps), steps)
+
+
+def test_nothing_is_expected_of_a_mask_that_a_person_painted_into(brightness, drawn):
+    result = Segmenter(brightness)(drawn[0])
+    assert None not in {found.confidence for found in result}
+    dab = box((64, 64), 0, 0, 4, 4)
+    refined = refine(result, foreground={"red": dab})
+    assert refined["red"].confidence is None
+    # What is painted red is background of blue, but nobody painted blue.
+    assert refined["blue"].confidence is not None
+    assert refine(result)["red"].confidence == pytest.approx(result["red"].confidence)
 
 
 def test_strokes_reach_the_mask_maker_as_seeds():

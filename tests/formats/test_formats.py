@@ -14,9 +14,10 @@ from PIL import Image
 from scipy import ndimage
 
 from gradcut import Classifier, GradcutError, Segmenter, files, formats, pictures
+from gradcut.files import Folder
 from gradcut.formats import outlines
-from gradcut.runs.job import Job, Task, segment_all
-from gradcut.runs.run import Place
+from gradcut.runs.job import Job, Task
+from gradcut.runs.segment import segment_all
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def run(brightness, drawn, tmp_path):
     Image.new("RGB", (30, 20)).save(folder / "dark.png")
     (folder / "broken.png").write_text("nothing")
     segment = Segmenter(brightness)
-    job = Job(segment, Place(str(tmp_path / "run")), void=(0.0, 1.0))
+    job = Job(segment, Folder(str(tmp_path / "run")), void=(0.0, 1.0))
     tasks = [Task(str(path), name) for path, name in files.find([folder])[0]]
     list(segment_all(job, tasks))
     results = {task.name: segment(task.photograph) for task in tasks if task.name != "broken"}
@@ -174,7 +175,7 @@ def test_yolo_by_supervision(run, tmp_path):
         picture, found = read[name.replace("/", "__")]
         assert picture.shape[:2] == result.mask.shape
         for known in result.objects:
-            parts = found.mask[found.class_id == known.index]
+            parts = found.mask[found.class_id == known.members[0]]
             assert np.array_equal(np.any(parts, axis=0), known.mask)
 
 
@@ -220,7 +221,7 @@ def check_voc(read, results):
     for name, result in results.items():
         masks, values = read[name.replace("/", "__")], result.classmap((0.0, 1.0))
         for known in result.objects:
-            assert np.array_equal(masks.get(known.label, np.zeros_like(known.mask)), values == known.index + 1)
+            assert np.array_equal(masks.get(known.label, np.zeros_like(known.mask)), values == known.members[0] + 1)
         unsure += masks["void"].sum() if "void" in masks else 0
         assert set(masks) <= {"background", "void", "red", "blue"}
     assert unsure > 0
@@ -240,7 +241,7 @@ def test_voc(run, tmp_path):
         with Image.open(root / f"SegmentationObject/{flat}.png") as image:
             objects = np.array(image)
         for number, known in enumerate(result.objects, start=1):
-            assert np.array_equal(objects == number, classes == known.index + 1)
+            assert np.array_equal(objects == number, classes == known.members[0] + 1)
         with Image.open(root / f"JPEGImages/{flat}.png") as image:
             assert image.size == result.mask.shape[::-1]
 
@@ -307,7 +308,7 @@ def test_many_classes_get_numbers_in_order_of_use(drawn, tmp_path):
 
     labels = [f"class {n}" for n in range(300)]
     result = Segmenter(Classifier(Many().eval(), labels, 64, (0, 0, 0), (1, 1, 1), multilabel=True))(drawn[0])
-    assert {found.index for found in result.objects} == {290, 299}
+    assert {found.members for found in result.objects} == {(290,), (299,)}
     root = formats.write(formats.pile([result]), tmp_path / "voc", "voc")
     with Image.open(root / "SegmentationClass/photograph-1.png") as image:
         values = np.array(image)
@@ -367,7 +368,7 @@ def test_label_studio_polygons(run, tmp_path):
 def test_results_in_memory_give_the_same_as_a_run(brightness, drawn, tmp_path, name):
     Image.fromarray(drawn[0]).save(tmp_path / "shapes.png")
     segment = Segmenter(brightness)
-    list(segment_all(Job(segment, Place(str(tmp_path / "run"))), [Task(str(tmp_path / "shapes.png"), "shapes")]))
+    list(segment_all(Job(segment, Folder(str(tmp_path / "run"))), [Task(str(tmp_path / "shapes.png"), "shapes")]))
     formats.write(tmp_path / "run", tmp_path / "a" / "x", name)
     formats.write(formats.pile([segment(tmp_path / "shapes.png")]), tmp_path / "b" / "x", name)
 
@@ -409,6 +410,21 @@ def test_a_minimum_confidence_leaves_objects_out(run, tmp_path, name):
     if name not in ("voc", "cvat"):  # pictures of labels: what one object leaves may take more bytes to write
         sizes = [sum(map(len, each.values())) for each in found]
         assert sizes[1] < sizes[0]
+
+
+def test_objects_without_a_confidence(brightness, drawn, tmp_path):
+    """They are written without one, and a least confidence is refused."""
+    result = Segmenter(brightness, "simonyan")(drawn[0])
+    path = formats.write(formats.pile([result]), tmp_path / "coco", "coco")
+    assert all("score" not in annotation for annotation in json.loads(path.read_text())["annotations"])
+    tasks = formats.write(formats.pile([result]), tmp_path / "tasks", "label-studio").read_text()
+    assert "NaN" not in tasks
+    assert all("score" not in prediction for task in json.loads(tasks) for prediction in task["predictions"])
+    with pytest.raises(GradcutError, match=r"minimum: .* for every object, '(red|blue)' in photograph-1 has none"):
+        formats.write(formats.pile([result]), tmp_path / "sure", "coco", minimum=0.5)
+    detections = pytest.importorskip("supervision") and formats.detections(result)
+    assert detections.confidence is None
+    assert len(detections) == 2
 
 
 @pytest.mark.parametrize(

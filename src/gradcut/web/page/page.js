@@ -215,7 +215,8 @@ function look(label) {
 
 function showFigures(seen) {
   const seconds = Object.values(seen.seconds).reduce((sum, value) => sum + value, 0);
-  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph, expected IoU ${seen.confidence.toFixed(2)}; ${seconds.toFixed(2)} s`;
+  const expected = seen.confidence === null ? "" : `, expected IoU ${seen.confidence.toFixed(2)}`;
+  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph${expected}; ${seconds.toFixed(2)} s`;
   const best = seen.classes.some(({ found }) => found) ? "" : `Nothing reaches the least score of ${$("threshold").value}; `;
   say(best ? `${best}looking at ${seen.label} all the same.` : `${seen.label}: the mask covers ${(100 * seen.share).toFixed(0)} % of the photograph.`);
 }
