@@ -315,9 +315,16 @@ def test_one_thread_while_it_lasts(samples, recipes):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        rows = evaluate(samples, recipes)
+        seen = []
+
+        def watching(image, labels):
+            seen.append(torch.get_num_threads())
+            return recipes["grown"](image, labels)
+
+        rows = evaluate(samples, {"watching": watching})
         next(rows)
-        assert torch.get_num_threads() == 1
+        assert seen == [1]
+        assert torch.get_num_threads() == 2, "the caller's own loop has as many as before"
         rows.close()
         assert torch.get_num_threads() == 2
     finally:

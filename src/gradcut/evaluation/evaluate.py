@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
 from gradcut import files, images
+from gradcut.classifiers.threads import each_on_one_thread
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import EvaluationError, GradcutError
 from gradcut.images import Photograph
@@ -448,9 +448,7 @@ class _Task:
     skip: frozenset[tuple[str, str]]
 
     def here(self, wanted: Iterable[int]) -> Iterator[Row]:
-        with _one_thread():
-            for number in wanted:
-                yield from self.rows(number)
+        return each_on_one_thread(row for number in wanted for row in self.rows(number))
 
     def elsewhere(self, wanted: Sequence[int], workers: int) -> Iterator[Row]:
         try:
@@ -562,17 +560,6 @@ def _start(payload: bytes) -> None:
 def _work(number: int) -> list[Row]:
     assert _task is not None  # `_start` ran before
     return _task.rows(number)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums come out in another order with another number of threads, and a cut may tip over."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 # A file of rows ------------------------------------------------------------------------------------------------------
