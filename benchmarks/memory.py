@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from gradcut import Classifier, Segmenter
-from gradcut.runs.job import Job, Task, segment_all
-from gradcut.runs.run import Place
+from gradcut.files import Folder
+from gradcut.runs.job import Job, Task
+from gradcut.runs.segment import segment_all
 
 
 def resident() -> float:
@@ -52,7 +53,7 @@ def main() -> None:
     segment = Segmenter(Classifier(model, [f"class {n}" for n in range(20)], 64, top_k=2))
     with tempfile.TemporaryDirectory() as folder:
         tasks = draw(Path(folder), arguments.photographs)
-        job = Job(segment, Place(f"{folder}/out"), pictures=False)
+        job = Job(segment, Folder(f"{folder}/out"), pictures=False)
         print("| photographs | resident MiB |\n| --- | --- |")
         for number, (line, _) in enumerate(segment_all(job, tasks, arguments.workers), start=1):
             assert line["state"] == "done", line

@@ -20,8 +20,9 @@ from pathlib import Path
 import torch
 
 from gradcut import Segmenter, files, load_classifier, results
-from gradcut.runs.job import Job, Task, segment_all
-from gradcut.runs.run import Place
+from gradcut.files import Folder
+from gradcut.runs.job import Job, Task
+from gradcut.runs.segment import segment_all
 
 STAGES = {"read": ("read",), "network": ("prepare", "saliency"), "cut": ("seeds", "masks"), "write": ("save",)}
 
@@ -32,7 +33,7 @@ def loop(segment, tasks, folder):
 
 
 def run(segment, tasks, folder, workers, batch):
-    for line, _ in segment_all(Job(segment, Place(str(folder)), batch=batch), tasks, workers):
+    for line, _ in segment_all(Job(segment, Folder(str(folder)), batch=batch), tasks, workers):
         assert line["state"] != "failed", line
 
 

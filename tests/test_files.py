@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
+import fsspec
 import pytest
 
 import gradcut
@@ -93,3 +95,36 @@ def test_addresses():
     assert files.is_url("s3://bucket/cat.jpg")
     for path in ("cat.jpg", "file:///cat.jpg", Path("s3:/cat.jpg"), 3, None):
         assert not files.is_url(path)
+
+
+@pytest.fixture(params=["here", "memory"])
+def folder(request, tmp_path):
+    yield files.Folder(str(tmp_path / "a") if request.param == "here" else f"memory://{tmp_path.name}/a")
+    if request.param == "memory":
+        fsspec.filesystem("memory").store.clear()
+
+
+def test_a_folder_here_and_elsewhere(folder):
+    assert folder.read("b/c.txt") is None
+    assert folder.names("b") == []
+    assert list(folder.lines("b/c.txt")) == []
+    folder.write("b/c.txt", b"one\ntwo")
+    folder.write("b/d/e.txt", b"")
+    folder.write("b/a.txt", b"first")
+    assert folder.read("b/c.txt") == b"one\ntwo"
+    assert [line.rstrip() for line in folder.lines("b/c.txt")] == [b"one", b"two"]
+    assert folder.names("b") == ["a.txt", "c.txt"], "files alone, sorted"
+    folder.write("b/c.txt", b"again")
+    assert folder.read("b/c.txt") == b"again"
+    for _ in range(2):
+        folder.remove("b/c.txt")
+        assert folder.read("b/c.txt") is None
+    assert folder.read("b/a.txt/below") is None
+    folder.remove("b/a.txt/below")
+
+
+def test_names_that_are_no_utf_8_come_back_from_json():
+    name = os.fsdecode(b"caf\xe9.jpg")
+    written = files.encode_json({"photograph": name, "label": "Käse"})
+    assert json.loads(written) == {"photograph": name, "label": "Käse"}
+    assert "Käse" in files.encode_json({"label": "Käse"}).decode()

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradcut import GradcutError, Segmenter, results
+from gradcut import RECIPES, GradcutError, Segmenter, images, results
+from gradcut.files import Folder
+from gradcut.saliency import CAM
 
 
 @pytest.fixture
@@ -70,6 +74,73 @@ def test_plain_labels_keep_their_names():
     assert results.filenames(["Egyptian cat", "jack-o'-lantern", "traffic light"]) == [
         "Egyptian cat", "jack-o_-lantern", "traffic light",
     ]  # fmt: skip
+
+
+def test_a_save_never_takes_another_photographs_files_away(tmp_path, brightness, drawn):
+    segment = Segmenter(brightness)
+    first = segment(drawn[0])
+    first.save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    other = segment(drawn[0][::-1].copy())
+    says = r"name: results/photograph.json in .* is another photograph's; choose another folder, or give a name"
+    with pytest.raises(GradcutError, match=says):
+        other.save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    other.save(tmp_path, "other")
+    assert (tmp_path / "results/other.json").is_file()
+    segment(drawn[0].copy()).save(tmp_path)  # the same pixels
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(drawn[0]).save(tmp_path / folder / "cat.png")
+    segment(tmp_path / "a/cat.png").save(tmp_path / "out")
+    segment(tmp_path / "a/cat.png").save(tmp_path / "out")
+    with pytest.raises(GradcutError, match=r"name: results/cat.json"):
+        segment(tmp_path / "b/cat.png").save(tmp_path / "out")
+    (tmp_path / "out/results/cat.json").write_text("{")
+    with pytest.raises(GradcutError, match=r"name: results/cat.json"):
+        segment(tmp_path / "a/cat.png").save(tmp_path / "out")
+
+
+def test_what_is_not_written_removes_nothing(tmp_path, brightness, drawn):
+    results.save(Segmenter(brightness)(drawn[0]), tmp_path, "drawn")
+    before = sorted(tmp_path.rglob("*"))
+    scope = {"CAM": CAM}
+    exec("step = lambda *arguments: CAM()(*arguments)", scope)
+    recipe = replace(RECIPES["fast"], saliency=scope["step"])
+    with pytest.raises(GradcutError, match="recipe: the source of"):
+        results.save(Segmenter(brightness, recipe)(drawn[0]), tmp_path, "drawn")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_removing_leaves_other_photographs_alone(tmp_path, result):
+    for name in ("a", "a/b", "c"):
+        results.save(result, tmp_path, name)
+    results.remove(Folder(str(tmp_path)), "a")
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    written = ("results/{}.json", "labelmaps/{}.png", "pictures/{}.png", "masks/{}/red.png", "masks/{}/blue.png")
+    assert left == {path.format(name) for name in ("a/b", "c") for path in written}
+    results.remove(Folder(str(tmp_path)), "c")
+    assert not (tmp_path / "masks/c").exists()
+    results.remove(Folder(str(tmp_path)), "c")
+
+
+def test_the_joint_labelling_is_computed_once(tmp_path, result, monkeypatch):
+    resized = []
+    monkeypatch.setattr(images, "resize_map", lambda *a, real=images.resize_map: resized.append(a) or real(*a))
+    results.save(result, tmp_path, "drawn", classmaps=True, pictures=False)
+    assert len(resized) == len(result)
+    assert not result.labelmap().flags.writeable
+
+
+def test_files_go_to_any_address(tmp_path, result):
+    memory = fsspec.filesystem("memory")
+    here = result.save(tmp_path, "drawn")
+    there = result.save("memory://elsewhere", "drawn")
+    assert {**here, "seconds": 0} == {**there, "seconds": 0}
+    for path in tmp_path.rglob("*.png"):
+        assert memory.cat_file(f"/elsewhere/{path.relative_to(tmp_path).as_posix()}") == path.read_bytes()
+    results.remove(Folder("memory://elsewhere"), "drawn")
+    assert memory.find("/elsewhere") == []
 
 
 def test_a_result_saves_itself(tmp_path, brightness, drawn):

@@ -16,6 +16,7 @@ if _typing.TYPE_CHECKING:
     from gradcut.errors import GradcutError
     from gradcut.recipes import RECIPES, Recipe
     from gradcut.results import Object, Segmentation
+    from gradcut.runs.segment import segment_folder
     from gradcut.seeds import Seeds
     from gradcut.segmenter import Segmenter
     from gradcut.strokes import refine
@@ -34,6 +35,7 @@ __all__ = [
     "Segmenter",
     "load_classifier",
     "refine",
+    "segment_folder",
 ]
 
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "Segmenter": "segmenter",
     "load_classifier": "classifiers",
     "refine": "strokes",
+    "segment_folder": "runs.segment",
 }
 
 

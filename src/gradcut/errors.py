@@ -38,6 +38,10 @@ class FitError(GradcutError):
     """Labels, photographs or options from which no head can be fitted."""
 
 
+class OutputError(GradcutError):
+    """A folder or a file that cannot be written."""
+
+
 class RunError(GradcutError):
     """A folder that cannot take this run, or holds none."""
 

@@ -8,11 +8,13 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from gradcut.errors import GradcutError, ImageError
+from gradcut.errors import ImageError, OutputError
 
 #: What a folder is searched for.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
@@ -124,10 +126,18 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def encode_json(document: Any, indent: int | None = None) -> bytes:
+    """A JSON document in UTF-8; escaped where it holds the name of a file that is none in UTF-8."""
+    try:
+        return json.dumps(document, indent=indent, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent).encode()
+
+
 def write_json(path: Path, document: Any) -> None:
     """A JSON document with an indent of 1; all or nothing."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(encode_json(document, indent=1) + b"\n")
 
 
 @contextmanager
@@ -135,10 +145,77 @@ def writing(output: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the system says of an output that cannot be written into one line.
 
     Raises:
-        GradcutError: an OSError inside the block.
+        OutputError: an OSError inside the block.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise GradcutError(f"output: {os.fspath(output)} cannot be written: {reason}") from error
+        raise OutputError(f"output: {os.fspath(output)} cannot be written: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, here or at any address that fsspec knows (``s3://``, ``gs://``, ``memory://``).
+
+    A file is either there as a whole or not at all: here by renaming, in an object store by its own promise.
+    """
+
+    url: str
+
+    @cached_property
+    def local(self) -> Path | None:
+        """The folder on this machine, or None for a remote one."""
+        return None if is_url(self.url) else Path(self.url.removeprefix("file://"))
+
+    @cached_property
+    def _remote(self) -> tuple[Any, str]:
+        return remote(self.url)
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is no such file."""
+        try:
+            if self.local is not None:
+                return (self.local / name).read_bytes()
+            store, root = self._remote
+            return bytes(store.cat_file(f"{root}/{name}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """A file's lines, read as they are asked for where the folder is here; none where there is no such file."""
+        if self.local is None:
+            yield from (self.read(name) or b"").splitlines()
+        elif (self.local / name).is_file():
+            with (self.local / name).open("rb") as file:
+                yield from file
+
+    def write(self, name: str, content: bytes) -> None:
+        if self.local is not None:
+            with replacing(self.local / name) as temporary:
+                temporary.write_bytes(content)
+            return
+        store, root = self._remote
+        store.pipe_file(f"{root}/{name}", content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        if self.local is not None:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (self.local / name).unlink()
+            return
+        store, root = self._remote
+        with suppress(FileNotFoundError):
+            store.rm_file(f"{root}/{name}")
+
+    def names(self, below: str) -> list[str]:
+        """The files directly in a folder of this folder, sorted."""
+        if self.local is not None:
+            path = self.local / below
+            return sorted(file.name for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+        store, root = self._remote
+        store.invalidate_cache()
+        if not store.isdir(f"{root}/{below}"):
+            return []
+        inside = store.ls(f"{root}/{below}", detail=True)
+        return sorted(file["name"].rsplit("/", 1)[-1] for file in inside if file["type"] == "file")

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +24,9 @@ from PIL import Image, ImageShow
 from gradcut import confidence, files, images, pictures
 from gradcut.classifiers.classifier import Classifier, Detection
 from gradcut.errors import GradcutError, LabelError
+from gradcut.files import Folder
 from gradcut.images import Photograph
-from gradcut.pictures import Picture
+from gradcut.pictures import Picture, palette
 from gradcut.recipes import Recipe
 from gradcut.records import versions
 from gradcut.seeds import Seeds
@@ -192,7 +194,7 @@ class Segmentation:
         if not found:
             return np.zeros((0, *self.image.shape[:2]), dtype=np.float32)
         saliency, masks = np.stack([o.saliency for o in found]), np.stack([o.mask for o in found])
-        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.masks)
+        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.make_masks)
 
     def overlay(self) -> Picture:
         """The photograph with the joint labelling in colours."""
@@ -232,24 +234,28 @@ class Segmentation:
         """Write all of it below ``folder``, as `gradcut.results.save` says, and return the record.
 
         Args:
+            folder: a path, or an address such as ``s3://bucket/folder``.
             name: what the files are called; by default as the photograph, or "photograph" for one given as pixels.
 
         Raises:
             GradcutError: the folder cannot be written, or holds another photograph's results of that name.
         """
         name = name or (Path(self.source).stem if self.source else "photograph")
-        path = Path(folder) / f"results/{name}.json"
-        if path.is_file():
-            try:
-                earlier = json.loads(path.read_text(encoding="utf-8"))
-                same = all(earlier.get(key) == value for key, value in _photograph(self).items())
-            except (ValueError, AttributeError):
-                same = False
-            if not same:
-                raise GradcutError(
-                    f"name: {path} holds the results of another photograph; choose another folder or give a name"
-                )
-        return save(self, Path(folder), name)
+        earlier = Folder(os.fspath(folder)).read(f"results/{name}.json")
+        if earlier is not None and not _is_of(self, earlier):
+            raise GradcutError(
+                f"name: results/{name}.json in {os.fspath(folder)} is another photograph's; choose another folder, or "
+                "give a name"
+            )
+        return save(self, folder, name)
+
+
+def _is_of(result: Segmentation, record: bytes) -> bool:
+    """Whether a record in a file is of the same photograph."""
+    with suppress(ValueError):
+        document = json.loads(record)
+        return isinstance(document, dict) and all(document.get(k) == v for k, v in _photograph(result).items())
+    return False
 
 
 def checked_void(void: tuple[float, float]) -> tuple[float, float]:
@@ -262,11 +268,12 @@ def checked_void(void: tuple[float, float]) -> tuple[float, float]:
 
 def save(
     result: Segmentation,
-    folder: Path,
+    folder: str | os.PathLike[str] | Folder,
     name: str,
     classmaps: bool = False,
     void: tuple[float, float] | None = None,
     pictures: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write one photograph's results below ``folder`` and return the JSON document.
 
@@ -285,57 +292,61 @@ def save(
         classmaps: write the class map too.
         void: bounds of the class map's unsure pixels.
         pictures: write the picture too.
+        settings: as for `record`.
 
     Raises:
-        GradcutError: the folder cannot be written.
+        OutputError: the folder cannot be written.
+        GradcutError: a result that has no record, or no class map.
     """
-    with files.writing(folder):
-        return _save(result, folder, name, classmaps, void, pictures)
-
-
-def _save(
-    result: Segmentation, folder: Path, name: str, classmaps: bool, void: tuple[float, float] | None, pictured: bool
-) -> dict[str, Any]:
-    remove(folder, name)
     started = time.perf_counter()
-    written: dict[str, Any] = {}
-    stems = filenames([found.label for found in result.objects])
+    document = record(result, settings) | {"files": {}}
+    contents: dict[str, bytes] = {}
     if result.objects:
-        written["labelmap"] = f"labelmaps/{name}.png"
-        images.write_png(folder / written["labelmap"], result.labelmap(), palette=pictures.palette())
+        labelmap = images.encode_png(result.labelmap(), palette())
+        document["files"]["labelmap"], contents[f"labelmaps/{name}.png"] = f"labelmaps/{name}.png", labelmap
         if classmaps:
-            written["classmap"] = f"classmaps/{name}.png"
             values = result.classmap(void)
-            palette = pictures.palette() if values.dtype == np.uint8 else None
-            images.write_png(folder / written["classmap"], values, palette)
-        for found, stem in zip(result.objects, stems, strict=True):
-            images.write_png(folder / f"masks/{name}/{stem}.png", found.mask)
-        if pictured:
-            written["picture"] = f"pictures/{name}.png"
-            images.write_png(folder / written["picture"], result.picture())
-    document = record(result) | {"files": written}
-    document["seconds"]["save"] = round(time.perf_counter() - started, 4)
-    for value, (entry, stem) in enumerate(zip(document["objects"], stems, strict=True), start=1):
+            classmap = images.encode_png(values, palette() if values.dtype == np.uint8 else None)
+            document["files"]["classmap"], contents[f"classmaps/{name}.png"] = f"classmaps/{name}.png", classmap
+        if pictures:
+            picture = images.encode_png(result.picture())
+            document["files"]["picture"], contents[f"pictures/{name}.png"] = f"pictures/{name}.png", picture
+    stems = filenames([item.label for item in result.objects])
+    for value, (item, entry, stem) in enumerate(zip(result.objects, document["objects"], stems, strict=True), start=1):
         entry |= {"labelmap_value": value, "mask": f"masks/{name}/{stem}.png"}
-    files.write_json(folder / f"results/{name}.json", document)
+        contents[entry["mask"]] = images.encode_png(item.mask)
+    folder = folder if isinstance(folder, Folder) else Folder(os.fspath(folder))
+    with files.writing(folder.url):
+        remove(folder, name)
+        for path, content in contents.items():
+            folder.write(path, content)
+        document["seconds"]["save"] = round(time.perf_counter() - started, 4)
+        folder.write(f"results/{name}.json", files.encode_json(document, indent=1) + b"\n")
     return document
 
 
-def remove(folder: Path, name: str) -> None:
-    """Remove what `save` wrote under this name, the record first."""
-    for path in (
-        folder / f"results/{name}.json",
-        folder / f"labelmaps/{name}.png",
-        folder / f"classmaps/{name}.png",
-        folder / f"pictures/{name}.png",
-    ):
-        path.unlink(missing_ok=True)
-    for mask in (folder / f"masks/{name}").glob("*.png"):
-        mask.unlink()
+def remove(folder: Folder, name: str) -> None:
+    """Remove what `save` writes under this name, the record first."""
+    for path in (f"results/{name}.json", f"labelmaps/{name}.png", f"classmaps/{name}.png", f"pictures/{name}.png"):
+        folder.remove(path)
+    for mask in folder.names(f"masks/{name}"):
+        folder.remove(f"masks/{name}/{mask}")
+    if folder.local is not None:
+        with suppress(OSError):  # there is none, or it holds those of photographs in a folder of that name
+            (folder.local / f"masks/{name}").rmdir()
 
 
-def record(result: Segmentation) -> dict[str, Any]:
-    """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions."""
+def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions.
+
+    Args:
+        settings: ``recipe`` and ``classifier`` as their own ``record()`` has them, where many results share them.
+
+    Raises:
+        GradcutError: a recipe that cannot be recorded.
+    """
+    if settings is None:
+        settings = {"recipe": result.recipe.record(), "classifier": result.classifier.record()}
     height, width = result.image.shape[:2]
     return {
         **_photograph(result),
@@ -354,8 +365,8 @@ def record(result: Segmentation) -> dict[str, Any]:
             for item in result.objects
         ],
         "best_scores": {detection.label: round(detection.score, 6) for detection in result.best},
-        "recipe": result.recipe.record(),
-        "classifier": result.classifier.record(),
+        "recipe": dict(settings["recipe"]),
+        "classifier": dict(settings["classifier"]),
         "versions": versions(),
         "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
     }

@@ -12,9 +12,11 @@ import pytest
 from drawn_runs import contents, draw
 
 from gradcut import GradcutError, Segmenter
+from gradcut.files import Folder
 from gradcut.runs.cluster import OnRay
-from gradcut.runs.job import Job, Task, segment_all
-from gradcut.runs.run import Place, read_run
+from gradcut.runs.job import Job, Task
+from gradcut.runs.run import read_run
+from gradcut.runs.segment import segment_all
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'gradcut[ray]'")
 
@@ -57,10 +59,10 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
     tasks = draw(tmp_path / "in", 24)
     (tmp_path / "in/007.png").write_bytes(b"nothing")
     Segmenter(brightness)(tasks[0].photograph)  # compiled here, cached for all
-    local = Job(Segmenter(brightness), Place(str(tmp_path / "local")), pictures=False)
+    local = Job(Segmenter(brightness), Folder(str(tmp_path / "local")), pictures=False)
     list(segment_all(local, tasks, 2))
 
-    job = Job(Marking(brightness), Place(str(tmp_path / "ray")), pictures=False)
+    job = Job(Marking(brightness), Folder(str(tmp_path / "ray")), pictures=False)
     killed = None
     lines = []
     for line, _ in segment_all(job, tasks, 2, engine=OnRay(block=4)):
@@ -83,15 +85,15 @@ def test_a_killed_workers_photographs_are_done_again_once(cluster, brightness, t
 
 def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster, brightness, tmp_path):
     tasks = draw(tmp_path / "in", 4)
-    job = Job(Segmenter(brightness), Place(f"file://{tmp_path}/out"), pictures=False)
+    job = Job(Segmenter(brightness), Folder(f"file://{tmp_path}/out"), pictures=False)
     list(segment_all(job, tasks[:2]))
     assert [skipped for _, skipped in segment_all(job, tasks, 1, engine=OnRay())] == [True, True, False, False]
     assert [line["name"] for line in read_run(tmp_path / "out")[1]] == [task.name for task in tasks]
     with pytest.raises(GradcutError, match="other settings"):
-        list(segment_all(Job(Segmenter(brightness, "guided"), job.place), tasks, 1, engine=OnRay()))
+        list(segment_all(Job(Segmenter(brightness, "guided"), job.folder), tasks, 1, engine=OnRay()))
     (tmp_path / "file").touch()
     with pytest.raises(GradcutError, match="cannot be written"):
-        list(OnRay()(Job(job.segmenter, Place(str(tmp_path / "file/out"))), tasks, 1))
+        list(OnRay()(Job(job.segmenter, Folder(str(tmp_path / "file/out"))), tasks, 1))
 
 
 class OnOneGPU(Job):

@@ -12,6 +12,8 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +22,19 @@ import torch
 from drawn_runs import QUICK, contents, draw
 from PIL import Image
 
-from gradcut import GradcutError, Segmenter, files, images
-from gradcut.runs import job as batch
+from gradcut import GradcutError, Segmenter, files, images, recipes
+from gradcut.files import Folder
 from gradcut.runs import run as runs
-from gradcut.runs.job import Job, Task, segment_all
-from gradcut.runs.run import Place, Run
+from gradcut.runs.decoder import Decoder
+from gradcut.runs.job import Job, Task
+from gradcut.runs.run import Run
+from gradcut.runs.segment import segment_all
+from gradcut.saliency import CAM
 
 
 @pytest.fixture
 def job(brightness, tmp_path) -> Job:
-    return Job(Segmenter(brightness, QUICK), Place(str(tmp_path / "out")), pictures=False)
+    return Job(Segmenter(brightness, QUICK), Folder(str(tmp_path / "out")), pictures=False)
 
 
 def run(job, tasks, workers=2, **options):
@@ -82,7 +87,8 @@ def test_a_run_writes_its_settings_and_a_line_a_photograph(job, tmp_path):
     assert [found["label"] for found in line["objects"]] == [
         found.label for found in job.segmenter(tmp_path / "in/000.png").objects
     ]
-    assert line["confidence"] == pytest.approx(np.mean([found["confidence"] for found in line["objects"]]), abs=1e-5)
+    assert line["confidence"] is None, "nothing was fitted to this recipe"
+    assert {found["confidence"] for found in line["objects"]} == {None}
     assert line["seconds"] > 0
     for path in [*line["files"].values(), *(found["mask"] for found in line["objects"])]:
         assert (tmp_path / "out" / path).stat().st_size > 0
@@ -100,8 +106,8 @@ def test_class_maps_have_the_same_numbers_in_every_photograph(job, tmp_path):
             values = np.array(image)
         joint = result.labelmap()
         for number, found in enumerate(result.objects, start=1):
-            assert found.index == ("red", "blue").index(found.label)
-            assert np.array_equal(values == found.index + 1, joint == number)
+            assert result.number(found) == ("red", "blue").index(found.label)
+            assert np.array_equal(values == result.number(found) + 1, joint == number)
 
 
 @pytest.mark.parametrize("batched", [1, 3])
@@ -110,7 +116,7 @@ def test_workers_and_batches_do_not_change_a_byte(brightness, tmp_path, workers,
     tasks = draw(tmp_path / "in", 8)
     segment = Segmenter(brightness)
     plain = {task.name: segment(task.photograph) for task in tasks}
-    job = Job(segment, Place(str(tmp_path / "out")), pictures=False, batch=batched)
+    job = Job(segment, Folder(str(tmp_path / "out")), pictures=False, batch=batched)
     assert len(run(job, tasks, workers)) == 8
     for name, result in plain.items():
         with Image.open(tmp_path / f"out/labelmaps/{name}.png") as image:
@@ -126,7 +132,7 @@ def test_every_batch_has_the_same_size(brightness, tmp_path):
             return super().explain(photographs, labels)
 
     tasks = draw(tmp_path / "in", 7)
-    assert len(run(Job(Seen(brightness), Place(str(tmp_path / "out")), batch=4), tasks)) == 7
+    assert len(run(Job(Seen(brightness), Folder(str(tmp_path / "out")), batch=4), tasks)) == 7
     assert set(sizes) == {4}
 
 
@@ -136,7 +142,7 @@ def test_every_setting_changes_the_result(brightness, tmp_path):
     def files(**options):
         segmenter = Segmenter(brightness, options.pop("recipe", "default"))
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
-        run(Job(segmenter, Place(str(folder)), **options), tasks)
+        run(Job(segmenter, Folder(str(folder)), **options), tasks)
         return {name: value for name, value in contents(folder).items() if name.endswith(".png")}
 
     plain = files()
@@ -155,7 +161,7 @@ def test_void_is_where_masks_from_other_seeds_disagree(embedded, cat):
     assert set(np.unique((share * 5).round(4))) <= {0, 1, 2, 3, 4, 5}
     plain, wide, narrow = result.classmap(), result.classmap((0.0, 1.0)), result.classmap((0.3, 0.7))
     assert plain.dtype == np.uint16  # the classifier has 1000 classes
-    assert set(np.unique(plain)) == {0, result.objects[0].index + 1}
+    assert set(np.unique(plain)) == {0, result.objects[0].members[0] + 1}
     assert np.array_equal(wide == 65535, (share[0] > 0) & (share[0] < 1))
     assert 0 < (narrow == 65535).sum() < (wide == 65535).sum()
     assert np.array_equal(narrow[narrow != 65535], plain[narrow != 65535])
@@ -166,9 +172,9 @@ def test_void_is_where_masks_from_other_seeds_disagree(embedded, cat):
 
 def test_a_batch_of_nothing_is_refused(job):
     with pytest.raises(GradcutError, match="batch: expected a whole number of at least 1, got 0"):
-        Job(job.segmenter, job.place, batch=0)
+        Job(job.segmenter, job.folder, batch=0)
     with pytest.raises(GradcutError, match="void: expected two shares"):
-        Job(job.segmenter, job.place, void=(1.0, 0.0))
+        Job(job.segmenter, job.folder, void=(1.0, 0.0))
 
 
 # a second run --------------------------------------------------------------------------------------------------------
@@ -202,16 +208,54 @@ def test_other_settings_are_refused_and_both_are_shown(job, brightness, tmp_path
     tasks = draw(tmp_path / "in", 2)
     run(job, tasks)
     before = contents(tmp_path / "out")
-    other = Job(Segmenter(brightness, "simonyan", threshold=0.5), job.place, pictures=False)
+    other = Job(Segmenter(brightness, "simonyan", threshold=0.5), job.folder, pictures=False)
     with pytest.raises(GradcutError) as refused:
         run(other, tasks)
-    for part in ("quick CAM(", "now simonyan Gradient(", "threshold null, now 0.5", "--overwrite"):
+    for part in ("recipe quick, now simonyan", "threshold 0.75, now 0.5", "--overwrite"):
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
     assert contents(tmp_path / "out") == before
     run(other, tasks[:1], overwrite=True)
     assert [line["name"] for line in runs.read_run(tmp_path / "out")[1]] == ["000"]
     assert not list((tmp_path / "out").rglob("001*"))
+
+
+def test_a_run_of_another_version_of_the_algorithms_is_refused(job, tmp_path, monkeypatch):
+    tasks = draw(tmp_path / "in", 2)
+    run(job, tasks)
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr(recipes, "ALGORITHMS", recipes.ALGORITHMS + 1)
+    newer = Job(job.segmenter, job.folder, pictures=False)
+    says = r"made with other settings: recipe's algorithms [\d.]+\+1, now [\d.]+\+2; choose another folder"
+    with pytest.raises(GradcutError, match=says):
+        run(newer, tasks)
+    (tmp_path / "out/run.json").unlink()
+    (tmp_path / "out/manifest.jsonl").unlink()
+    with pytest.raises(GradcutError, match=f"output: results/000.json in .* was {says}"):
+        run(newer, tasks)
+    results = {
+        name: value for name, value in contents(tmp_path / "out").items() if name.startswith(("results/", "masks/"))
+    }
+    assert results.items() <= before.items()
+
+
+def test_names_and_words_and_paths_do_not_stop_a_run(job, brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 2)
+    run(job, tasks)
+    recipe = replace(QUICK, name="renamed", summary="in other words")
+    again = Job(Segmenter(replace(brightness, name="moved/elsewhere"), recipe), job.folder, pictures=False)
+    assert [skipped for _, skipped in run(again, tasks)] == [True, True]
+
+
+def test_a_step_that_no_other_process_could_compare_is_refused(job, brightness, tmp_path, drawn):
+    scope = {"CAM": CAM}
+    exec("step = lambda *arguments: CAM()(*arguments)", scope)
+    segment = Segmenter(brightness, replace(QUICK, saliency=scope["step"]))
+    with pytest.raises(GradcutError, match=r"recipe: the source of .*<lambda> cannot be read"):
+        Job(segment, job.folder)
+    assert len(segment(drawn[0])) == 2
+    own = Segmenter(brightness, replace(QUICK, saliency=lambda *arguments: CAM()(*arguments)))
+    assert len(run(Job(own, job.folder), draw(tmp_path / "in", 1))) == 1
 
 
 def test_another_photograph_under_the_same_name_is_refused(job, tmp_path):
@@ -223,7 +267,7 @@ def test_another_photograph_under_the_same_name_is_refused(job, tmp_path):
 
 def test_two_processes_do_not_share_a_folder(job, tmp_path):
     tasks = draw(tmp_path / "in", 1)
-    with Run(job.place, job.settings), pytest.raises(GradcutError, match="another process is writing"):
+    with Run(job.folder, job.settings), pytest.raises(GradcutError, match="another process is writing"):
         run(job, tasks)
     assert len(run(job, tasks)) == 1
 
@@ -244,7 +288,7 @@ def test_a_torn_line_is_repaired(job, tmp_path):
 def test_killed_at_twenty_random_moments(job, tmp_path):
     """The folder ends as that of an undisturbed run."""
     tasks = draw(tmp_path / "in", 40)
-    undisturbed = Job(job.segmenter, Place(str(tmp_path / "whole")), pictures=False)
+    undisturbed = Job(job.segmenter, Folder(str(tmp_path / "whole")), pictures=False)
     started = time.perf_counter()
     run(undisturbed, tasks)
     whole = time.perf_counter() - started
@@ -284,7 +328,7 @@ def test_a_photograph_that_crashes_the_decoder_is_named_by_the_next_run(job, tmp
         "import os, signal, sys\nfor line in sys.stdin:\n"
         "    if line.endswith('004.png\\n'): os.kill(os.getpid(), signal.SIGSEGV)\n    print(flush=True)\n"
     )
-    monkeypatch.setattr(batch._Decoder, "_CODE", code)
+    monkeypatch.setattr(Decoder, "_CODE", code)
     assert wait(forked(run, job, tasks)) == 0
     lines = {line["name"]: line for line in runs.read_run(tmp_path / "out")[1]}
     assert len(lines) == 8
@@ -295,7 +339,7 @@ def test_a_photograph_that_crashes_the_decoder_is_named_by_the_next_run(job, tmp
 
 def test_the_decoder_apart_reads_good_and_bad_files(tmp_path):
     (task,) = draw(tmp_path, 1)
-    with batch._Decoder() as decoder:
+    with Decoder() as decoder:
         assert decoder.crash(task.photograph) is None
         assert decoder.crash(str(tmp_path / "gone.png")) is None
         decoder._process.kill()
@@ -315,7 +359,7 @@ class Deadly(Segmenter):
 
 def test_a_photograph_that_kills_the_process_is_given_up_after_two_tries_alone(brightness, tmp_path):
     tasks = draw(tmp_path / "in", 8)
-    job = Job(Deadly(brightness, QUICK), Place(str(tmp_path / "out")), pictures=False)
+    job = Job(Deadly(brightness, QUICK), Folder(str(tmp_path / "out")), pictures=False)
     assert [wait(forked(run, job, tasks)) for _ in range(4)] == [-9, -9, -9, 0]
     lines = {line["name"]: line for line in runs.read_run(tmp_path / "out")[1]}
     assert [name for name, line in lines.items() if line["state"] != "done"] == ["005"]
@@ -339,12 +383,82 @@ class Hungry(Segmenter):
 
 def test_one_photographs_error_costs_no_other(brightness, tmp_path):
     tasks = draw(tmp_path / "in", 6)
-    job = Job(Hungry(brightness), Place(str(tmp_path / "out")), batch=2)
+    job = Job(Hungry(brightness), Folder(str(tmp_path / "out")), batch=2)
     errors = {line["name"]: line.get("error") for line, _ in run(job, tasks)}
     assert {name for name, error in errors.items() if error is None} == {"000", "004", "005"}
     assert errors["001"].endswith("001.png: not enough memory")
     assert errors["002"].endswith("002.png: ZeroDivisionError: of a step")
     assert errors["003"].endswith("003.png: RuntimeError: of a model")
+
+
+class Small(torch.nn.Module):
+    """A model whose memory holds so many photographs at once; it counts those that it is shown."""
+
+    def __init__(self, model: torch.nn.Module, holds: int, error: Callable[[], Exception]) -> None:
+        super().__init__()
+        self.model, self.holds, self.error, self.seen = model, holds, error, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.holds:
+            raise self.error()
+        return self.model(x)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        lambda: RuntimeError("MPS backend out of memory (MPS allocated: 6.64 GB)"),
+        lambda: RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        lambda: MemoryError("Unable to allocate 3 GiB"),
+    ],
+)
+def test_a_batch_that_memory_does_not_hold_is_halved_once_for_all(brightness, tmp_path, error):
+    tasks = draw(tmp_path / "in", 21)
+    plain = {task.name: Segmenter(brightness, QUICK)(task.photograph) for task in tasks}
+    model = Small(brightness.model, 3, error)
+    segment = Segmenter(replace(brightness, model=model), QUICK)
+    lines = [line for line, _ in run(Job(segment, Folder(str(tmp_path / "out")), batch=8), tasks, 1)]
+    assert [line["state"] for line in lines] == ["done"] * 21
+    assert model.seen == [8, 4, *[2] * 4, *[2] * 4, 2, 2, 1]
+    for name, result in plain.items():
+        with Image.open(tmp_path / f"out/labelmaps/{name}.png") as image:
+            assert np.array_equal(np.array(image), result.labelmap())
+
+
+def test_a_photograph_that_memory_does_not_hold_alone_is_named(brightness, tmp_path):
+    tasks = draw(tmp_path / "in", 5)
+
+    class Large(Segmenter):
+        def explain(self, photographs, labels=None):
+            if any(photograph.shape[0] == 43 for photograph in photographs):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().explain(photographs, labels)
+
+    lines = {
+        line["name"]: line
+        for line, _ in run(Job(Large(brightness, QUICK), Folder(str(tmp_path / "out")), batch=4), tasks)
+    }
+    assert {name for name, line in lines.items() if line["state"] != "done"} == {"003"}
+    assert lines["003"]["error"] == f"{tasks[3].photograph}: not enough memory"
+
+
+def test_a_step_that_fails_while_results_are_made_costs_its_photograph_alone(brightness, tmp_path):
+    """It is no folder that cannot be written."""
+
+    def maker(photograph, saliency, seeds, calls=[]):  # noqa: B006
+        calls.append(photograph.shape[0])
+        masks = QUICK.masks(photograph, saliency, seeds)
+        return masks[:, 1:] if photograph.shape[0] == 43 and calls.count(43) > 1 else masks
+
+    tasks = draw(tmp_path / "in", 5)
+    job = Job(Segmenter(brightness, replace(QUICK, masks=maker)), Folder(str(tmp_path / "out")), void=(0.0, 1.0))
+    lines = {line["name"]: line for line, _ in run(job, tasks)}
+    assert {name for name, line in lines.items() if line["state"] != "done"} == {"003"}
+    assert "003.png: masks: expected <function" in lines["003"]["error"]
 
 
 def _with_little_disk(job, tasks, limit):
@@ -363,7 +477,7 @@ def test_writes_that_the_system_refuses_lose_nothing(job, tmp_path, limit):
     assert wait(forked(_with_little_disk, job, tasks, limit)) == 3
     assert not list((tmp_path / "out").rglob("*.part"))
     run(job, tasks)
-    undisturbed = Job(job.segmenter, Place(str(tmp_path / "whole")), pictures=False)
+    undisturbed = Job(job.segmenter, Folder(str(tmp_path / "whole")), pictures=False)
     run(undisturbed, tasks)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -400,7 +514,7 @@ def test_a_remote_folder_holds_the_same_files(job, tmp_path):
     found, _ = files.find(["memory://pile"])
     remote = [Task(str(path), name) for path, name in found]
     assert [task.name for task in remote] == [task.name for task in tasks]
-    there = Job(job.segmenter, Place("memory://results/run"), pictures=False)
+    there = Job(job.segmenter, Folder("memory://results/run"), pictures=False)
     half = segment_all(there, remote, 1)
     for _ in range(3):
         next(half)
@@ -415,19 +529,26 @@ def test_a_remote_folder_holds_the_same_files(job, tmp_path):
                 line["error"] = line.get("error", "").rsplit("/", 1)[-1]
     assert ours == theirs
     with pytest.raises(GradcutError, match=r"made with other settings: pictures false, now true"):
-        run(Job(job.segmenter, there.place), remote)
+        run(Job(job.segmenter, there.folder), remote)
     with pytest.raises(GradcutError, match="cannot be opened"):
         files.find(["nowhere://pile"])
 
 
-def test_review_ranks_the_least_certain_first(job, tmp_path):
+@pytest.mark.parametrize(("recipe", "measure"), [("fast", "confidence"), (QUICK, "score")])
+def test_review_ranks_the_least_certain_first(brightness, tmp_path, recipe, measure):
+    """By confidence, and by score where a recipe has none."""
     tasks = draw(tmp_path / "in", 6)
     Image.new("RGB", (20, 20)).save(tmp_path / "in/dark.png")
+    job = Job(Segmenter(brightness, recipe), Folder(str(tmp_path / "out")), pictures=False)
     run(job, [*tasks, Task(str(tmp_path / "in/dark.png"), "dark")])
     ranked = runs.review(tmp_path / "out")
     assert ranked[0]["name"] == "dark"
-    least = [min(found["confidence"] for found in line["objects"]) for line in ranked[1:]]
+    least = [min(found[measure] for found in line["objects"]) for line in ranked[1:]]
     assert least == sorted(least)
+    assert len(set(least)) > 1
+    for line in ranked[1:]:
+        confidences = [found["confidence"] for found in line["objects"]]
+        assert (line["confidence"] is None) == (None in confidences) == (measure == "score")
     with pytest.raises(GradcutError, match="run: expected a folder of 'gradcut segment'"):
         runs.review(tmp_path / "in")
 
@@ -444,7 +565,9 @@ def test_photographs_side_by_side_have_a_thread_each(brightness, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        list(segment_all(Job(Watched(brightness), Place(str(tmp_path / "out"))), draw(tmp_path / "in", 8), 2))
+        lines = segment_all(Job(Watched(brightness), Folder(str(tmp_path / "out"))), draw(tmp_path / "in", 8), 2)
+        between = [torch.get_num_threads() for _ in lines]
+        assert between == [3] * 8, "what the caller does with a line is done on as many threads as before"
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

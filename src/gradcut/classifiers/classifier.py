@@ -186,7 +186,7 @@ class Classifier:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
+            if out_of_memory(error):
                 raise torch.OutOfMemoryError(one_line(error)) from error
             raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {one_line(error)}") from error
         if not isinstance(logits, Tensor):
@@ -285,7 +285,14 @@ class Classifier:
 
 
 #: What PyTorch says of memory that it could not get, where its error has no type of its own.
-_NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+_NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory|alloc_failed", re.IGNORECASE)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, whichever device or library says it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
 def _sha256(document: Any) -> str:

@@ -8,15 +8,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from gradcut.errors import GradcutError
-from gradcut.files import find
-
-if TYPE_CHECKING:
-    pass
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -33,6 +28,7 @@ from gradcut.cli.options import (
     load,
     out,
 )
+from gradcut.errors import GradcutError
 
 
 @app.command()
@@ -117,24 +113,20 @@ def segment(
     from contextlib import closing
 
     from gradcut import formats as exports
+    from gradcut.files import Folder
     from gradcut.recipes import as_recipe
-    from gradcut.runs.job import Job, Task, segment_all
-    from gradcut.runs.run import Place
+    from gradcut.runs.job import Job
+    from gradcut.runs.segment import default_batch, find_tasks, segment_all
     from gradcut.segmenter import Segmenter
 
     for name in formats or ():
         exports.check(name)
-    asked = load(classifier, device)
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
-    for name in label or ():
-        asked.find(name)
-    job = Job(
-        Segmenter(asked, steps, threshold, top_k), Place(output), None if label is None else tuple(label), void,
-        pictures, batch or (1 if asked.device.type == "cpu" and not gpus else 16),
-    )  # fmt: skip
-    runner, workers = _engine(engine, address, gpus, workers)
-    photographs, failures = find(_given(paths or [], listed or []))
-    tasks = [Task(str(path), name) for path, name in photographs[:limit]]
+    segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
+    batch = batch or (16 if gpus else default_batch(segmenter))
+    job = Job(segmenter, Folder(output), None if label is None else tuple(label), void, pictures, batch)
+    runner = _engine(engine, address, gpus)
+    tasks, failures = find_tasks(_given(paths or [], listed or []), limit)
     for reason in failures:
         err.print(f"gradcut: {reason}", markup=False)
     tally = _Tally(len(tasks))
@@ -150,7 +142,7 @@ def segment(
     for name in formats or ():
         exports.write(output, f"{output}/exports/{name}", name)
     if as_json:
-        _print_records(job.place, tasks, failures)
+        _print_records(job.folder, tasks, failures)
     else:
         err.print(f"gradcut: {tally.summary(output)}", markup=False)
     raise typer.Exit(1 if failures else 0)
@@ -172,27 +164,25 @@ def _given(paths: list[str], listed: list[Path]) -> list[str]:
     return given
 
 
-def _engine(name: str, address: str | None, gpus: float, workers: int | None) -> tuple[Any, int]:
-    """Who does the job, and with how many workers."""
-    import os
-
+def _engine(name: str, address: str | None, gpus: float) -> Any:
+    """Who does the job; None for this process."""
     if name == "ray":
         from gradcut.runs.cluster import OnRay
 
-        return OnRay(address, gpus), workers or 2
+        return OnRay(address, gpus)
     if name != "local":
         raise GradcutError(f"engine: expected local or ray, got {name!r}")
     if address is not None or gpus:
         raise GradcutError("address, gpus: they are for --engine ray")
-    return None, workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [1])
+    return None
 
 
-def _print_records(place: Any, tasks: Sequence[Any], errors: Sequence[str]) -> None:
+def _print_records(folder: Any, tasks: Sequence[Any], errors: Sequence[str]) -> None:
     """One JSON document, a record at a time: a long run's records do not fit into memory."""
     print('{"results": [', end="")
     separator = ""
     for task in tasks:
-        record = place.read(f"results/{task.name}.json")
+        record = folder.read(f"results/{task.name}.json")
         if record is not None:
             print(separator + record.decode().rstrip(), end="")
             separator = ",\n"
@@ -239,7 +229,7 @@ def review(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """List a run's photographs, the least certain first."""
+    """List a run's photographs, the least certain first: by confidence, or by score where a recipe has none."""
     from gradcut.runs.run import review as ranked
 
     lines = list(ranked(run))[:limit]
@@ -247,9 +237,13 @@ def review(
         print(json.dumps(lines, indent=1, ensure_ascii=False))
         return
     for line in lines:
-        found = ", ".join(f"{o['label']} {o['confidence']:.2f}" for o in line["objects"]) or "nothing found"
-        sure = "    " if line["confidence"] is None else f"{line['confidence']:.2f}"
-        print(f"{sure}  {line['photograph']}: {found}")
+        found = ", ".join(f"{o['label']}{_sure(o, ' ')}" for o in line["objects"]) or "nothing found"
+        print(f"{_sure(line) or '    '}  {line['photograph']}: {found}")
+
+
+def _sure(entry: dict[str, Any], before: str = "") -> str:
+    """The confidence in two digits, if there is one."""
+    return "" if entry["confidence"] is None else f"{before}{entry['confidence']:.2f}"
 
 
 class _Tally:

@@ -19,7 +19,7 @@ from gradcut.runs.run import Entry
 
 @dataclass(frozen=True)
 class OnRay:
-    """An engine for `gradcut.runs.job.segment_all`: Ray Data hands blocks of photographs to actors.
+    """An engine for `gradcut.runs.segment.segment_all`: Ray Data hands blocks of photographs to actors.
 
     An actor loads the model once. When one dies, Ray starts another and gives it the block again; photographs of
     the block whose records stand are not done again, and the one at which it died is tried alone, as `Job` says.
@@ -29,6 +29,8 @@ class OnRay:
         gpus: for an actor; a share lets several use one GPU.
         block: photographs that an actor is given at a time. What a dead actor had begun is that much at most.
         threads: of an actor, and the CPUs that it asks for.
+
+    A call takes the number of actors as ``workers``, 2 by default.
     """
 
     address: str | None = None
@@ -40,12 +42,13 @@ class OnRay:
         if importlib.util.find_spec("ray") is None:
             raise GradcutError("engine: ray is not installed; pip install 'gradcut[ray]'")
 
-    def __call__(self, job: Job, tasks: Sequence[Task], workers: int) -> Generator[Entry]:
+    def __call__(self, job: Job, tasks: Sequence[Task], workers: int | None = None) -> Generator[Entry]:
         import ray
         import ray.data
 
         if not tasks:
             return
+        workers = workers or 2
         if not ray.is_initialized():
             try:
                 ray.init(

@@ -6,27 +6,28 @@ them are bounded. `gradcut.runs.cluster` runs the same `Job` on Ray.
 
 from __future__ import annotations
 
+import gc
 import json
-import signal
-import subprocess
-import sys
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-import torch
-
-from gradcut import files, images
-from gradcut.classifiers.classifier import evaluating
-from gradcut.errors import GradcutError, RunError, check_least, one_line
+from gradcut import files, images, results
+from gradcut.classifiers.classifier import evaluating, out_of_memory
+from gradcut.classifiers.threads import each_on_one_thread, single_threaded_pool
+from gradcut.errors import GradcutError, OutputError, check_least, one_line
+from gradcut.files import Folder
+from gradcut.images import Photograph
+from gradcut.records import differing, versions
 from gradcut.results import checked_void
-from gradcut.runs import run as runs
-from gradcut.runs.run import Entry, Place, Run
+from gradcut.runs.decoder import Decoder
+from gradcut.runs.run import Entry, manifest_line, mark
 from gradcut.segmenter import Evidence, Segmenter
 
 #: How often a photograph may be alone at work when the process dies before it is given up.
@@ -40,21 +41,33 @@ class Task(NamedTuple):
     name: str
 
 
+class Reading(NamedTuple):
+    """A photograph that was read, and the seconds that it took."""
+
+    photograph: Photograph
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Job:
     """What is done with every photograph, whoever does it.
 
     Args:
-        place: where the results go.
+        folder: where the results go.
         labels: classes to ask for whatever their score.
         void: bounds of the class map's unsure pixels, as in `Segmentation.classmap`.
         pictures: write a picture for a person, too.
         batch: photographs that the network sees at once. A batch that is not full is filled up with copies, so
-            that every photograph goes through the same arithmetic whatever its neighbours are.
+            that every photograph goes through the same arithmetic whatever its neighbours are. Where memory does not
+            hold a batch, this job goes on with half as many, and without copies.
+
+    Raises:
+        GradcutError: an unknown label, options out of range, or a step of one's own that no second process could tell
+            from another one, as `Recipe.record` says.
     """
 
     segmenter: Segmenter
-    place: Place
+    folder: Folder
     labels: tuple[str, ...] | None = None
     void: tuple[float, float] | None = None
     pictures: bool = True
@@ -64,48 +77,49 @@ class Job:
         if self.void is not None:
             checked_void(self.void)
         check_least(GradcutError, self, batch=1)
+        if self.labels is not None:
+            self.segmenter.asked(self.labels)
+        _ = self.settings  # refuses a recipe that has no record
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
         """What every result depends on, as JSON values."""
-        recipe, classifier = self.segmenter.recipe, self.segmenter.classifier
         return {
-            "recipe": {
-                "name": recipe.name, "saliency": repr(recipe.saliency), "seeds": repr(recipe.seeds),
-                "masks": repr(recipe.masks), "sha256": recipe.fingerprint,
-            },
-            "classifier": {
-                "name": classifier.name, "size": list(classifier.size), "multilabel": classifier.multilabel,
-                "sha256": classifier.fingerprint,
-            },
-            "threshold": self.segmenter.threshold, "top_k": self.segmenter.top_k,
-            "labels": None if self.labels is None else list(self.labels),
+            **self.segmenter.record(), "labels": None if self.labels is None else list(self.labels),
             "void": None if self.void is None else list(self.void), "pictures": self.pictures, "batch": self.batch,
         }  # fmt: skip
 
     def about(self) -> dict[str, Any]:
         """The rest of ``run.json``: what a reader of the results needs to know."""
-        classifier = self.segmenter.classifier
-        groups = [label for label in self.labels or () if not isinstance(classifier.find(label), int)]
-        return {"classes": [*classifier.labels, *groups], "versions": runs.versions()}
+        labels = self.segmenter.classifier.labels
+        groups = [name for name in self.segmenter.asked(self.labels or ()) if name not in labels]
+        return {"classes": [*labels, *groups], "versions": versions()}
 
-    def __call__(self, tasks: Sequence[Task], workers: int = 1) -> Generator[Entry]:
+    def __call__(self, tasks: Sequence[Task], workers: int | None = None) -> Generator[Entry]:
         """Do the tasks and yield each one's line for the manifest, finished results of an earlier run included.
 
         Photographs that were at work when a process died come last, each alone, after a process of their own has
         decoded them: a file that crashes the decoder is named instead of crashing this process again.
 
+        On a CPU every photograph is explained on one torch thread. Sums then have the same order, and results the same
+        bytes, whatever the number of workers and whoever does the job; and workers that each do their own photograph
+        wait for each other less than threads that share one.
+
         Args:
             workers: threads that read, as many that cut and write, and on a CPU as many that ask the network, each
-                about photographs of its own; a device of its own is asked by one.
+                about photographs of its own; a device of its own is asked by one. By default one a core.
 
         Raises:
-            GradcutError: the place cannot be written, or holds a result that was made with other settings.
+            GradcutError: the folder cannot be written, or holds a result that was made with other settings.
         """
-        marks = set(self.place.names(".trying"))
-        suspects = [task for task in tasks if runs.mark(task.name).split("/")[1] in marks]
+        lines = self._lines(tasks, workers or cores())
+        return each_on_one_thread(lines) if self._on_cpu else lines
+
+    def _lines(self, tasks: Sequence[Task], workers: int) -> Generator[Entry]:
+        marks = set(self.folder.names(".trying"))
+        suspects = [task for task in tasks if mark(task.name).split("/")[1] in marks]
         suspected = {task.name for task in suspects}
-        with evaluating(self.segmenter.classifier.model), self._one_thread_each():
+        with evaluating(self.segmenter.classifier.model):
             yield from self._pipeline((task for task in tasks if task.name not in suspected), workers)
             yield from self._alone(suspects)
 
@@ -115,9 +129,9 @@ class Job:
         tasks = iter(tasks)
         lanes = workers if self._on_cpu else 1
         readers = ThreadPoolExecutor(workers, "gradcut-read")
-        askers = ThreadPoolExecutor(lanes, "gradcut-ask")
+        askers = single_threaded_pool(lanes, "gradcut-ask") if self._on_cpu else ThreadPoolExecutor(1, "gradcut-ask")
         cutters = ThreadPoolExecutor(workers, "gradcut-cut")
-        reading: deque[tuple[Task, Future[Evidence | Entry]]] = deque()
+        reading: deque[tuple[Task, Future[Reading | Entry]]] = deque()
         asking: deque[Future[list[tuple[Task, Evidence | Entry]]]] = deque()
         cutting: deque[Future[Entry]] = deque()
         try:
@@ -147,126 +161,121 @@ class Job:
     def _on_cpu(self) -> bool:
         return self.segmenter.classifier.device.type == "cpu"
 
-    @contextmanager
-    def _one_thread_each(self) -> Iterator[None]:
-        """On a CPU, one thread for each photograph that the network sees.
-
-        Sums then have the same order, and results the same bytes, whatever the number of workers and whoever does
-        the job; and workers that each do their own photograph wait for each other less than threads that share one.
-        """
-        before = torch.get_num_threads()
-        try:
-            if self._on_cpu:
-                torch.set_num_threads(1)  # threads that begin from here on have one, too
-            yield
-        finally:
-            torch.set_num_threads(before)
-
-    def _read(self, task: Task, alone: int = 0) -> Evidence | Entry:
-        """The photograph, as evidence that is still empty; or its line, if it is finished or cannot be read."""
-        with files.writing(self.place.url):
+    def _read(self, task: Task, alone: int = 0) -> Reading | Entry:
+        """The photograph; or its line, if it is finished or cannot be read."""
+        with files.writing(self.folder.url):
             finished = self._finished(task)
             if finished is not None:
                 return finished
             content = json.dumps({"name": task.name, "alone": alone})
-            self.place.write(runs.mark(task.name), content.encode())
+            self.folder.write(mark(task.name), content.encode())
         began = time.perf_counter()
-
-        def evidence() -> Evidence:
-            photograph = images.read(task.photograph)
-            seconds = {"read": time.perf_counter() - began}
-            return Evidence(photograph, (), (), _NOTHING, seconds, task.photograph)
-
-        read: Evidence | Entry = self._guard(task, evidence)
+        read: Reading | Entry = self._guard(
+            task, lambda: Reading(images.read(task.photograph), time.perf_counter() - began)
+        )
         return read
 
     def _explain_read(
-        self, reading: Sequence[tuple[Task, Future[Evidence | Entry]]]
+        self, reading: Sequence[tuple[Task, Future[Reading | Entry]]]
     ) -> list[tuple[Task, Evidence | Entry]]:
         return self._explain([(task, read.result()) for task, read in reading])
 
-    def _explain(self, batch: Sequence[tuple[Task, Evidence | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
-        waiting = [(task, found) for task, found in batch if isinstance(found, Evidence)]
-        done: dict[str, Evidence | Entry] = {}
-        if waiting:
-            try:
-                explained = self._ask([found for _, found in waiting])
-                done = {task.name: evidence for (task, _), evidence in zip(waiting, explained, strict=True)}
-            except torch.OutOfMemoryError as error:
-                raise GradcutError(
-                    f"batch: the device's memory does not hold {self.batch} photographs at once; ask for fewer"
-                ) from error
-            except Exception:
-                # One of them may be at fault; each says for itself.
-                for task, found in waiting:
-                    done[task.name] = self._guard(task, lambda found=found: self._ask([found])[0])  # type: ignore[misc]
-        return [(task, done.get(task.name, found)) for task, found in batch]
+    def _explain(self, batch: Sequence[tuple[Task, Reading | Entry]]) -> list[tuple[Task, Evidence | Entry]]:
+        waiting = [(task, read) for task, read in batch if isinstance(read, Reading)]
+        answers = dict(zip((task for task, _ in waiting), self._ask(waiting), strict=True))
+        return [(task, line if not isinstance(line, Reading) else answers[task]) for task, line in batch]
 
-    def _ask(self, waiting: Sequence[Evidence]) -> list[Evidence]:
-        photographs = [each.photograph for each in waiting]
-        photographs += [photographs[-1]] * (self.batch - len(photographs))
-        explained = self.segmenter.explain(photographs, self.labels)
-        return [
-            replace(new, source=old.source, seconds={**old.seconds, **new.seconds})
-            for old, new in zip(waiting, explained, strict=False)
-        ]
+    def _ask(self, waiting: Sequence[tuple[Task, Reading]]) -> list[Evidence | Entry]:
+        """The network's part, in as many passes as memory asks for; what goes wrong with one costs no other."""
+        most = self._memory.photographs
+        if len(waiting) > most:
+            return [*self._ask(waiting[:most]), *self._ask(waiting[most:])]
+        if not waiting:
+            return []
+        copies = self.batch - len(waiting) if most == self.batch else 0
+        try:
+            return list(self._evidence(waiting, copies))
+        except Exception as error:
+            # What follows is outside this block, in which the error keeps the tensors of the pass alive.
+            line, short = self._failure(waiting[0][0], error), out_of_memory(error)
+        if short and len(waiting) + copies > 1:
+            gc.collect()
+            self._memory.photographs = min(self._memory.photographs, (len(waiting) + copies) // 2)
+            return self._ask(waiting)
+        if len(waiting) > 1:  # one of them may be at fault; each says for itself
+            return [answer for pair in waiting for answer in self._ask([pair])]
+        return [line]
+
+    @cached_property
+    def _memory(self) -> _Memory:
+        return _Memory(self.batch)
+
+    def _evidence(self, waiting: Sequence[tuple[Task, Reading]], copies: int) -> Iterator[Evidence]:
+        photographs = [read.photograph for _, read in waiting]
+        explained = self.segmenter.explain(photographs + [photographs[-1]] * copies, self.labels)
+        for (task, read), evidence in zip(waiting, explained, strict=False):
+            yield replace(evidence, source=task.photograph, seconds={"read": read.seconds, **evidence.seconds})
 
     def _finish(self, task: Task, evidence: Evidence | Entry) -> Entry:
         """Cut and write, and take the mark away."""
         line = evidence if isinstance(evidence, dict) else self._guard(task, lambda: self._save(task, evidence))
-        with files.writing(self.place.url):
-            self.place.remove(runs.mark(task.name))
+        with files.writing(self.folder.url):
+            self.folder.remove(mark(task.name))
         return line
 
     def _save(self, task: Task, evidence: Evidence) -> Entry:
-        result = self.segmenter.cut(evidence)
-        try:
-            record = self.place.save(result, task.name, classmaps=True, void=self.void, pictures=self.pictures)
-        except (GradcutError, OSError) as error:
-            raise _UnwritableError(str(error)) from error
-        return runs.entry(task.name, record)
+        record = results.save(
+            self.segmenter.cut(evidence), self.folder, task.name, True, self.void, self.pictures, self.settings
+        )
+        return manifest_line(task.name, record)
 
-    @staticmethod
-    def _guard(task: Task, step: Callable[[], Any]) -> Any:
+    def _guard(self, task: Task, step: Callable[[], Any]) -> Any:
         """What the step returns, or the line that says why this photograph failed; none costs another's result."""
         try:
             return step()
-        except _UnwritableError as error:
-            raise GradcutError(str(error)) from error
-        except MemoryError:
+        except Exception as error:
+            return self._failure(task, error)
+
+    @staticmethod
+    def _failure(task: Task, error: Exception) -> Entry:
+        """The line that says why; a folder that cannot be written ends the run, for the next one would fail as well."""
+        if isinstance(error, OutputError):
+            raise error
+        if out_of_memory(error):
             return failed(task, f"{task.photograph}: not enough memory")
-        except GradcutError as error:
+        if isinstance(error, GradcutError):
             named = task.photograph in str(error)
             return failed(task, str(error) if named else f"{task.photograph}: {error}")
-        except Exception as error:
-            kind, reason = type(error).__name__, one_line(error)
-            return failed(task, f"{task.photograph}: {kind if reason == kind else f'{kind}: {reason}'}")
+        kind, reason = type(error).__name__, one_line(error)
+        return failed(task, f"{task.photograph}: {kind if reason == kind else f'{kind}: {reason}'}")
 
     # After a crash ----------------------------------------------------------------------------------------------------
 
     def _finished(self, task: Task) -> Entry | None:
         """The line of a photograph whose record an earlier run wrote."""
         try:
-            record = json.loads(self.place.read(f"results/{task.name}.json") or b"")
-            made = record["recipe"]["sha256"], record["classifier"]["sha256"]
-            line = runs.entry(task.name, record)
-        except (ValueError, KeyError):
+            record = json.loads(self.folder.read(f"results/{task.name}.json") or b"")
+            made = {part: record[part] for part in ("recipe", "classifier")}
+            line = manifest_line(task.name, record)
+        except (ValueError, KeyError, TypeError):
             return None
-        ours = made == (self.segmenter.recipe.fingerprint, self.segmenter.classifier.fingerprint)
-        if not ours or record["photograph"] != task.photograph:
+        differences = differing(made, {part: self.settings[part] for part in made})
+        if record["photograph"] != task.photograph:
+            differences.append(f"photograph {record['photograph']}, now {task.photograph}")
+        if differences:
             raise GradcutError(
-                f"output: results/{task.name}.json in {self.place.url} was made from {record['photograph']} with "
-                f"recipe {record['recipe']['name']}; choose another folder or --overwrite"
+                f"output: results/{task.name}.json in {self.folder.url} was made with other settings: "
+                f"{'; '.join(differences)}; choose another folder or --overwrite"
             )
         return line
 
     def _alone(self, suspects: Sequence[Task]) -> Iterator[Entry]:
         if not suspects:
             return
-        with _Decoder() as decoder:
+        with Decoder() as decoder:
             for task in suspects:
                 try:
-                    alone = int(json.loads(self.place.read(runs.mark(task.name)) or b"")["alone"])
+                    alone = int(json.loads(self.folder.read(mark(task.name)) or b"")["alone"])
                 except (ValueError, KeyError, TypeError):  # killed while the mark was written
                     alone = 0
                 crash = decoder.crash(task.photograph) if self._finished(task) is None else None
@@ -280,11 +289,11 @@ class Job:
                 yield self._finish(task, line)
 
 
-class _UnwritableError(Exception):
-    """The place refuses a file: the run ends, for the next photograph would fail as well."""
+@dataclass
+class _Memory:
+    """How many photographs the network can be shown at once, as far as is known."""
 
-
-_NOTHING = torch.zeros(0, 1, 1).numpy()
+    photographs: int
 
 
 def failed(task: Task, error: str) -> Entry:
@@ -292,95 +301,10 @@ def failed(task: Task, error: str) -> Entry:
     return {"name": task.name, "photograph": task.photograph, "state": "failed", "error": error}
 
 
-class _Decoder:
-    """Decodes photographs in a process of its own, which a bad file may crash."""
-
-    _CODE = (
-        "import sys\nfrom gradcut import images\n"
-        "for line in sys.stdin:\n"
-        "    try: images.read(line[:-1])\n"
-        "    except Exception: pass\n"
-        "    print(flush=True)\n"
-    )
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> _Decoder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-
-    def crash(self, photograph: str) -> str | None:
-        """What the process died of when it decoded this photograph; None if it lives."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", self._CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, text=True, errors="surrogateescape", start_new_session=True,
-            )  # fmt: skip
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with suppress(BrokenPipeError):
-            process.stdin.write(photograph + "\n")
-            process.stdin.flush()
-        if process.stdout.readline():
-            return None
-        self._process = None
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        process.stdout.close()
-        status = process.wait()
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [1])
 
 
-#: Who does a job: called as ``engine(job, tasks, workers)``.
-Engine = Callable[[Job, Sequence[Task], int], Generator[Entry]]
-
-
-def segment_all(
-    job: Job,
-    tasks: Sequence[Task],
-    workers: int = 1,
-    overwrite: bool = False,
-    engine: Engine | None = None,
-) -> Generator[tuple[Entry, bool]]:
-    """Do a job into its folder and yield every photograph's line, and whether it was done before.
-
-    Killed at any moment, the same call finishes what is missing. The manifest ends in the order of the tasks.
-
-    Args:
-        tasks: with names that are all different, as `gradcut.files.find` gives them.
-        workers: of the engine: threads here, actors on Ray.
-        overwrite: do finished photographs again.
-        engine: who does it; the job itself by default.
-
-    Raises:
-        RunError: the folder holds results of other settings, or is in use.
-        GradcutError: it cannot be written.
-    """
-    with Run(job.place, job.settings, job.about(), overwrite) as run:
-        missing = []
-        before = run.done
-        for task in tasks:
-            if task.name not in run:
-                missing.append(task)
-            elif before[task.name] != task.photograph:
-                raise RunError(
-                    f"output: {task.name} in {job.place.url} was made from {before[task.name]}, not from "
-                    f"{task.photograph}; choose another folder or --overwrite"
-                )
-        for line in run.lines(task.name for task in tasks if task.name in before):
-            yield line, True
-        try:
-            with closing((engine or Job.__call__)(job, missing, workers)) as lines:
-                for line in lines:
-                    run.append(line)
-                    yield line, False
-        except (KeyboardInterrupt, GeneratorExit):
-            run.finish(task.name for task in tasks)
-            raise
-        run.finish(task.name for task in tasks)
+#: Who does a job: called as ``engine(job, tasks, workers)``, workers None for a number of its own choice.
+Engine = Callable[[Job, Sequence[Task], int | None], Generator[Entry]]

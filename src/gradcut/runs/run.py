@@ -1,4 +1,4 @@
-"""The output folder of a run: its settings, its manifest, and what is finished in it, here or on a remote store.
+"""A run's folder: its settings, its manifest, and what is finished in it, here or on a remote store.
 
 =================== ====================================================================================
 ``run.json``        settings, versions, hashes and the classifier's labels: what every result depends on
@@ -14,112 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from gradcut import files, results
 from gradcut.errors import RunError
-from gradcut.results import Segmentation
+from gradcut.files import Folder, encode_json
+from gradcut.records import differing
 
 #: One line of the manifest.
 Entry = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder, here or at any address that fsspec knows (``s3://``, ``gs://``, ``memory://``).
-
-    A file is either there as a whole or not at all: here by renaming, in an object store by its own promise.
-    """
-
-    url: str
-
-    @cached_property
-    def local(self) -> Path | None:
-        """The folder on this machine, or None for a remote one."""
-        return None if files.is_url(self.url) else Path(self.url.removeprefix("file://"))
-
-    @cached_property
-    def _remote(self) -> tuple[Any, str]:
-        return files.remote(self.url)
-
-    def read(self, name: str) -> bytes | None:
-        """A file's content; None where there is no such file."""
-        try:
-            if self.local is not None:
-                return (self.local / name).read_bytes()
-            store, root = self._remote
-            return bytes(store.cat_file(f"{root}/{name}"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def lines(self, name: str) -> Iterator[Entry]:
-        """A manifest's whole lines: a process that dies while it writes leaves a torn last one."""
-        if self.local is None:
-            yield from _lines((self.read(name) or b"").split(b"\n"))
-        elif (self.local / name).is_file():
-            with (self.local / name).open("rb") as file:
-                yield from _lines(file)
-
-    def write(self, name: str, content: bytes) -> None:
-        if self.local is not None:
-            with files.replacing(self.local / name) as temporary:
-                temporary.write_bytes(content)
-            return
-        store, root = self._remote
-        store.pipe_file(f"{root}/{name}", content)
-
-    def remove(self, name: str) -> None:
-        if self.local is not None:
-            (self.local / name).unlink(missing_ok=True)
-            return
-        store, root = self._remote
-        with contextlib.suppress(FileNotFoundError):
-            store.rm_file(f"{root}/{name}")
-
-    def names(self, folder: str) -> list[str]:
-        """The files directly in a folder, sorted."""
-        if self.local is not None:
-            below = self.local / folder
-            return sorted(path.name for path in below.iterdir()) if below.is_dir() else []
-        store, root = self._remote
-        store.invalidate_cache()
-        if not store.isdir(f"{root}/{folder}"):
-            return []
-        return sorted(path.rsplit("/", 1)[-1] for path in store.ls(f"{root}/{folder}", detail=False))
-
-    def save(self, result: Segmentation, name: str, **options: Any) -> dict[str, Any]:
-        """`gradcut.results.save`, the record last here as well."""
-        if self.local is not None:
-            return results.save(result, self.local, name, **options)
-        with tempfile.TemporaryDirectory(prefix="gradcut-") as scratch:
-            record = results.save(result, Path(scratch), name, **options)
-            written = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
-            last = Path(scratch) / f"results/{name}.json"
-            for path in [*(path for path in written if path != last), last]:
-                self.write(path.relative_to(scratch).as_posix(), path.read_bytes())
-        return record
-
-    def clear(self, entry: Entry) -> None:
-        """Remove a photograph's files, the record first."""
-        self.remove(f"results/{entry['name']}.json")
-        for path in entry.get("files", {}).values():
-            self.remove(path)
-        for found in entry.get("objects", ()):
-            self.remove(found["mask"])
-        if self.local is not None:
-            with contextlib.suppress(OSError):
-                (self.local / f"masks/{entry['name']}").rmdir()
-
-
-# marks ---------------------------------------------------------------------------------------------------------------
 
 
 def mark(name: str) -> str:
@@ -127,12 +35,9 @@ def mark(name: str) -> str:
     return f".trying/{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:24]}"
 
 
-# the manifest --------------------------------------------------------------------------------------------------------
-
-
-def entry(name: str, record: Mapping[str, Any]) -> Entry:
+def manifest_line(name: str, record: Mapping[str, Any]) -> Entry:
     """The manifest's line for a finished photograph, from its record."""
-    found = {
+    line = {
         "name": name,
         "photograph": record["photograph"],
         "state": "done" if record["objects"] else "empty",
@@ -143,8 +48,8 @@ def entry(name: str, record: Mapping[str, Any]) -> Entry:
         "files": {**record["files"], "record": f"results/{name}.json"},
     }
     if not record["objects"]:
-        found["best_scores"] = record["best_scores"]
-    return found | {"seconds": round(sum(record["seconds"].values()), 4)}
+        line["best_scores"] = record["best_scores"]
+    return line | {"seconds": round(sum(record["seconds"].values()), 4)}
 
 
 class Run:
@@ -164,9 +69,13 @@ class Run:
     """
 
     def __init__(
-        self, place: Place, settings: Mapping[str, Any], about: Mapping[str, Any] | None = None, overwrite: bool = False
+        self,
+        folder: Folder,
+        settings: Mapping[str, Any],
+        about: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
-        self.place, self.settings = place, json.loads(json.dumps(settings))
+        self.folder, self.settings = folder, json.loads(json.dumps(settings))
         self.about, self.overwrite = dict(about or {}), overwrite
         self._at: dict[str, tuple[int, str]] = {}  # name: where its line begins, and the photograph
         self._lock: int | None = None
@@ -174,7 +83,7 @@ class Run:
 
     def __enter__(self) -> Run:
         try:
-            with files.writing(self.place.url):
+            with files.writing(self.folder.url):
                 self._open()
         except BaseException:
             self.__exit__()
@@ -198,30 +107,30 @@ class Run:
         return name in self._at
 
     def _open(self) -> None:
-        folder = self.place.local
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._acquire(folder)
-        before = self.place.read("run.json")
-        earlier = self.place.lines("manifest.jsonl")
+        local = self.folder.local
+        if local is not None:
+            local.mkdir(parents=True, exist_ok=True)
+            self._acquire(local)
+        before = self.folder.read("run.json")
+        earlier = _lines(self.folder)
         if self.overwrite:
             for line in earlier:
-                self.place.clear(line)
-            self.place.remove("manifest.jsonl")
+                results.remove(self.folder, line["name"])
+            self.folder.remove("manifest.jsonl")
             before, earlier = None, iter(())
         elif before is not None:
             self._compare(before)
-        if folder is not None:
-            _sweep(folder)
+        if local is not None:
+            _sweep(local)
         if before is None or self.overwrite:
             document = {"settings": self.settings, **self.about}
-            self.place.write("run.json", _json(document, indent=1) + b"\n")
-        self._file = tempfile.TemporaryFile() if folder is None else None  # noqa: SIM115
-        if folder is not None:
-            kept = folder / "manifest.jsonl"
-            with files.replacing(kept) as temporary, temporary.open("wb") as file:
+            self.folder.write("run.json", encode_json(document, indent=1) + b"\n")
+        self._file = tempfile.TemporaryFile() if local is None else None  # noqa: SIM115
+        if local is not None:
+            manifest = local / "manifest.jsonl"
+            with files.replacing(manifest) as temporary, temporary.open("wb") as file:
                 self._write(earlier, file)
-            self._file = kept.open("ab")
+            self._file = manifest.open("ab")
         else:
             assert self._file is not None
             self._write(earlier, self._file)
@@ -231,7 +140,7 @@ class Run:
         for line in lines:
             if line["state"] != "failed" and line["name"] not in self._at:
                 self._at[line["name"]] = (file.tell(), line["photograph"])
-                file.write(_json(line) + b"\n")
+                file.write(encode_json(line) + b"\n")
 
     def _acquire(self, folder: Path) -> None:
         try:
@@ -246,16 +155,15 @@ class Run:
 
     def _compare(self, before: bytes) -> None:
         try:
-            there = json.loads(before)["settings"]
+            settings = dict(json.loads(before)["settings"])
         except (ValueError, KeyError, TypeError):
             raise RunError(
-                f"output: {self.place.url}/run.json is no run's; choose another folder or --overwrite"
+                f"output: {self.folder.url}/run.json is no run's; choose another folder or --overwrite"
             ) from None
-        keys = [key for key in {**there, **self.settings} if there.get(key) != self.settings.get(key)]
-        if keys:
-            shown = "; ".join(f"{key} {_short(there.get(key))}, now {_short(self.settings.get(key))}" for key in keys)
+        if differences := differing(settings, self.settings):
             raise RunError(
-                f"output: {self.place.url} was made with other settings: {shown}; choose another folder or --overwrite"
+                f"output: {self.folder.url} was made with other settings: {'; '.join(differences)}; choose another "
+                "folder or --overwrite"
             )
 
     def lines(self, names: Iterable[str]) -> Iterator[Entry]:
@@ -265,24 +173,24 @@ class Run:
 
     def _line(self, name: str) -> bytes:
         at = self._at[name][0]
-        if self.place.local is None:
+        if self.folder.local is None:
             assert self._file is not None
             try:
                 self._file.seek(at)
                 return self._file.readline()
             finally:
                 self._file.seek(0, os.SEEK_END)
-        with (self.place.local / "manifest.jsonl").open("rb") as file:
+        with (self.folder.local / "manifest.jsonl").open("rb") as file:
             file.seek(at)
             return file.readline()
 
     def append(self, line: Entry) -> None:
         """Add a photograph's line."""
         assert self._file is not None
-        with files.writing(self.place.url):
+        with files.writing(self.folder.url):
             at = self._file.tell()
             try:
-                self._file.write(_json(line) + b"\n")
+                self._file.write(encode_json(line) + b"\n")
                 self._file.flush()
             except OSError:
                 # What the buffer still holds would be written again when the file is closed.
@@ -297,10 +205,10 @@ class Run:
         wanted = [name for name in order if name in self._at]
         named = set(wanted)
         names = [*(name for name in self._at if name not in named), *wanted]
-        with files.writing(self.place.url):
-            local = self.place.local
+        with files.writing(self.folder.url):
+            local = self.folder.local
             if local is None:
-                self.place.write("manifest.jsonl", b"".join(map(self._line, names)))
+                self.folder.write("manifest.jsonl", b"".join(map(self._line, names)))
                 return
             with files.replacing(local / "manifest.jsonl") as temporary, temporary.open("wb") as file:
                 file.writelines(map(self._line, names))
@@ -314,38 +222,36 @@ def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[E
     Raises:
         RunError: the folder holds no run.
     """
-    place = Place(os.fspath(folder))
-    about = place.read("run.json")
+    opened = Folder(os.fspath(folder))
+    about = opened.read("run.json")
     if about is None:
         raise RunError(f"run: expected a folder of 'gradcut segment' with run.json and manifest.jsonl, got {folder}")
-    return json.loads(about), place.lines("manifest.jsonl")
+    return json.loads(about), _lines(opened)
 
 
 def review(folder: str | os.PathLike[str]) -> list[Entry]:
     """A run's photographs, the least certain first: those without an object, then by their least sure object.
+
+    How sure an object is says its confidence, or, with a recipe that has none, its score.
 
     Raises:
         RunError: the folder holds no run.
     """
 
     def doubt(line: Entry) -> tuple[float, float, str]:
-        sure = [found["confidence"] for found in line["objects"]]
-        return min(sure, default=-1.0), line["confidence"] or 0.0, line["name"]
+        sure = [item["score"] if item["confidence"] is None else item["confidence"] for item in line["objects"]]
+        return min(sure, default=-1.0), sum(sure) / max(len(sure), 1), line["name"]
 
     return sorted((line for line in read_run(folder)[1] if line["state"] != "failed"), key=doubt)
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that a result depends on."""
-    return {package: importlib.metadata.version(package) for package in ("gradcut", "torch", "timm", "numpy", "pillow")}
-
-
-def _lines(lines: Iterable[bytes]) -> Iterator[Entry]:
-    for line in lines:
+def _lines(folder: Folder) -> Iterator[Entry]:
+    """The manifest's whole lines: a process that dies while it writes leaves a torn last one."""
+    for text in folder.lines("manifest.jsonl"):
         with contextlib.suppress(ValueError):
-            found = json.loads(line)
-            if isinstance(found, dict) and {"name", "photograph", "state"} <= found.keys():
-                yield found
+            line = json.loads(text)
+            if isinstance(line, dict) and {"name", "photograph", "state"} <= line.keys():
+                yield line
 
 
 def _sweep(folder: Path) -> None:
@@ -354,14 +260,3 @@ def _sweep(folder: Path) -> None:
         for name in names:
             if name.startswith(".") and name.endswith(".part"):
                 Path(below, name).unlink(missing_ok=True)
-
-
-def _json(document: Any, indent: int | None = None) -> bytes:
-    return json.dumps(document, indent=indent, ensure_ascii=False).encode(errors="surrogateescape")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(_short(each) for each in value.values())
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
