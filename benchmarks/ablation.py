@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,11 +63,11 @@ VARIANTS: dict[str, Recipe] = {
 def measured(head: object, sample: datasets.Sample) -> dict[str, dict]:
     """Scores and seconds of every variant; a saliency that several share is computed once, and counts for each."""
     labels = sorted(sample.masks)
-    kept: dict[tuple, tuple] = {}
+    kept: dict[Hashable, tuple] = {}
     row = {}
     for name, recipe in VARIANTS.items():
         segmenter = Segmenter(head, recipe)
-        key = repr((recipe.saliency, recipe.detail))
+        key = segmenter.evidence_key
         if key not in kept:
             started = time.process_time()
             (evidence,) = segmenter.explain([sample.image], labels)

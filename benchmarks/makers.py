@@ -11,7 +11,6 @@ the makers take turns on each photograph.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -37,6 +36,7 @@ from gradcut.masks import (
     Vote,
 )
 from gradcut.masks.contrasts import EdgeMap, Exponential
+from gradcut.records import fingerprint
 from gradcut.seeds import Fractions, Percentiles, SeedRule
 
 #: The student project's; those of the cuts that have nothing but seeds; and those of the cuts with unaries.
@@ -124,8 +124,10 @@ def main() -> None:
 
     recipe = RECIPES[options.recipe]
     heads = Heads(options.folds)
-    prints = repr((recipe.saliency, recipe.size, recipe.detail, [head.fingerprint for head in heads.all]))
-    cache = options.output / f"maps-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+    # All of the recipe but what comes after the maps: a setting that is added later cannot be forgotten here.
+    looking = {key: value for key, value in recipe.record().items() if key not in ("seeds", "masks", "sha256")}
+    prints = fingerprint({"recipe": looking, "heads": [head.fingerprint for head in heads.all]})
+    cache = options.output / f"maps-{prints[:12]}"
 
     dataset = datasets.coco(options.images, options.annotations)
     dataset = dataset[:: options.every]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -361,3 +361,25 @@ def test_a_record_says_what_was_asked(brightness):
     assert (record["threshold"], record["top_k"]) == (brightness.threshold, brightness.top_k)
     record = Segmenter(brightness, "simonyan", 0.25, 3).record()
     assert (record["threshold"], record["top_k"]) == (0.25, 3)
+
+
+def test_evidence_is_shared_by_those_that_differ_in_seeds_and_masks_alone(brightness):
+    """Every field of a recipe and of a classifier counts, but for names, words and what comes after the maps."""
+    recipe, other = RECIPES["simonyan"], RECIPES["expansion"]
+    key = Segmenter(brightness, recipe).evidence_key
+    same = {"name": "mine", "summary": "in other words", "seeds": other.seeds, "masks": other.masks}
+    changes = {"saliency": RECIPES["guided"].saliency, "size": 32, "detail": 2.0}
+    assert {field.name for field in fields(Recipe)} == {*same, *changes}
+    assert Segmenter(brightness, replace(recipe, **same)).evidence_key == key
+    for name, value in changes.items():
+        assert Segmenter(brightness, replace(recipe, **{name: value})).evidence_key != key, name
+    changes = {
+        "model": torch.nn.Flatten(), "labels": ("a", "b"), "mean": (1, 1, 1), "std": (2, 2, 2), "multilabel": False,
+        "threshold": 0.1, "top_k": 1,
+    }  # fmt: skip
+    assert {field.name for field in fields(Classifier)} == {*changes, "name", "size"}  # the recipe has a size
+    assert Segmenter(replace(brightness, name="other"), recipe).evidence_key == key
+    for name, value in changes.items():
+        assert Segmenter(replace(brightness, **{name: value}), recipe).evidence_key != key, name
+    assert Segmenter(brightness, recipe, threshold=0.1).evidence_key != key
+    assert Segmenter(brightness, recipe, top_k=1).evidence_key != key

@@ -208,13 +208,8 @@ class Segmenter:
         Of the recipe that is every setting but those that `cut` reads.
         """
         later = {"name", "summary", "seeds", "masks"}
-        steps = tuple(repr(getattr(self.recipe, each.name)) for each in fields(Recipe) if each.name not in later)
-        classifier = tuple(
-            id(self.classifier.model) if each.name == "model" else getattr(self.classifier, each.name)
-            for each in fields(Classifier)
-            if each.name != "name"
-        )
-        return steps, classifier, self.limits
+        steps = tuple(repr(getattr(self.recipe, part.name)) for part in fields(Recipe) if part.name not in later)
+        return steps, answers_key(self.classifier), self.limits
 
     def record(self) -> dict[str, Any]:
         """What a result depends on beside the photograph and the labels asked for, as JSON values.
@@ -227,6 +222,15 @@ class Segmenter:
             "recipe": self.recipe.record(), "classifier": self.classifier.record(),
             "threshold": threshold, "top_k": top_k,
         }  # fmt: skip
+
+
+def answers_key(classifier: Classifier) -> Hashable:
+    """What a classifier's answers depend on beside the photograph, in this process: its model, and every setting."""
+    return tuple(
+        id(classifier.model) if part.name == "model" else getattr(classifier, part.name)
+        for part in fields(Classifier)
+        if part.name != "name"
+    )
 
 
 def _checked_maps(method: object, maps: object, number: int) -> Float[Tensor, "n h w"]:

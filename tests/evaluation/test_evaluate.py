@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -297,6 +298,26 @@ def test_recipes_that_share_a_saliency_get_the_numbers_that_they_get_alone(sampl
     ]
     key = lambda row: (row["photograph"], row["recipe"])  # noqa: E731
     assert sorted(together, key=key) == sorted(alone, key=key)
+
+
+def test_recipes_that_differ_in_one_setting_of_the_maps_share_none(samples, brightness):
+    """Photographs of half the size, another limit, or another preparation: each recipe gets its own maps."""
+    recipe = Recipe("whole", "", Gradient(of="logit"), Percentiles(90, 30), Expansion())
+    darker = replace(brightness, mean=(0.3, 0.3, 0.3))
+    segmenters = {
+        "plain": Segmenter(brightness, recipe),
+        "half": Segmenter(brightness, replace(recipe, detail=0.5)),
+        "one class": Segmenter(brightness, recipe, top_k=1),
+        "darker": Segmenter(darker, recipe),
+    }
+    rows = untimed(evaluate(samples[:1], segmenters, "predicted", baselines=False))
+    alone = [
+        row
+        for name, segmenter in segmenters.items()
+        for row in untimed(evaluate(samples[:1], {name: segmenter}, "predicted", baselines=False))
+    ]
+    assert rows == alone
+    assert len({json.dumps([row["classes"], row["scores"]]) for row in rows}) == len(rows)
 
 
 def test_a_failing_photograph_costs_no_other(samples, recipes):

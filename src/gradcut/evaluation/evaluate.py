@@ -28,7 +28,7 @@ from gradcut.classifiers.threads import each_on_one_thread
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import EvaluationError, GradcutError
 from gradcut.images import Photograph
-from gradcut.segmenter import Segmenter
+from gradcut.segmenter import Segmenter, answers_key
 
 Row = dict[str, Any]
 #: Called as ``segment(image, labels)``, labels None for those that are detected. The result has ``objects``, best
@@ -511,9 +511,7 @@ class _Task:
         """Recipes that differ in seeds or masks alone share their saliency."""
         if type(segmenter) is not Segmenter:
             return segmenter(sample.image, self._asked(sample))
-        classifier = segmenter.classifier
-        limits = segmenter.threshold, segmenter.top_k
-        key = ("evidence", id(classifier.model), repr(classifier), repr(segmenter.recipe.saliency), limits)
+        key = ("evidence", segmenter.evidence_key)
         if key not in cache:
             (cache[key],) = segmenter.explain([sample.image], self._asked(sample))
         return segmenter.cut(cache[key])
@@ -531,7 +529,7 @@ class _Task:
         return list(cache["found", recipe])
 
     def _probabilities(self, classifier: Any, sample: Sample, cache: dict[Any, Any]) -> dict[str, float]:
-        key = ("scores", id(classifier.model), classifier.size)
+        key = ("scores", answers_key(classifier))
         if key not in cache:
             mine = {label.casefold(): label for label in self.known or ()}
             (detections,) = classifier.detect([sample.image], threshold=0, top_k=len(classifier.labels))
