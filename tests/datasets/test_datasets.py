@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -15,6 +17,7 @@ from pycocotools.coco import COCO
 
 from gradcut import datasets
 from gradcut.datasets import Sample
+from gradcut.datasets.coco import compressed_runs
 from gradcut.errors import DatasetError
 
 HEIGHT, WIDTH = 24, 32
@@ -186,7 +189,7 @@ def test_compressed_runs_are_counted_as_pycocotools_does():
     rng = np.random.default_rng(0)
     for share in (0.02, 0.3, 0.5, 0.98):
         mask = rng.random((37, 53)) < share
-        assert datasets._runs(compressed(mask)["counts"]) == runs(mask)
+        assert compressed_runs(compressed(mask)["counts"]) == runs(mask)
 
 
 # Pascal VOC ----------------------------------------------------------------------------------------------------------
@@ -414,3 +417,44 @@ def test_resized_squashes_photograph_and_masks(photograph):
     assert small.ignore.sum() == 24
     assert small.areas == sample.areas
     assert sample.truth.sum() == 12 * 32
+
+
+# Opened by name ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import gradcut.datasets.coco, gradcut.datasets.voc",
+        "from gradcut.datasets.coco import coco",
+        "import gradcut.evaluation; import importlib; importlib.import_module('gradcut.datasets.folder')",
+        "from gradcut.datasets import voc; import gradcut.datasets.pets",
+    ],
+)
+def test_a_layout_is_a_function_whatever_was_imported_before(imports):
+    code = f"{imports}\nfrom gradcut import datasets\nfor name in ('coco', 'voc', 'pets', 'folder'):\n"
+    code += "    assert type(getattr(datasets, name)).__name__ == 'function', name\n"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_open_dataset(tmp_path, photograph):
+    values = np.full((HEIGHT, WIDTH), 2, dtype=np.uint8)
+    write(tmp_path / "photos/a.png", photograph)
+    write(tmp_path / "masks/a.png", values)
+    (tmp_path / "classes.txt").write_text("cat\n\n dog \n")
+    places = {"images": tmp_path / "photos", "masks": tmp_path / "masks"}
+    assert set(datasets.open_dataset("folder", **places, classes=tmp_path / "classes.txt")[0].masks) == {"dog"}
+    assert set(datasets.open_dataset("folder", **places, label="cat")[0].masks) == {"cat"}
+    root = voc(tmp_path / "VOC2012", photograph, values)
+    assert datasets.open_dataset("voc", root=root, names="coco").labels[0] == "airplane"
+    path = coco(tmp_path, [], photograph)
+    assert datasets.open_dataset("coco", images=tmp_path / "images", annotations=path).names == ("000000000007.jpg",)
+    for kind, options, reason in (
+        ("imagenet", {}, "dataset: expected one of coco, voc, .* got 'imagenet'"),
+        ("coco", {"images": "x"}, "coco: needs annotations"),
+        ("pets", {"root": "x", "label": "cat"}, "pets: has no use for label"),
+        ("folder", {**places, "label": "cat", "classes": "x"}, "label and classes exclude each other"),
+        ("folder", {**places, "classes": tmp_path / "none.txt"}, r"classes: .*none\.txt cannot be read"),
+    ):
+        with pytest.raises(DatasetError, match=reason):
+            datasets.open_dataset(kind, **options)
