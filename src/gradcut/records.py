@@ -116,7 +116,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     differences = []
     for key in {**before, **now}:
         old, new = before.get(key), now.get(key)
-        if _decisive(old) == _decisive(new):
+        if key in _WORDS or _decisive(old) == _decisive(new):
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             if old.get("name") != new.get("name"):

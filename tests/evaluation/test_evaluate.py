@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +17,11 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 from gradcut import Classifier, Segmenter, datasets, evaluation
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import EvaluationError
-from gradcut.evaluation.evaluate import BASELINES, Counts, OutOfFold, Rectangle, evaluate
+from gradcut.evaluation import BASELINES, Counts, OutOfFold, Rectangle, Region, Regions
+from gradcut.evaluation.evaluate import evaluate
 from gradcut.masks import Expansion, GraphCut
 from gradcut.recipes import Recipe
+from gradcut.records import fingerprint
 from gradcut.saliency import Gradient
 from gradcut.seeds import Percentiles
 
@@ -82,8 +83,10 @@ def test_pointing_game_and_energy():
 def test_average_precision_is_scikit_learns():
     for digits in (6, 1):  # with one digit there are many ties
         scores, truth = RNG.random(300).round(digits), RNG.random(300) < 0.3
-        assert evaluation.average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores))
-    assert evaluation.average_precision(scores, truth & False) is None
+        assert evaluation.average_precision(scores=scores, truth=truth) == pytest.approx(
+            average_precision_score(truth, scores)
+        )
+    assert evaluation.average_precision(scores=scores, truth=truth & False) is None
 
 
 def test_protocol_written_out():
@@ -119,13 +122,8 @@ class Fixed:
 
     def __call__(self, image, labels):
         chosen = list(self.masks) if labels is None else [label for label in labels if label in self.masks]
-        objects = [
-            SimpleNamespace(label=label, mask=self.masks[label], saliency=self.saliency, score=0.5) for label in chosen
-        ]
-        joint = np.zeros(image.shape[:2], dtype=np.uint8)
-        for number, one in reversed(list(enumerate(objects, start=1))):
-            joint[one.mask] = number
-        return SimpleNamespace(objects=objects, labelmap=lambda: joint)
+        regions = tuple(Region(label, self.masks[label], self.saliency, 0.5) for label in chosen)
+        return Regions(regions, image.shape[:2])
 
 
 def sample_of(masks: dict[str, np.ndarray], ignore: np.ndarray | None = None, **more) -> Sample:
@@ -202,7 +200,7 @@ def test_sizes_and_numbers_of_objects():
     cat = blob(0.3)
     sample = sample_of({"cat": cat}, areas={"cat": (0.1, 0.05, 0.2)})
     entry = evaluation.score(Fixed({"cat": cat})(sample.image, None), sample, ("cat",))["classes"]["cat"]
-    assert (entry["objects"], entry["largest"]) == (3, 0.2)
+    assert (entry["instances"], entry["largest"]) == (3, 0.2)
 
 
 def test_rectangles():
@@ -332,21 +330,24 @@ def test_a_failing_photograph_costs_no_other(samples, recipes):
     assert len(rows) == 6 * 5
 
 
-def test_one_thread_while_it_lasts(samples, recipes):
-    before = torch.get_num_threads()
+def test_one_thread_while_a_photograph_is_at_work(samples, recipes):
+    """The caller's own loop body has all of its threads."""
+    before, seen = torch.get_num_threads(), []
     torch.set_num_threads(2)
+
+    def watched(image, labels):
+        seen.append(torch.get_num_threads())
+        return recipes["grown"](image, labels)
+
+    def failing(image, labels):
+        raise RuntimeError("not a GradcutError")
+
     try:
-        seen = []
-
-        def watching(image, labels):
-            seen.append(torch.get_num_threads())
-            return recipes["grown"](image, labels)
-
-        rows = evaluate(samples, {"watching": watching})
-        next(rows)
-        assert seen == [1]
-        assert torch.get_num_threads() == 2, "the caller's own loop has as many as before"
-        rows.close()
+        for _ in evaluate(samples[:3], {"watched": watched}):
+            assert torch.get_num_threads() == 2
+        assert seen == [1, 1, 1]
+        with pytest.raises(RuntimeError, match="not a GradcutError"):
+            next(evaluate(samples, {"failing": failing}))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -370,6 +371,25 @@ def test_what_other_processes_cannot_have(samples, recipes):
         next(evaluate(samples, {"mine": lambda image, labels: None}, workers=2))
     with pytest.raises(EvaluationError, match="workers: expected 1"):
         evaluate(samples, recipes, workers=0)
+
+
+def test_open_segmenters(tmp_path, monkeypatch, brightness):
+    """By names: recipes on one classifier, or on a head a fold."""
+    asked = []
+
+    def load(name: str) -> Classifier:
+        asked.append(name)
+        return replace(brightness, name=name)
+
+    monkeypatch.setattr("gradcut.evaluation.opening.load_classifier", load)
+    opened = evaluation.open_segmenters(["simonyan", "fast"], "mine", top_k=3, device="cpu")
+    assert asked == ["mine"]
+    assert {name: one.recipe.name for name, one in opened.items()} == {"simonyan": "simonyan", "fast": "fast"}
+    assert opened["fast"].top_k == 3
+    (tmp_path / "folds.csv").write_text("file,fold\na.png,1\nb.png,0\n")
+    folded = evaluation.open_segmenters(folds=tmp_path, threshold=0.1)["default"]
+    assert folded.of("images/a.png").classifier.name == str(tmp_path / "fold-1.safetensors")
+    assert folded.of("b.png").threshold == 0.1
 
 
 def test_a_segment_of_your_own(samples):
@@ -424,6 +444,9 @@ def test_out_of_fold(samples, recipes, tmp_path):
     }  # fmt: skip
     with pytest.raises(EvaluationError, match=r"folds: .*none\.csv"):
         evaluation.read_folds(tmp_path / "none.csv")
+    (tmp_path / "folds.csv").write_text("file,fold\n")
+    with pytest.raises(EvaluationError, match="a line a photograph, got none"):
+        evaluation.read_folds(tmp_path / "folds.csv")
     (tmp_path / "folds.csv").write_text("name,number\n1,2\n")
     with pytest.raises(EvaluationError, match="columns file and fold"):
         evaluation.read_folds(tmp_path / "folds.csv")
@@ -433,7 +456,7 @@ def test_out_of_fold(samples, recipes, tmp_path):
 
 
 def settings(**more) -> dict:
-    return {"labels": "truth", "recipes": {"grown": {"sha256": "a"}}} | more
+    return {"labels": "truth", "recipes": {"grown": {"recipe": {"name": "grown", "sha256": "a"}}}} | more
 
 
 def test_resuming_gives_the_same_file(samples, recipes, tmp_path):
@@ -465,19 +488,84 @@ def test_failures_are_tried_again(tmp_path):
 def test_other_settings_are_refused(tmp_path):
     path = tmp_path / "scores.jsonl"
     evaluation.resume(path, settings())
-    more = settings(recipes={"cut": {"sha256": "c"}})
+    more = settings(recipes={"cut": {"recipe": {"name": "cut", "sha256": "c"}}})
     evaluation.resume(path, more)  # another recipe joins
     assert set(evaluation.read_settings(path)["recipes"]) == {"grown", "cut"}
-    with pytest.raises(EvaluationError, match="another labels; choose"):
+    with pytest.raises(EvaluationError, match="other settings: labels truth, now predicted; choose"):
         evaluation.resume(path, settings(labels="predicted"))
-    with pytest.raises(EvaluationError, match="another recipe grown; choose"):
-        evaluation.resume(path, settings(recipes={"grown": {"sha256": "b"}}))
+    with pytest.raises(EvaluationError, match=r"other settings: grown: another recipe .*; choose"):
+        evaluation.resume(path, settings(recipes={"grown": {"recipe": {"name": "grown", "sha256": "b"}}}))
     path.write_text(evaluation.line({"photograph": "a", "recipe": "grown"}))
     assert evaluation.resume(path, settings(labels="predicted"), overwrite=True) == []
     assert path.read_text() == ""
     evaluation.settings_path(path).unlink()
     with pytest.raises(EvaluationError, match=r"without its settings, scores\.settings\.json"):
         evaluation.resume(path, settings())
+
+
+def all_settings(segmenters, **more) -> dict:
+    source = {"classifier": "head.safetensors", "folds": None, "threshold": None, "top_k": None}
+    return evaluation.settings("drawings", {"kind": "folder"}, source | more, segmenters, "truth")
+
+
+def test_names_words_and_paths_do_not_refuse_to_resume(recipes, tmp_path, brightness):
+    path, grown = tmp_path / "scores.jsonl", recipes["grown"]
+    evaluation.resume(path, all_settings({"grown": grown}))
+    reworded = Segmenter(
+        replace(brightness, name="elsewhere/h"), replace(grown.recipe, summary="other words", name="x")
+    )
+    moved = all_settings({"grown": reworded}, classifier="elsewhere/head.safetensors")
+    evaluation.resume(path, moved | {"title": "drawings, again"})
+    evaluation.check_unchanged(path, evaluation.read_settings(path), {"grown": grown})
+    evaluation.resume(path, all_settings({"grown": grown}))
+    before = evaluation.read_settings(path)
+    changes = {
+        "seeds": Segmenter(brightness, replace(grown.recipe, seeds=Percentiles(80, 20))),
+        "detail": Segmenter(brightness, replace(grown.recipe, detail=2.0)),
+        "top_k": Segmenter(brightness, grown.recipe, top_k=1),
+        "multilabel": Segmenter(replace(brightness, multilabel=False, top_k=20, threshold=0.75), grown.recipe),
+    }
+    for what, segmenter in changes.items():
+        with pytest.raises(EvaluationError, match=rf"other settings: grown: .*{what} .*, now .*; choose"):
+            evaluation.resume(path, all_settings({"grown": segmenter}))
+        with pytest.raises(EvaluationError, match=rf"grown: .*{what} .*, now .*; evaluate again"):
+            evaluation.check_unchanged(path, before, {"grown": segmenter})
+
+
+def test_another_version_of_the_algorithms_or_the_measures_refuses(recipes, tmp_path, monkeypatch):
+    path, segmenters = tmp_path / "scores.jsonl", {"grown": recipes["grown"]}
+    evaluation.resume(path, all_settings(segmenters))
+    before = evaluation.read_settings(path)
+    monkeypatch.setattr("gradcut.recipes.ALGORITHMS", "9.9.9")
+    with pytest.raises(
+        EvaluationError, match=r"other settings: grown: recipe's algorithms .*, now 9\.9\.9; choose"
+    ) as info:
+        evaluation.resume(path, all_settings(segmenters))
+    assert "\n" not in str(info.value)
+    with pytest.raises(EvaluationError, match=r"grown: recipe's algorithms .*, now 9\.9\.9; evaluate again"):
+        evaluation.check_unchanged(path, before, segmenters)
+    monkeypatch.undo()
+    evaluation.resume(path, all_settings(segmenters))
+    monkeypatch.setattr("gradcut.evaluation.rows.MEASURES", 99)
+    with pytest.raises(EvaluationError, match="other settings: measures 1, now 99; choose"):
+        evaluation.resume(path, all_settings(segmenters))
+
+
+def test_heads_of_folds_are_recorded_all_of_them(recipes, brightness):
+    """Another head, or another share of the photographs, is another record; other names of both are not."""
+    grown, folds = recipes["grown"], {"a.png": 0, "b.png": 1}
+    darker = Segmenter(replace(brightness, mean=(0.1, 0.1, 0.1)), grown.recipe)
+    renamed = Segmenter(replace(brightness, name="h"), grown.recipe)
+
+    def print_of(*parts, folds=folds) -> str:
+        return fingerprint(OutOfFold(parts, folds).record())
+
+    assert print_of(grown, darker) == print_of(renamed, darker)
+    prints = {
+        print_of(grown, grown), print_of(grown, darker), print_of(darker, grown), print_of(grown, grown, grown),
+        print_of(grown, grown, folds={"a.png": 1, "b.png": 0}), fingerprint(grown.record()),
+    }  # fmt: skip
+    assert len(prints) == 6
 
 
 def test_files_that_are_no_scores(tmp_path):

@@ -17,8 +17,9 @@ from PIL import Image
 import gradcut.cli
 from gradcut import Segmenter, datasets, evaluation
 from gradcut.errors import EvaluationError
-from gradcut.evaluation import report, summary
-from gradcut.evaluation.report import choose, draw, page
+from gradcut.evaluation import gallery, summary
+from gradcut.evaluation.gallery import choose, draw
+from gradcut.evaluation.report import page
 
 
 @pytest.fixture
@@ -55,13 +56,13 @@ SETTINGS = {"title": "drawings <&>", "labels": "truth", "size": None, "source": 
 
 
 def pair(photograph: str, label: str, tp: int, **more) -> dict:
-    entry = {"true": True, "found": True, "counts": [tp, 100 - tp, 0, 0], "joint": [tp, 0, 0], "objects": 1}
+    entry = {"true": True, "found": True, "counts": [tp, 100 - tp, 0, 0], "joint": [tp, 0, 0], "instances": 1}
     return {"photograph": photograph, "recipe": "a", "classes": {label: entry | {"largest": 0.1} | more}}
 
 
 def test_best_median_and_worst():
     rows = [pair(f"{tp}", "cat", tp) for tp in range(0, 100, 5)]
-    chosen = choose(rows, "a", each=3)
+    chosen = choose(rows, "a", most=3)
     groups = {
         group: [round(100 * c.ious["a"]) for c in chosen if c.group == group] for group in ("best", "median", "worst")
     }
@@ -69,7 +70,7 @@ def test_best_median_and_worst():
         "best": [85, 90, 95], "median": [40, 45, 50], "worst": [0, 5, 10],
     }  # fmt: skip
     assert [c.group for c in chosen] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
-    assert len(choose(rows[:4], "a", each=3)) == 4  # none twice
+    assert len(choose(rows[:4], "a", most=3)) == 4  # none twice
     assert (
         choose([*rows, pair("x", "cat", 100, true=False), pair("y", "cat", 100, found=False)], "a", 1)[0].photograph
         == "95"
@@ -79,7 +80,7 @@ def test_best_median_and_worst():
 
 
 def test_panels_show_what_was_found(dataset, recipes, rows):
-    choices = choose(rows, "simonyan", each=1)
+    choices = choose(rows, "simonyan", most=1)
     entries = list(draw(choices, dataset, recipes, "truth", height=90))
     assert len(entries) == len(choices)
     for entry in entries:
@@ -97,8 +98,8 @@ def test_panels_show_what_was_found(dataset, recipes, rows):
 
 
 def test_scores_that_no_longer_hold_are_refused(dataset, recipes, rows):
-    (choice, *_) = choose(rows, "simonyan", each=1)
-    stale = report.Choice(choice.photograph, choice.label, choice.group, {"simonyan": choice.ious["simonyan"] - 0.1})
+    (choice, *_) = choose(rows, "simonyan", most=1)
+    stale = gallery.Choice(choice.photograph, choice.label, choice.group, {"simonyan": choice.ious["simonyan"] - 0.1})
     with pytest.raises(EvaluationError, match=r"have changed since; evaluate again"):
         list(draw([stale], dataset, recipes, "truth"))
 
@@ -131,7 +132,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_nothing_else(dataset, recipes, rows):
-    entries = list(draw(choose(rows, "simonyan", each=2), dataset, recipes, "truth", height=60))
+    entries = list(draw(choose(rows, "simonyan", most=2), dataset, recipes, "truth", height=60))
     text = page(rows, summary.summarise(rows, resamples=50), SETTINGS, entries, "simonyan")
     found = Page(text)
     assert not found.open
@@ -157,9 +158,9 @@ def test_the_page_holds_the_figures(rows):
     assert data["recipes"] == list(figures["recipes"])
     assert len(data["rows"]) == 6
     by_name = {(row["photograph"], row["recipe"]): row for row in rows}
-    for photograph, label, objects, largest, *ious in data["rows"]:
+    for photograph, label, instances, largest, *ious in data["rows"]:
         entry = by_name[photograph, "simonyan"]["classes"][label]
-        assert (objects, largest) == (entry["objects"], pytest.approx(entry["largest"], abs=1e-4))
+        assert (instances, largest) == (entry["instances"], pytest.approx(entry["largest"], abs=1e-4))
         assert ious[0] == pytest.approx(evaluation.Counts(*entry["counts"]).iou, abs=6e-4)
     assert text.count("<svg") - text.count('class="key"') == 4
 
@@ -177,7 +178,7 @@ def test_names_cannot_break_the_page(rows):
 @pytest.fixture
 def command(monkeypatch, capsys, brightness):
     """Call the command line in this process with the classifier of the drawings."""
-    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name="embedded": brightness)
+    monkeypatch.setattr("gradcut.evaluation.opening.load_classifier", lambda name="embedded": brightness)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
@@ -241,8 +242,8 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
         return err
 
     assert "dataset: expected one of coco, voc" in message("evaluate", "imagenet")
-    assert "coco: needs --annotations" in message("evaluate", "coco", "--images", folder)
-    assert "voc: has no use for --images" in message("evaluate", "voc", "--root", folder, "--images", folder)
+    assert "coco: needs annotations" in message("evaluate", "coco", "--images", folder)
+    assert "voc: has no use for images" in message("evaluate", "voc", "--root", folder, "--images", folder)
     assert "exclude each other" in message(*arguments(folder), "--label", "cat")
     assert "labels: expected 'truth' or 'predicted'" in message(*arguments(folder), "--labels", "both")
     assert "recipe: expected one of" in message(*arguments(folder), "-r", "magic")
@@ -253,9 +254,9 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
     scores = tmp_path / "scores.jsonl"
     assert "scores.jsonl" in message("report", scores)
     command(*arguments(folder), "-o", scores)
-    assert "another labels" in message(*arguments(folder), "-o", scores, "--labels", "predicted")
+    assert "labels truth, now predicted" in message(*arguments(folder), "-o", scores, "--labels", "predicted")
     settings = evaluation.settings_path(scores)
     settings.write_text(settings.read_text().replace("Expansion(start=50", "Expansion(start=49"))
-    assert "expansion: recipe or classifier have changed" in message("report", scores)
+    assert "expansion: recipe's masks Expansion(start=49" in message("report", scores)
     settings.unlink()
     assert "needs its settings" in message("report", scores)

@@ -7,15 +7,14 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from gradcut.errors import EvaluationError
-from gradcut.evaluation import summary
-from gradcut.evaluation.evaluate import Counts
+from gradcut.evaluation import Counts, summary
 from gradcut.evaluation.summary import summarise
 
 
 def entry(counts: list[int], **more) -> dict:
     return {
         "true": counts[0] + counts[2] > 0, "found": counts[0] + counts[1] > 0, "counts": counts, "joint": counts[:3],
-        "objects": 1, "largest": 0.1,
+        "instances": 1, "largest": 0.1,
     } | more  # fmt: skip
 
 
@@ -31,7 +30,7 @@ def rows_of(n: int, recipe: str = "a", seed: int = 0, shift: int = 0) -> list[di
                 counts,
                 pointing=bool(rng.random() < 0.5),
                 energy=float(rng.random()),
-                objects=int(rng.integers(1, 12)),
+                instances=int(rng.integers(1, 12)),
                 largest=float(rng.random() ** 3),
             )
         rows.append(
@@ -173,14 +172,14 @@ def test_differences_are_paired():
 def test_breakdowns_by_size_and_number():
     rows = rows_of(60)
     found = summarise(rows, resamples=0)["recipes"]["a"]
-    for key, what, groups in (("by_size", "largest", summary.SIZES), ("by_number", "objects", summary.NUMBERS)):
+    for key, what, groups in (("by_size", "largest", summary.SIZES), ("by_number", "instances", summary.NUMBERS)):
         for name, (low, high) in groups.items():
             mine = [Counts(*c["counts"]).iou for c in pairs(rows) if low <= c[what] < high]
             assert found[key][name]["class_iou"]["n"] == len(mine) > 0
             assert found[key][name]["class_iou"]["value"] == pytest.approx(np.mean(mine))
         assert sum(group["union_iou"]["n"] for group in found[key].values()) == 60
     photographs = [
-        Counts(*row["union"]).iou for row in rows if 5 <= sum(c["objects"] for c in row["classes"].values()) < 10
+        Counts(*row["union"]).iou for row in rows if 5 <= sum(c["instances"] for c in row["classes"].values()) < 10
     ]
     assert found["by_number"]["5 to 9"]["union_iou"]["value"] == pytest.approx(np.mean(photographs))
     assert found["by_class"]["cat"]["value"] == pytest.approx(

@@ -21,7 +21,7 @@ from gradcut.classifiers.heads import attach, read_head
 from gradcut.cli import app
 from gradcut.errors import ClassifierError
 from gradcut.fit import head as fitting
-from gradcut.fit.head import LinearFit, average_precision, best_threshold, calibration_error, platt, stratified_folds
+from gradcut.fit.head import LinearFit, best_threshold, calibration_error, platt, stratified_folds
 from gradcut.labels import coco_ids
 from gradcut.saliency import CAM
 
@@ -140,14 +140,6 @@ def test_labels_without_meaning_give_no_precision():
 def test_wrong_options(options):
     with pytest.raises(fitting.FitError, match=f"^{next(iter(options))}: expected"):
         LinearFit(**options)
-
-
-def test_average_precision():
-    assert average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7])) == pytest.approx((1 + 2 / 3) / 2)
-    assert np.isnan(average_precision(np.array([False]), np.array([0.5])))
-    # Equal scores: the order of the photographs must not matter.
-    assert average_precision(np.array([True, False]), np.zeros(2)) == 0.5
-    assert average_precision(np.array([False, True]), np.zeros(2)) == 0.5
 
 
 def test_folds_are_stratified():

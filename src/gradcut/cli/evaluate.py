@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from gradcut.errors import GradcutError
+from gradcut.cli.options import CLASSIFIER, AsJson, Device, Limit, Threshold, TopK, app, bar, err, out
 from gradcut.files import replacing, writing
-
-if TYPE_CHECKING:
-    pass
-from gradcut.cli.options import CLASSIFIER, AsJson, Device, Limit, Threshold, TopK, app, bar, err, load, out
-
-#: What each dataset is opened from: the options that it needs, and those that it takes beside them.
-_DATASETS = {
-    "coco": (("images", "annotations"), ()),
-    "voc": (("root",), ("split", "names")),
-    "imagenet-s": (("root",), ("split",)),
-    "imagenet-seg": (("root",), ()),
-    "pets": (("root",), ("split", "names")),
-    "folder": (("images",), ("masks", "label", "classes")),
-}
 
 
 @app.command()
@@ -108,38 +93,33 @@ def evaluate(
 ) -> None:
     """Compare masks with the truth, beside two baselines: the whole photograph, and a centre box."""
     from gradcut import evaluation
+    from gradcut.datasets import open_dataset
     from gradcut.evaluation import summary
 
-    given = {
+    options = {
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
         "label": label, "classes": classes,
     }  # fmt: skip
-    where = {"kind": dataset} | {key: str(value) for key, value in given.items() if value is not None}
-    samples = _dataset(where)[:limit]
+    where = {"kind": dataset} | {key: str(value) for key, value in options.items() if value is not None}
+    samples = open_dataset(**where)[:limit]
     asked = labels or ("predicted" if samples.labels is None else "truth")
-    name = classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER)
-    source = {
-        "classifier": name, "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
+    source: dict[str, Any] = {
+        "classifier": classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER),
+        "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip
-    segmenters = _segmenters(source, recipe or ["default"], device)
-    settings = {
-        "gradcut": _version(), "dataset": where, "title": samples.title, "source": source, "labels": asked,
-        "size": size, "only_known": only_known,
-        "recipes": {key: _fingerprint(one) for key, one in segmenters.items()},
-    }  # fmt: skip
+    segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
+    settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
     rows: list[dict[str, Any]] = []
     if output is not None:
         with writing(output):
             rows = evaluation.resume(output, settings, overwrite)
-    here = set(samples.names)
-    wanted = {*segmenters, *evaluation.BASELINES}
-    rows = [row for row in rows if row["photograph"] in here and row["recipe"] in wanted]
+    names_here, wanted = set(samples.names), {*segmenters, *evaluation.BASELINES}
+    rows = [row for row in rows if row["photograph"] in names_here and row["recipe"] in wanted]
     more = evaluation.evaluate(
         samples, segmenters, asked, size=size, only_known=only_known, workers=workers,
         skip={(row["photograph"], row["recipe"]) for row in rows},
     )  # fmt: skip
-    total = len(samples) * len(wanted)
-    with bar("evaluating", total, completed=len(rows)) as track:
+    with bar("evaluating", len(samples) * len(wanted), completed=len(rows)) as track:
         for row in track(more):
             rows.append(row)
             if output is not None:
@@ -172,94 +152,31 @@ def report(
 ) -> None:
     """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
     from gradcut import evaluation
+    from gradcut.datasets import open_dataset
+    from gradcut.evaluation import gallery as drawing
     from gradcut.evaluation import report as page
     from gradcut.evaluation import summary
 
     rows = evaluation.read_rows(scores)
     settings = evaluation.read_settings(scores)
     figures = summary.summarise(rows, resamples)
-    entries: list[Any] = []
+    cards: list[drawing.Card] = []
     ours = [name for name in settings["recipes"] if name in figures["recipes"]]
     by = recipe or max(ours, key=lambda name: figures["recipes"][name]["class_iou"]["value"] or 0, default=None)
     if gallery and by:
-        choices = page.choose(rows, by, gallery)
-        dataset = _dataset(settings["dataset"])
-        segmenters = _segmenters(settings["source"], ours, device)
-        for name, one in segmenters.items():
-            if _fingerprint(one) != settings["recipes"][name]:
-                raise GradcutError(f"{name}: recipe or classifier have changed since {scores}; evaluate again")
+        choices = drawing.choose(rows, by, gallery)
+        dataset = open_dataset(**settings["dataset"])
+        segmenters = evaluation.open_segmenters(ours, **settings["source"], device=device)
+        evaluation.check_unchanged(scores, settings, segmenters)
         with bar("drawing", len(choices)) as track:
-            drawn = page.draw(
+            drawn = drawing.draw(
                 choices, dataset, segmenters, settings["labels"], settings["size"], settings["only_known"]
             )
-            entries.extend(track(drawn))
-    text = page.page(rows, figures, settings, entries, by)
+            cards.extend(track(drawn))
+    text = page.page(rows, figures, settings, cards, by)
     with writing(output), replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(output)
-
-
-def _dataset(where: dict[str, str]) -> Any:
-    """Open a dataset from its kind and options, and name those that are missing or out of place."""
-    from gradcut import datasets
-
-    kind, options = where["kind"], {key: value for key, value in where.items() if key != "kind"}
-    if kind not in _DATASETS:
-        raise GradcutError(f"dataset: expected one of {', '.join(_DATASETS)}, got {kind!r}")
-    needs, takes = _DATASETS[kind]
-    if missing := [f"--{key}" for key in needs if key not in options]:
-        raise GradcutError(f"{kind}: needs {' and '.join(missing)}")
-    if beside := [f"--{key}" for key in options if key not in (*needs, *takes)]:
-        raise GradcutError(f"{kind}: has no use for {' and '.join(beside)}")
-    if kind == "coco":
-        return datasets.coco(options["images"], options["annotations"])
-    if kind == "imagenet-seg":
-        return datasets.imagenet_segmentation(options["root"])
-    if kind == "folder":
-        if "label" in options and "classes" in options:
-            raise GradcutError("folder: --label and --classes exclude each other")
-        labels: Any = options.get("label")
-        if "classes" in options:
-            try:
-                labels = Path(options["classes"]).read_text(encoding="utf-8").split("\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise GradcutError(f"classes: {options['classes']} cannot be read: {error}") from error
-            labels = [line.strip() for line in labels if line.strip()]
-        return datasets.folder(options["images"], options.get("masks"), labels)
-    opened: dict[str, Any] = {"voc": datasets.voc, "imagenet-s": datasets.imagenet_s, "pets": datasets.pets}
-    return opened[kind](**options)
-
-
-def _segmenters(source: dict[str, Any], names: Sequence[str], device: str | None) -> dict[str, Any]:
-    """Recipes by name, each with the classifier, or with one classifier a fold."""
-    from gradcut.evaluation.evaluate import OutOfFold, read_folds
-    from gradcut.segmenter import Segmenter
-
-    limits = source["threshold"], source["top_k"]
-    if source["folds"] is None:
-        asked = load(source["classifier"], device)
-        return {name: Segmenter(asked, name, *limits) for name in names}
-    folder = Path(source["folds"])
-    folds = read_folds(folder / "folds.csv")
-    heads = [load(str(folder / f"fold-{number}.safetensors"), device) for number in range(max(folds.values()) + 1)]
-    return {name: OutOfFold(tuple(Segmenter(head, name, *limits) for head in heads), folds) for name in names}
-
-
-def _fingerprint(segmenter: Any) -> dict[str, Any]:
-    """What a recipe's rows depend on, as JSON values."""
-    parts = getattr(segmenter, "segmenters", None) or (segmenter,)
-    recipe = parts[0].recipe
-    return {
-        "summary": recipe.summary, "sha256": recipe.fingerprint, "saliency": repr(recipe.saliency),
-        "seeds": repr(recipe.seeds), "masks": repr(recipe.masks),
-        "classifiers": [part.classifier.fingerprint for part in parts],
-    }  # fmt: skip
-
-
-def _version() -> str:
-    from gradcut import __version__
-
-    return __version__
 
 
 def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
@@ -269,31 +186,31 @@ def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
     out.print(f"{title}, {labels} labels; {share:.0%} intervals over photographs", highlight=False)
     first = {"class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou"}
     table = Table("recipe", "photographs", *first)
-    for name, one in recipes.items():
-        table.add_row(name, str(one["photographs"]), *(_figure(one[key]) for key in first.values()))
+    for name, recipe in recipes.items():
+        table.add_row(name, str(recipe["photographs"]), *(_figure(recipe[key]) for key in first.values()))
     out.print(table)
     second = {
         "precision": "precision", "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing",
         "energy inside": "energy", "mAP": "map",
     }  # fmt: skip
-    second = {title: key for title, key in second.items() if any(one[key]["n"] for one in recipes.values())}
+    second = {title: key for title, key in second.items() if any(recipe[key]["n"] for recipe in recipes.values())}
     table = Table("recipe", *second)
-    for name, one in recipes.items():
-        table.add_row(name, *(_figure({**one[key], "interval": None}) for key in second.values()))
+    for name, recipe in recipes.items():
+        table.add_row(name, *(_figure({**recipe[key], "interval": None}) for key in second.values()))
     out.print(table)
-    if any("protocol" in one for one in recipes.values()):
+    if any("protocol" in recipe for recipe in recipes.values()):
         table = Table("ImageNet-Segmentation protocol", "pixels right", "mIoU", "mAP")
-        for name, one in recipes.items():
-            if "protocol" in one:
-                table.add_row(name, *(_figure(one["protocol"][key]) for key in ("pixel_accuracy", "miou", "map")))
+        for name, recipe in recipes.items():
+            if "protocol" in recipe:
+                table.add_row(name, *(_figure(recipe["protocol"][key]) for key in ("pixel_accuracy", "miou", "map")))
         out.print(table)
-    for key, heading in (("by_size", "largest object"), ("by_number", "number of objects")):
+    for key, heading in (("by_size", "largest instance"), ("by_number", "number of instances")):
         groups = next(iter(recipes.values()))[key]
         for measure, of in (("class_iou", "class IoU"), ("union_iou", "union IoU")):
-            heads = (f"{group}\nn = {one[measure]['n']}" for group, one in groups.items())
+            heads = (f"{group}\nn = {by[measure]['n']}" for group, by in groups.items())
             table = Table(f"{of} by\n{heading}", *heads)
-            for name, one in recipes.items():
-                table.add_row(name, *(_figure(one[key][group][measure]) for group in groups))
+            for name, recipe in recipes.items():
+                table.add_row(name, *(_figure(recipe[key][group][measure]) for group in groups))
             out.print(table)
     if figures["differences"]:
         table = Table("paired difference", *first)

@@ -6,148 +6,20 @@ import base64
 import io
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from gradcut import images, pictures
-from gradcut.datasets import OBJECT, Dataset, Sample
-from gradcut.errors import EvaluationError
-from gradcut.evaluation.evaluate import BASELINES, Counts, OutOfFold, Row, Segment, judged_labels, prepared
-from gradcut.evaluation.summary import NUMBERS, PROTOCOL, SIZES
-from gradcut.images import Photograph
+from gradcut.evaluation.baselines import BASELINES
+from gradcut.evaluation.gallery import Card, Choice
+from gradcut.evaluation.measures import Counts
+from gradcut.evaluation.scoring import Row
+from gradcut.evaluation.summary import COMPARED, NUMBERS, PROTOCOL, SIZES
 from gradcut.pictures import Picture
-
-#: A photograph or a picture at the gallery's size.
-Small = UInt8[np.ndarray, "h w 3"]
-
-# What the gallery shows -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A class in a photograph, why it is shown, and the IoU of each recipe there."""
-
-    photograph: str
-    label: str
-    group: str
-    ious: Mapping[str, float]
-
-
-def choose(rows: Iterable[Row], recipe: str, each: int = 8) -> list[Choice]:
-    """The best, the median and the worst of a recipe's classes, at most ``each`` of them, by IoU and then by name.
-
-    Only classes that are there and were looked for count; none is shown twice.
-
-    Raises:
-        EvaluationError: no row of that recipe.
-    """
-    ious: dict[tuple[str, str], dict[str, float]] = {}
-    for row in rows:
-        for label, entry in row.get("classes", {}).items():
-            value = Counts(*entry["counts"]).iou
-            if value is not None and entry["true"] and entry["found"]:
-                ious.setdefault((row["photograph"], label), {})[row["recipe"]] = value
-    order = sorted((pair for pair, by in ious.items() if recipe in by), key=lambda pair: (-ious[pair][recipe], pair))
-    if not order:
-        raise EvaluationError(f"scores: no class with a mask of {recipe!r}")
-    middle = max(0, len(order) // 2 - each // 2)
-    groups = dict.fromkeys(order[middle : middle + each], "median")
-    groups |= dict.fromkeys(order[::-1][:each], "worst") | dict.fromkeys(order[:each], "best")
-    turn = ("best", "median", "worst").index
-    return sorted((Choice(*pair, group, ious[pair]) for pair, group in groups.items()), key=lambda c: turn(c.group))
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One entry of the gallery: panels with their captions, ``(caption, picture)``, and those of each recipe."""
-
-    choice: Choice
-    truth: Sequence[tuple[str, Picture]] = field(repr=False)
-    recipes: Mapping[str, Sequence[tuple[str, Picture]]] = field(repr=False)
-
-
-def draw(
-    choices: Sequence[Choice],
-    dataset: Dataset,
-    segmenters: Mapping[str, Segment | OutOfFold],
-    labels: str,
-    size: int | None = None,
-    only_known: bool = False,
-    height: int = 180,
-) -> Iterator[Entry]:
-    """Run the recipes again on the chosen photographs, and draw what they do.
-
-    Args:
-        labels, size, only_known: as the scores were made.
-        height: of a panel in pixels.
-
-    Raises:
-        EvaluationError: a mask does not have the IoU that its row has: something changed since.
-    """
-    known = judged_labels(dataset, segmenters, labels, only_known)
-    for choice in choices:
-        sample = prepared(dataset.load(choice.photograph), known, None if size is None else (size, size))
-        # Among the same classes as then: some steps look at all of a photograph's classes together.
-        asked = sorted(sample.masks) if labels == "truth" else None
-        truth = sample.masks[choice.label]
-        small = _shrunk(sample.image, height)
-        panels = {}
-        for name, segmenter in segmenters.items():
-            if name not in choice.ious:
-                continue
-            one = segmenter.of(sample.name) if isinstance(segmenter, OutOfFold) else segmenter
-            panels[name] = _panels(one(sample.image, asked), choice, name, sample, small)
-        first = [("photograph", small), ("true mask", _tinted(small, truth, sample.ignore))]
-        yield Entry(choice, first, panels)
-
-
-def _panels(result: Any, choice: Choice, recipe: str, sample: Sample, small: Small) -> list[tuple[str, Picture]]:
-    if choice.label == OBJECT:
-        found, mask = result.objects[0], result.mask
-    else:
-        found = next(one for one in result.objects if one.label.casefold() == choice.label.casefold())
-        mask = found.mask
-    keep = ~sample.ignore
-    both, either = (mask & sample.masks[choice.label] & keep), ((mask | sample.masks[choice.label]) & keep)
-    again = np.count_nonzero(both) / np.count_nonzero(either)
-    if abs(again - choice.ious[recipe]) > 0.005:
-        raise EvaluationError(
-            f"{choice.photograph}: {choice.label}: {recipe} has an IoU of {choice.ious[recipe]:.3f} in the scores and "
-            f"of {again:.3f} now: photographs, classifier or recipe have changed since; evaluate again"
-        )
-    return [
-        ("saliency", images.resize(pictures.heat(found.saliency), small.shape[:2])),
-        ("seeds", pictures.draw_seeds(small, found.seeds)),
-        (f"mask, IoU {choice.ious[recipe]:.2f}", _tinted(small, mask, sample.ignore)),
-    ]
-
-
-def _shrunk(photograph: Photograph, height: int) -> Small:
-    H, W = photograph.shape[:2]
-    return images.resize(photograph, (height, max(1, round(W / H * height))))
-
-
-_TINT, _VOID = np.array([255, 196, 0]), np.array([128, 128, 128])
-
-
-def _tinted(small: Small, mask: Bool[np.ndarray, "H W"], ignore: Bool[np.ndarray, "H W"]) -> Small:
-    """The mask in yellow with an outline on a dimmed photograph, ignored pixels in grey."""
-    inside, void = (images.resize_mask(one, small.shape[:2]) for one in (mask, ignore))
-    picture = small * 0.45
-    picture[inside] = 0.5 * small[inside] + 0.5 * _TINT
-    picture[pictures.outline(inside.astype(np.int32))] = _TINT
-    picture[void] = 0.3 * small[void] + 0.7 * _VOID
-    return picture.round().astype(np.uint8)
-
-
-# The page ------------------------------------------------------------------------------------------------------------
 
 #: What the columns are called, and what they mean.
 NAMES: Mapping[str, tuple[str, str]] = {
@@ -167,7 +39,7 @@ def page(
     rows: Sequence[Row],
     figures: Mapping[str, Any],
     settings: Mapping[str, Any],
-    entries: Iterable[Entry] = (),
+    cards: Iterable[Card] = (),
     by: str | None = None,
 ) -> str:
     """The whole page as HTML.
@@ -175,13 +47,12 @@ def page(
     Args:
         rows: as `gradcut.evaluation.evaluate` yields them.
         figures: as `gradcut.evaluation.summary.summarise` makes them from these rows.
-        settings: of the run: ``title``, ``labels``, ``size``, ``gradcut``, ``recipes`` with a summary each.
-        entries: of the gallery.
+        settings: of the run, as `gradcut.evaluation.settings` makes them.
+        cards: of the gallery.
         by: the recipe that the gallery was chosen by.
     """
     recipes = list(figures["recipes"])
     colours = {name: _colour(number, name) for number, name in enumerate(recipes)}
-    shown = list(entries)
     parts = {
         "title": escape(f"gradcut: {settings['title']}"),
         "style": _resource("report.css"),
@@ -192,7 +63,7 @@ def page(
         "plots": _plots(figures, colours),
         "classes": _class_table(figures, colours),
         "pairs": _pair_table(rows, recipes),
-        "gallery": _gallery(shown, colours, by),
+        "gallery": _gallery(list(cards), colours, by),
         "settings": escape(json.dumps(settings, indent=1, ensure_ascii=False)),
         "legend": _legend(colours),
     }
@@ -228,8 +99,8 @@ def _mark(name: str, x: float, y: float) -> str:
 
 
 def _head(figures: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    photographs = max(one["photographs"] for one in figures["recipes"].values())
-    failed = max(one["failed"] for one in figures["recipes"].values())
+    photographs = max(recipe["photographs"] for recipe in figures["recipes"].values())
+    failed = max(recipe["failed"] for recipe in figures["recipes"].values())
     size = settings.get("size")
     facts = [
         f"{photographs} photographs" + (f", {failed} failed" if failed else ""),
@@ -272,62 +143,63 @@ def _name(name: str, colours: Mapping[str, str]) -> str:
 def _main_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     recipes = figures["recipes"]
     columns: list[tuple[str, str, tuple[str, ...]]] = [
-        (*NAMES[key], (key,)) for key in NAMES if any(one[key]["n"] for one in recipes.values())
+        (*NAMES[key], (key,)) for key in NAMES if any(recipe[key]["n"] for recipe in recipes.values())
     ]
-    if any("protocol" in one for one in recipes.values()):
+    if any("protocol" in recipe for recipe in recipes.values()):
         about = "ImageNet-Segmentation's protocol for the saliency, at 224 by 224"
         columns += [(f"protocol {NAMES[key][0]}", about, ("protocol", key)) for key in PROTOCOL]
 
-    def get(one: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    def get(recipe: Mapping[str, Any], path: tuple[str, ...]) -> Any:
         for key in path:
-            one = one.get(key) or {}
-        return one
+            recipe = recipe.get(key) or {}
+        return recipe
 
     head = "".join(f'<th data-sort title="{escape(about)}">{escape(title)}</th>' for title, about, _ in columns)
     best = [
-        max((f["value"] for one in recipes.values() if (f := get(one, path)) and f["value"] is not None), default=None)
+        max(
+            (f["value"] for row in recipes.values() if (f := get(row, path)) and f["value"] is not None),
+            default=None,
+        )
         for _, _, path in columns
     ]
     body = "".join(
         f"<tr>{_name(name, colours)}"
         + "".join(
-            _cell(figure := get(one, path), best=bool(figure) and top is not None and figure["value"] == top)
+            _cell(figure := get(recipe, path), best=bool(figure) and top is not None and figure["value"] == top)
             for (_, _, path), top in zip(columns, best, strict=True)
         )
         + "</tr>"
-        for name, one in recipes.items()
+        for name, recipe in recipes.items()
     )
     return f'<table class="sort"><thead><tr><th data-sort>recipe</th>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _differences(figures: Mapping[str, Any]) -> str:
-    keys = ("class_iou", "union_iou", "miou")
     body = []
     for entry in figures["differences"]:
         cells = []
-        for key in keys:
+        for key in COMPARED:
             interval = entry[key]["interval"]
             sure = interval is not None and (interval[0] > 0 or interval[1] < 0)
             cells.append(_cell(entry[key], best=sure, sign="+"))
         a, b = map(escape, entry["recipes"])
         body.append(f'<tr><th scope="row">{a} &minus; {b}</th>{"".join(cells)}</tr>')
-    head = "".join(f"<th data-sort>{NAMES[key][0]}</th>" for key in keys)
+    head = "".join(f"<th data-sort>{NAMES[key][0]}</th>" for key in COMPARED)
     return (
         f'<table class="sort"><thead><tr><th data-sort>difference</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table>"
     )
 
 
-# Plots ---------------------------------------------------------------------------------------------------------------
-
-
 def _plots(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     plots = []
-    for key, groups, what in (("by_size", SIZES, "largest object"), ("by_number", NUMBERS, "number of objects")):
+    for key, groups, what in (("by_size", SIZES, "largest instance"), ("by_number", NUMBERS, "number of instances")):
         for measure in ("class_iou", "union_iou"):
             of = "of the class" if measure == "class_iou" else "in the photograph"
             title = f"{NAMES[measure][0]} by {what} {of}"
-            series = {name: [one[key][group][measure] for group in groups] for name, one in figures["recipes"].items()}
+            series = {
+                name: [recipe[key][group][measure] for group in groups] for name, recipe in figures["recipes"].items()
+            }
             if any(figure["n"] for values in series.values() for figure in values):
                 plots.append(f"<figure><figcaption>{title}</figcaption>{_plot(list(groups), series, colours)}</figure>")
     return "".join(plots)
@@ -369,16 +241,13 @@ def _plot(groups: Sequence[str], series: Mapping[str, Sequence[Mapping[str, Any]
     return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(marks)}</svg>'
 
 
-# Tables that can be filtered, and the gallery ------------------------------------------------------------------------
-
-
 def _class_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     recipes = figures["recipes"]
-    labels = sorted({label for one in recipes.values() for label in one["by_class"]})
+    labels = sorted({label for recipe in recipes.values() for label in recipe["by_class"]})
     head = "".join(f'<th data-sort><i style="background:{colours[name]}"></i>{escape(name)}</th>' for name in recipes)
     body = []
     for label in labels:
-        cells = [one["by_class"].get(label) for one in recipes.values()]
+        cells = [recipe["by_class"].get(label) for recipe in recipes.values()]
         n = max(figure["n"] for figure in cells if figure)
         body.append(
             f'<tr data-label="{escape(label)}"><th scope="row">{escape(label)}</th><td class="n" data-v="{n}">{n}</td>'
@@ -398,7 +267,7 @@ def _pair_table(rows: Sequence[Row], recipes: Sequence[str]) -> str:
         for label, entry in row.get("classes", {}).items():
             line = table.setdefault(
                 (row["photograph"], label),
-                [row["photograph"], label, entry["objects"], round(entry["largest"], 4), *[None] * len(recipes)],
+                [row["photograph"], label, entry["instances"], round(entry["largest"], 4), *[None] * len(recipes)],
             )
             value = Counts(*entry["counts"]).iou
             line[4 + list(recipes).index(row["recipe"])] = None if value is None else round(value, 3)
@@ -407,26 +276,26 @@ def _pair_table(rows: Sequence[Row], recipes: Sequence[str]) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _gallery(entries: Sequence[Entry], colours: Mapping[str, str], by: str | None) -> str:
-    cards = []
-    for number, entry in enumerate(entries):
-        choice = entry.choice
+def _gallery(cards: Sequence[Card], colours: Mapping[str, str], by: str | None) -> str:
+    articles = []
+    for number, card in enumerate(cards):
+        choice = card.choice
         rows = []
-        for name, panels in entry.recipes.items():
+        for name, panels in card.recipes.items():
             rows.append(
                 f'<div class="strip"><h4><i style="background:{colours[name]}"></i>{escape(name)}</h4>'
                 f"{''.join(_panel(*panel, choice) for panel in panels)}</div>"
             )
-        truth = "".join(_panel(*panel, choice) for panel in entry.truth)
+        truth = "".join(_panel(*panel, choice) for panel in card.truth)
         value = choice.ious.get(by or "", statistics.fmean(choice.ious.values()))
         ious = "".join(f' data-iou-{n}="{choice.ious.get(name, -1):.4f}"' for n, name in enumerate(colours))
-        cards.append(
+        articles.append(
             f'<article data-label="{escape(choice.label)}" data-group="{choice.group}" data-order="{number}"{ious}>'
             f"<h3>{escape(choice.label)} <b>{value:.2f}</b> <small>{choice.group} · {escape(choice.photograph)}</small>"
             f'</h3><div class="pair"><div class="truth">{truth}</div>'
             f'<div class="strips">{"".join(rows)}</div></div></article>'
         )
-    return "".join(cards)
+    return "".join(articles)
 
 
 def _panel(caption: str, picture: Picture, choice: Choice) -> str:

@@ -29,6 +29,7 @@ from gradcut.classifiers.heads import Head
 from gradcut.classifiers.weights import weights_sha256
 from gradcut.errors import FitError, check_least
 from gradcut.files import replacing
+from gradcut.ranking import average_precision
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
@@ -255,7 +256,9 @@ class LinearFit:
         scores = expit(slope * z + offset)
         threshold, f1, precision, recall = best_threshold(truth, scores)
         weight, bias = self._solve(x, truth, prior)
-        each = np.array([average_precision(truth[:, k], z[:, k]) for k in range(truth.shape[1])])
+        each = np.array(
+            [average_precision(scores=z[:, k], truth=truth[:, k]) for k in range(truth.shape[1])], dtype=float
+        )
         return Fitted(
             slope * weight, slope * bias + offset, threshold, folds, scores, each, float(np.nanmean(each)),
             f1, precision, recall, calibration_error(truth, scores),
@@ -368,20 +371,6 @@ def stratified_folds(truth: Bool[np.ndarray, "n k"], folds: int, seed: int) -> I
             lacking[best] -= truth[photograph]
             room[best] -= 1
     return fold
-
-
-def average_precision(truth: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
-    """Mean of the precision at each positive, best score first; NaN without a positive.
-
-    Of equal scores all count at the last one's place, so that the order of the photographs does not matter.
-    """
-    if not truth.any():
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(truth[order])
-    last = np.searchsorted(-ranked, -ranked, side="right") - 1
-    precision = hits[last] / (last + 1)
-    return float(precision[truth[order]].mean())
 
 
 def platt(z: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> tuple[float, float]:

@@ -19,17 +19,17 @@ const cell = (tag, text, value) => {
 };
 const pairTable = one("#pair-table");
 const heading = document.createElement("tr");
-for (const name of ["photograph", "class", "objects", "largest", ...pairs.recipes]) {
+for (const name of ["photograph", "class", "instances", "largest", ...pairs.recipes]) {
   const made = cell("th", name);
   made.dataset.sort = "";
   heading.append(made);
 }
 pairTable.tHead.append(heading);
-for (const [photograph, label, objects, largest, ...ious] of pairs.rows) {
+for (const [photograph, label, instances, largest, ...ious] of pairs.rows) {
   const row = document.createElement("tr");
   row.dataset.label = label;
   row.dataset.name = photograph.toLowerCase();
-  row.append(cell("th", photograph), cell("td", label), cell("td", objects, objects),
+  row.append(cell("th", photograph), cell("td", label), cell("td", instances, instances),
     cell("td", (100 * largest).toFixed(1) + " %", largest),
     ...ious.map((iou) => iou === null ? cell("td", "–", "") : cell("td", iou.toFixed(3), iou)));
   pairTable.tBodies[0].append(row);

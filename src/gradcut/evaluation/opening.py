@@ -1,0 +1,66 @@
+"""Opens segmenters by names: recipes on one classifier, or on one head a fold."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradcut.classifiers import Classifier, load_classifier
+from gradcut.errors import EvaluationError
+from gradcut.evaluation.segment import OutOfFold
+from gradcut.segmenter import Segmenter
+
+
+def open_segmenters(
+    recipes: Sequence[str] = ("default",),
+    classifier: str = "coco80",
+    *,
+    folds: str | Path | None = None,
+    threshold: float | None = None,
+    top_k: int | None = None,
+    device: str | None = None,
+) -> dict[str, Segmenter | OutOfFold]:
+    """Recipes by name, each with the classifier, or with one classifier a fold.
+
+    Args:
+        recipes: names in `gradcut.RECIPES`.
+        classifier: a name for `gradcut.load_classifier`; not asked with ``folds``.
+        folds: the folder that ``gradcut fit --folds`` wrote: ``folds.csv`` and ``fold-0.safetensors``, ...
+        threshold, top_k: as for `Segmenter`.
+        device: where the models go; by default they stay on the CPU.
+
+    Raises:
+        GradcutError: an unknown recipe, a classifier that cannot be loaded, or a folder that holds no folds.
+    """
+
+    def load(name: str) -> Classifier:
+        loaded = load_classifier(name)
+        return loaded if device is None else loaded.to(device)
+
+    if folds is None:
+        asked = load(classifier)
+        return {name: Segmenter(asked, name, threshold, top_k) for name in recipes}
+    table = read_folds(Path(folds) / "folds.csv")
+    heads = [load(str(Path(folds) / f"fold-{number}.safetensors")) for number in range(max(table.values()) + 1)]
+    return {
+        name: OutOfFold(tuple(Segmenter(head, name, threshold, top_k) for head in heads), table) for name in recipes
+    }
+
+
+def read_folds(path: Path) -> dict[str, int]:
+    """``folds.csv`` with the columns file and fold, as ``gradcut fit --folds`` writes it: file name to fold.
+
+    Raises:
+        EvaluationError: the file is missing, empty or without these columns.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = {Path(entry["file"]).name: int(entry["fold"]) for entry in csv.DictReader(file)}
+    except OSError as error:
+        raise EvaluationError(f"folds: {path}: {error.strerror or error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise EvaluationError(f"folds: {path}: expected the columns file and fold, a number: {error!r}") from error
+    if not table:
+        raise EvaluationError(f"folds: {path}: expected a line a photograph, got none")
+    return table
