@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from makers import mean, scores
+from common import Heads, between, parser, rows_of, scores, values_of
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, parser, rows_of
 
 from gradcut import RECIPES, Recipe, Segmenter, datasets
+from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.masks import ColourCut, JointCut, Threshold
 from gradcut.saliency import CAM, Affinity, Gradient, GuidedBackprop, MultiScale, PlaceProbability, Rivals, SmoothGrad
 
@@ -63,21 +63,20 @@ VARIANTS: dict[str, Recipe] = {
 def measured(head: object, sample: datasets.Sample) -> dict[str, dict]:
     """Scores and seconds of every variant; a saliency that several share is computed once, and counts for each."""
     labels = sorted(sample.masks)
-    kept: dict[Hashable, tuple] = {}
+    shared: dict[Hashable, tuple] = {}
     row = {}
     for name, recipe in VARIANTS.items():
         segmenter = Segmenter(head, recipe)
         key = segmenter.evidence_key
-        if key not in kept:
+        if key not in shared:
             started = time.process_time()
             (evidence,) = segmenter.explain([sample.image], labels)
-            kept[key] = evidence, time.process_time() - started
-        evidence, looking = kept[key]
+            shared[key] = evidence, time.process_time() - started
+        evidence, looking = shared[key]
         started = time.process_time()
         result = segmenter.cut(evidence)
-        found = {each.label: each.mask for each in result.objects}
         cutting = time.process_time() - started
-        masks = np.stack([found[label] for label in labels])
+        masks = np.stack([result[label].mask for label in labels])
         row[name] = {"saliency": looking, "masks": cutting, **scores(masks, sample)}
     return row
 
@@ -104,7 +103,7 @@ def main() -> None:
 
 def summarise(rows: list[dict], output: Path) -> None:
     """Print and write the means, and how much `default` is above each variant, with 95 % intervals."""
-    draws = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
+    bootstrap = Bootstrap(2000)
     columns = ("variant", "class IoU", "default less it", "union IoU", "default less it", "saliency, s", "masks, s")
     table = Table(*columns, title=f"{len(rows)} photographs")
     record = {}
@@ -113,10 +112,11 @@ def summarise(rows: list[dict], output: Path) -> None:
         mine = [row["variants"][name] for row in rows]
         cells, record[name] = [name], {"recipe": repr(VARIANTS[name])}
         for key in ("classes", "union"):
-            value = float(mean(mine, key)[0])
-            low, high = np.percentile(mean(reference, key, draws) - mean(mine, key, draws), (2.5, 97.5)).tolist()
-            record[name][key] = {"mean": value, "default less it": [low, high]}
-            cells += [f"{value:.3f}", "" if name == "default" else f"{low:+.3f} to {high:+.3f}"]
+            values = values_of(mine, key)
+            value = bootstrap.mean(values)["value"]
+            less = bootstrap.paired(values_of(reference, key), values)["interval"]
+            record[name][key] = {"mean": value, "default less it": less}
+            cells += [f"{value:.3f}", "" if name == "default" else between(less)]
         for key in ("saliency", "masks"):
             record[name][key] = float(np.median([row[key] for row in mine]))
             cells.append(f"{record[name][key]:.2f}")

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from unseen import Heads, parser, progress
+from common import Heads, parser, progress
 
 from gradcut import Classifier, datasets, images, load_classifier
 from gradcut.classifiers.heads import read_head
@@ -34,8 +34,8 @@ def examples(classifier: Classifier, sample: datasets.Sample, fit: PlaceFit, num
     size = features.shape[2:]
     labels = sorted(label for label in sample.masks if label in classifier.labels)
     maps = np.zeros((len(labels), features[0, 0].numel()), np.float32)
-    for one, label in zip(maps, labels, strict=True):
-        one[:] = images.coverage(sample.masks[label], size).ravel()
+    for row, label in zip(maps, labels, strict=True):
+        row[:] = images.coverage(sample.masks[label], size).ravel()
     present = np.array([classifier.index(label) for label in labels], dtype=int)
     clear = images.coverage(sample.ignore, size).ravel() == 0
     rows = features[0].flatten(1).T.numpy()[clear]
@@ -59,7 +59,7 @@ def main() -> None:
     first = read_head(files[0])
     prior = fit.prior_of(load_classifier(first.backbone), first.labels)
     for fold, file in enumerate(files):
-        rows = [each for name, each in taken.items() if heads.fold(name) != fold]
+        rows = [seen for name, seen in taken.items() if heads.fold(name) != fold]
         replace(read_head(file), places=fit.weights(rows, prior)).save(options.output / file.name)
         progress(fold, len(files))
 

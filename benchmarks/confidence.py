@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import Heads
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
-from unseen import Heads
 
-from gradcut import Segmenter, confidence, datasets, load_classifier
+from gradcut import Segmenter, confidence, datasets, evaluation, load_classifier
 
 
 def measure(samples, segmenter_for):
@@ -41,11 +41,11 @@ def measure(samples, segmenter_for):
             values = confidence.features(
                 evidence.saliency, np.stack([o.mask for o in result.objects]), [o.score for o in result.objects]
             )
-            for found, measured in zip(result.objects, values, strict=True):
-                truth = sample.masks.get(found.label, np.zeros_like(sample.ignore)) & ~sample.ignore
-                mask = found.mask & ~sample.ignore
-                rows[kind].append((number, *measured, (mask & truth).sum() / max((mask | truth).sum(), 1)))
-    return {kind: np.array(each) for kind, each in rows.items()}
+            for item, measured in zip(result.objects, values, strict=True):
+                truth = sample.masks.get(item.label, np.zeros_like(sample.ignore))
+                iou = evaluation.iou(item.mask, truth, sample.ignore) or 0.0
+                rows[kind].append((number, *measured, iou))
+    return {kind: np.array(measured) for kind, measured in rows.items()}
 
 
 def fit(x, y, penalty=1e-3):
@@ -117,8 +117,8 @@ def main():
     torch.set_num_threads(1)
 
     if arguments.rows and arguments.rows.exists():
-        with np.load(arguments.rows) as kept:
-            rows = dict(kept)
+        with np.load(arguments.rows) as file:
+            rows = dict(file)
     else:
         samples = datasets.coco(arguments.images, arguments.annotations)[: arguments.limit]
         if arguments.folds:

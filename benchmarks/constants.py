@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from makers import mean, scores
+from common import Heads, parser, rows_of, scores, values_of
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, parser, rows_of
 
 from gradcut import RECIPES, Classifier, Segmenter, datasets
+from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.masks import ColourCut
 from gradcut.saliency import Saliency, Target
 from gradcut.saliency.gradients import Remembered
@@ -67,7 +67,7 @@ def measured(head: Classifier, sample: datasets.Sample) -> dict[str, dict]:
     for walk, saliency in WALKS.items():
         segmenter = Segmenter(head, replace(DEFAULT, saliency=replace(saliency, method=once)))
         (evidence,) = segmenter.explain([sample.image], labels)
-        seeds = [segmenter.recipe.seeds(one) for one in evidence.saliency]
+        seeds = [segmenter.recipe.seeds(maps) for maps in evidence.saliency]
         for name, cut in CUTS.items():
             if walk == next(iter(WALKS)) or name.startswith("middle"):
                 row[f"{walk}; {name}"] = scores(cut(sample.image, evidence.saliency, seeds), sample)
@@ -91,15 +91,15 @@ def main() -> None:
 
 def summarise(rows: list[dict], path: Path) -> None:
     def figures(part: list[dict]) -> tuple[float, float]:
-        return tuple(float(mean(part, key)[0]) for key in ("classes", "union"))
+        return tuple(Bootstrap(0).mean(values_of(part, key))["value"] for key in ("classes", "union"))
 
     of = {name: [row["candidates"][name] for row in rows] for name in rows[0]["candidates"]}
     fold = np.array([row["fold"] for row in rows])
     chosen, judged = {}, [None] * len(rows)
-    for each in sorted(set(fold.tolist())):
-        best = max(of, key=lambda name: sum(figures([of[name][n] for n in np.flatnonzero(fold != each)])))
-        chosen[each] = best
-        for n in np.flatnonzero(fold == each):
+    for left_out in sorted(set(fold.tolist())):
+        best = max(of, key=lambda name: sum(figures([of[name][n] for n in np.flatnonzero(fold != left_out)])))
+        chosen[left_out] = best
+        for n in np.flatnonzero(fold == left_out):
             judged[n] = of[best][n]
     table = Table("constants", "class IoU", "union IoU", title=f"{len(rows)} photographs")
     record = {"photographs": len(rows), "chosen": chosen, "candidates": {}}
@@ -107,8 +107,8 @@ def summarise(rows: list[dict], path: Path) -> None:
         record["candidates"][name] = classes, union = figures(part)
         table.add_row(f"{name}{' (default)' * (name == FIXED)}", f"{classes:.3f}", f"{union:.3f}")
     Console(width=100).print(table)
-    for each, best in chosen.items():
-        print(f"fold {each}: {best}")
+    for left_out, best in chosen.items():
+        print(f"fold {left_out}: {best}")
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import Heads, parser, progress
 from scipy import ndimage
-from unseen import Heads, parser, progress
 
 from gradcut import RECIPES, Segmenter, datasets, evaluation
 from gradcut.evaluation import summary
-from gradcut.evaluation.evaluate import Row
+from gradcut.evaluation.bootstrap import Bootstrap, Figure
+from gradcut.evaluation.scoring import Row
 from gradcut.saliency import Gradient, input_gradient
 
 #: The gradient's absolute value and its sign, guided backpropagation, and the expansion instead of the cut.
@@ -69,9 +70,9 @@ def rows_of(name: str, sample: datasets.Sample, head: Any, labels: tuple[str, ..
     rows = []
     for recipe, result in results.items():
         row = {"photograph": name, "recipe": recipe, **evaluation.score(result, sample, labels)}
-        for found in result.objects:
-            if recipe not in evaluation.BASELINES and found.label in row["classes"]:
-                row["classes"][found.label]["holes"] = holes(found.mask)
+        for item in result.objects:
+            if recipe not in evaluation.BASELINES and item.label in row["classes"]:
+                row["classes"][item.label]["holes"] = holes(item.mask)
         rows.append(row)
     return rows
 
@@ -79,8 +80,8 @@ def rows_of(name: str, sample: datasets.Sample, head: Any, labels: tuple[str, ..
 def measure(dataset: datasets.Dataset, folder: Path, path: Path) -> list[Row]:
     """The rows in ``path``, and those that it lacks."""
     heads = Heads(folder)
-    prints = {"heads": [head.fingerprint for head in heads.all], "recipes": {}}
-    rows = evaluation.resume(path, prints)
+    recipes = {name: RECIPES[name].record() for name in NAMES if name in RECIPES}
+    rows = evaluation.resume(path, {"heads": [head.fingerprint for head in heads.all], "recipes": recipes})
     complete = {row["photograph"] for row in rows if row["recipe"] == NAMES[-1]}
     rows = [row for row in rows if row["photograph"] in complete]
     path.write_text("".join(map(evaluation.line, rows)), encoding="utf-8")
@@ -95,20 +96,13 @@ def measure(dataset: datasets.Dataset, folder: Path, path: Path) -> list[Row]:
     return rows
 
 
-def mean(rows: list[Row], value: Callable[[Row], list[float]], seed: int = 0) -> dict[str, Any]:
+def mean(rows: list[Row], values: Callable[[Row], list[float]]) -> Figure:
     """Mean of all values with its bootstrap interval over photographs."""
-    values = [value(row) for row in rows]
-    total, number = np.array([sum(v) for v in values]), np.array([len(v) for v in values], dtype=float)
-    weights = np.random.default_rng(seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=1000)
-    drawn = (weights @ total) / np.maximum(weights @ number, 1)
-    return {
-        "value": total.sum() / number.sum(), "interval": np.percentile(drawn, (2.5, 97.5)).tolist(),
-        "n": int(number.sum()),
-    }  # fmt: skip
+    return Bootstrap().mean([values(row) for row in rows])
 
 
 def values_of_holes(key: str, row: Row) -> list[float]:
-    return [one["holes"][key] for one in row["classes"].values() if "holes" in one]
+    return [entry["holes"][key] for entry in row["classes"].values() if "holes" in entry]
 
 
 def union(row: Row) -> list[float]:
@@ -118,8 +112,8 @@ def union(row: Row) -> list[float]:
 
 def group(row: Row) -> str:
     """What the photograph holds: by its true objects, all classes together."""
-    true = [one for one in row["classes"].values() if one["true"]]
-    number, largest = sum(one["objects"] for one in true), max((one["largest"] for one in true), default=0.0)
+    true = [entry for entry in row["classes"].values() if entry["true"]]
+    number, largest = sum(entry["instances"] for entry in true), max((entry["largest"] for entry in true), default=0.0)
     if number == 1 and largest >= 0.2:
         return "one object, above 20 %"
     if number >= 5 and largest < 0.03:
@@ -129,48 +123,48 @@ def group(row: Row) -> str:
     return "several, the largest above 20 %" if largest >= 0.2 else "several, the largest up to 20 %"
 
 
-def figure(one: dict[str, Any], sign: str = "") -> str:
-    low, high = one["interval"]
-    return f"{one['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+def shown(figure: Figure, sign: str = "") -> str:
+    low, high = figure["interval"]
+    return f"{figure['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def main() -> None:
-    given = parser(__doc__).parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
+    options = parser(__doc__).parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
 
-    rows = measure(datasets.coco(given.images, given.annotations), given.folds, given.output / "rows.jsonl")
+    rows = measure(datasets.coco(options.images, options.annotations), options.folds, options.output / "rows.jsonl")
     figures = summary.summarise(rows)
     recipes = figures["recipes"]
     differences = {tuple(entry["recipes"]): entry for entry in figures["differences"]}
-    found: dict[str, Any] = {"recipes": recipes, "differences": figures["differences"]}
+    record: dict[str, Any] = {"recipes": recipes, "differences": figures["differences"]}
 
     print("| recipe | class IoU | union IoU | pointing | energy inside |\n| --- | --- | --- | --- | --- |")
     for name in NAMES:
         keys = ("class_iou", "union_iou", "pointing", "energy")
-        cells = (figure(recipes[name][key]) if recipes[name][key]["value"] is not None else "" for key in keys)
+        cells = (shown(recipes[name][key]) if recipes[name][key]["value"] is not None else "" for key in keys)
         print(f"| `{name}` | {' | '.join(cells)} |")
 
     print("\n| difference | class IoU | union IoU |\n| --- | --- | --- |")
     for one, other in (("simonyan", "guided"), ("simonyan", "signed"), ("simonyan", "expansion"), ("simonyan", "box")):
         pair = (one, other) if (one, other) in differences else (other, one)
-        cells = (figure(differences[pair][key], "+") for key in ("class_iou", "union_iou"))
+        cells = (shown(differences[pair][key], "+") for key in ("class_iou", "union_iou"))
         print(f"| `{pair[0]}` - `{pair[1]}` | {' | '.join(cells)} |")
 
     print("\n| holes | share of the filled mask | number a mask |\n| --- | --- | --- |")
     for recipe in ("simonyan", "signed"):
         mine = [row for row in rows if row["recipe"] == recipe]
         by = {key: mean(mine, partial(values_of_holes, key)) for key in ("share", "number")}
-        found[f"holes, {recipe}"] = by
+        record[f"holes, {recipe}"] = by
         low, high = by["number"]["interval"]
-        print(f"| `{recipe}` | {figure(by['share'])} | {by['number']['value']:.0f} ({low:.0f} to {high:.0f}) |")
+        print(f"| `{recipe}` | {shown(by['share'])} | {by['number']['value']:.0f} ({low:.0f} to {high:.0f}) |")
     pairs = [[row for row in rows if row["recipe"] == recipe] for recipe in ("signed", "simonyan")]
     more = [
         {"more": np.subtract(*(values_of_holes("share", row) for row in pair)).tolist()}
         for pair in zip(*pairs, strict=True)
     ]
-    found["holes, signed - simonyan"] = mean(more, lambda row: row["more"])
-    print(f"| `signed` - `simonyan` | {figure(found['holes, signed - simonyan'], '+')} | |")
+    record["holes, signed - simonyan"] = mean(more, lambda row: row["more"])
+    print(f"| `signed` - `simonyan` | {shown(found['holes, signed - simonyan'], '+')} | |")
     empty = {
         name: mean(
             [row for row in rows if row["recipe"] == name],
@@ -178,23 +172,23 @@ def main() -> None:
         )
         for name in ("simonyan", "expansion")
     }
-    found["empty"] = empty
-    print("\nempty masks: " + ", ".join(f"`{name}` {figure(one)}" for name, one in empty.items()))
+    record["empty"] = empty
+    print("\nempty masks: " + ", ".join(f"`{name}` {shown(share)}" for name, share in empty.items()))
 
     groups = sorted({group(row) for row in rows})
     names = ("simonyan", "guided", "expansion", *evaluation.BASELINES)
     print(f"\n| union IoU | n | {' | '.join(f'`{n}`' for n in names)} |\n| --- |{' --- |' * (len(names) + 1)}")
     for label in groups:
         by = {n: mean([r for r in rows if r["recipe"] == n and group(r) == label], union) for n in names}
-        found[f"union IoU, {label}"] = by
-        print(f"| {label} | {by['simonyan']['n']} | {' | '.join(figure(by[n]) for n in names)} |")
+        record[f"union IoU, {label}"] = by
+        print(f"| {label} | {by['simonyan']['n']} | {' | '.join(shown(by[n]) for n in names)} |")
     for key, title in (("by_size", "largest object"), ("by_number", "objects")):
         print(f"\n| class IoU by {title} | n | {' | '.join(f'`{n}`' for n in names)} |")
         print(f"| --- |{' --- |' * (len(names) + 1)}")
         for label in recipes["simonyan"][key]:
-            cells = (figure(recipes[n][key][label]["class_iou"]) for n in names)
+            cells = (shown(recipes[n][key][label]["class_iou"]) for n in names)
             print(f"| {label} | {recipes['simonyan'][key][label]['class_iou']['n']} | {' | '.join(cells)} |")
-    (given.output / "findings.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (options.output / "findings.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

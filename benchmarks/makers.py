@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import Heads, between, parser, progress, scores, values_of
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, parser, progress
 
-from gradcut import RECIPES, Segmenter, datasets, evaluation
+from gradcut import RECIPES, Segmenter, datasets
+from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.masks import (
     Cleaned,
     ColourCut,
@@ -79,9 +80,9 @@ THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 
 def ceiling(maps: np.ndarray, sample: datasets.Sample) -> dict[str, object]:
     """The best threshold's IoU for each class; for the union the best one threshold of the photograph."""
-    each = [scores(Threshold(at)(sample.image, maps, [None] * len(maps)), sample) for at in THRESHOLDS]
-    classes = np.array([one["classes"] for one in each], dtype=float)
-    union = [one["union"] for one in each if one["union"] is not None]
+    scored = [scores(Threshold(at)(sample.image, maps, [None] * len(maps)), sample) for at in THRESHOLDS]
+    classes = np.array([ious["classes"] for ious in scored], dtype=float)
+    union = [ious["union"] for ious in scored if ious["union"] is not None]
     return {"classes": classes.max(axis=0, initial=0).tolist(), "union": max(union, default=None)}
 
 
@@ -93,26 +94,6 @@ def maps_of(path: Path, segmenter: Segmenter, sample: datasets.Sample) -> np.nda
         np.save(path, evidence.saliency.astype(np.float16))
     maps: np.ndarray = np.load(path).astype(np.float32)
     return maps
-
-
-def scores(masks: np.ndarray, sample: datasets.Sample) -> dict[str, object]:
-    """IoU of each class that covers a pixel outside crowds, and of all of them together."""
-    union = masks.any(axis=0) if len(masks) else np.zeros_like(sample.ignore)
-    classes = [
-        evaluation.iou(mask, sample.masks[label], sample.ignore)
-        for label, mask in zip(sorted(sample.masks), masks, strict=True)
-        if (sample.masks[label] & ~sample.ignore).any()
-    ]
-    return {"classes": classes, "union": evaluation.iou(union, sample.truth, sample.ignore)}
-
-
-def mean(rows: list[dict], key: str, draws: np.ndarray | None = None) -> np.ndarray:
-    """The mean of all the photographs' values; with draws, as many means as there are drawn sets of photographs."""
-    values = [row["classes"] if key == "classes" else [row[key]] for row in rows]
-    kept = [[value for value in each if value is not None] for each in values]
-    total, number = np.array([sum(each) for each in kept]), np.array([len(each) for each in kept], dtype=float)
-    weights = np.ones((1, len(rows))) if draws is None else draws
-    return (weights @ total) / np.maximum(weights @ number, 1)
 
 
 def main() -> None:
@@ -137,7 +118,7 @@ def main() -> None:
         maps = maps_of(cache / f"{Path(key).stem}.npy", Segmenter(heads(key), recipe), sample)
         rows[CEILING].append({"photograph": key, "seconds": 0.0, **ceiling(maps, sample)})
         for name, (maker, rule) in MAKERS.items():
-            seeds = [rule(one) for one in maps]
+            seeds = [rule(saliency) for saliency in maps]
             if not number:
                 maker(sample.image, maps, seeds)  # compiles, and is not counted
             started = time.process_time()
@@ -147,20 +128,22 @@ def main() -> None:
         progress(number, len(dataset))
 
     n = len(dataset)
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=2000)
-    first = next(iter(MAKERS))
+    bootstrap, first = Bootstrap(2000), next(iter(MAKERS))
     columns = ("maker", "seeds", "class IoU", f"less {first}", "union IoU", f"less {first}", "ms")
     table = Table(*columns, title=f"{n} photographs, saliency of {recipe.name}")
     lines = []
     for name, (maker, rule) in (*MAKERS.items(), (CEILING, ("", ""))):
-        line = {"maker": repr(maker), "seeds": repr(rule), "ms": 1000 * float(mean(rows[name], "seconds")[0])}
+        line = {
+            "maker": repr(maker),
+            "seeds": repr(rule),
+            "ms": 1000 * float(np.mean([row["seconds"] for row in rows[name]])),
+        }
         cells = [name, repr(rule)]
         for key in ("classes", "union"):
-            value = float(mean(rows[name], key)[0])
-            less = mean(rows[name], key, draws) - mean(rows[first], key, draws)
-            low, high = np.percentile(less, (2.5, 97.5)).tolist()
-            line |= {key: value, f"{key} less {first}": [low, high]}
-            cells += [f"{value:.3f}", "" if name == first else f"{low:+.3f} to {high:+.3f}"]
+            values, reference = values_of(rows[name], key), values_of(rows[first], key)
+            value, less = bootstrap.mean(values)["value"], bootstrap.paired(values, reference)["interval"]
+            line |= {key: value, f"{key} less {first}": less}
+            cells += [f"{value:.3f}", "" if name == first else between(less)]
         lines.append(line)
         table.add_row(*cells, f"{line['ms']:.0f}")
     record = {"recipe": repr(recipe), "photographs": n, "makers": lines, "rows": rows}

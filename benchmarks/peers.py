@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import pytorch_grad_cam
 import torch
+from common import Heads, between, parser, rows_of
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from rich.console import Console
 from rich.table import Table
-from unseen import Heads, parser, rows_of
 
 from gradcut import Classifier, datasets, evaluation, images
+from gradcut.evaluation.bootstrap import Bootstrap, Values
 
 PEERS = ("GradCAM", "LayerCAM")
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
@@ -36,13 +37,13 @@ def maps(peer: str, classifier: Classifier, sample: datasets.Sample, labels: lis
     layer = classifier.model.bn2  # EfficientNet's last map, after its activation
     targets = [ClassifierOutputTarget(classifier.index(label)) for label in labels]
     with getattr(pytorch_grad_cam, peer)(model=classifier.model, target_layers=[layer]) as cam:
-        found: np.ndarray = cam(input_tensor=x.repeat(len(labels), 1, 1, 1), targets=targets)
-    return found
+        made: np.ndarray = cam(input_tensor=x.repeat(len(labels), 1, 1, 1), targets=targets)
+    return made
 
 
-def scored(found: np.ndarray, sample: datasets.Sample, labels: list[str]) -> dict[str, list]:
+def scored(maps: np.ndarray, sample: datasets.Sample, labels: list[str]) -> dict[str, list]:
     """At each threshold: the IoU of each class that covers a pixel outside crowds, and of all of them together."""
-    large = np.stack([images.resize_map(one, sample.image.shape[:2]) for one in found])
+    large = np.stack([images.resize_map(saliency, sample.image.shape[:2]) for saliency in maps])
     judged = [number for number, label in enumerate(labels) if (sample.masks[label] & ~sample.ignore).any()]
     classes, union = [], []
     for threshold in THRESHOLDS:
@@ -72,8 +73,8 @@ def main() -> None:
 
 def _defined(counts: Iterable[list[int]]) -> list[float]:
     """The IoU of each that has a pixel."""
-    found = (evaluation.Counts(*each).iou for each in counts)
-    return [value for value in found if value is not None]
+    ious = (evaluation.Counts(*pixels).iou for pixels in counts)
+    return [iou for iou in ious if iou is not None]
 
 
 def compare(rows: list[dict], scores: Path, output: Path) -> None:
@@ -82,16 +83,15 @@ def compare(rows: list[dict], scores: Path, output: Path) -> None:
     for row in evaluation.read_rows(scores):
         if "error" not in row:
             recipes.setdefault(row["recipe"], {})[row["photograph"]] = row
-    rows = [row for row in rows if all(row["photograph"] in found for found in recipes.values())]
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
-    values: dict[str, dict[str, list[list[float]]]] = {}
+    rows = [row for row in rows if all(row["photograph"] in by_photograph for by_photograph in recipes.values())]
+    bootstrap = Bootstrap(2000)
+    values: dict[str, dict[str, Values]] = {}
     notes: dict[str, str] = {}
-    for name, found in recipes.items():
-        mine = [found[row["photograph"]] for row in rows]
+    for name, by_photograph in recipes.items():
+        mine = [by_photograph[row["photograph"]] for row in rows]
         values[name] = {
-            "class": [_defined(each["counts"] for each in one["classes"].values() if each["true"]) for one in mine],
-            "union": [_defined([one["union"]]) for one in mine],
+            "class": [_defined(c["counts"] for c in row["classes"].values() if c["true"]) for row in mine],
+            "union": [_defined([row["union"]]) for row in mine],
         }
     for peer in PEERS:
         tables = {
@@ -99,16 +99,12 @@ def compare(rows: list[dict], scores: Path, output: Path) -> None:
             "union": [np.array(row[peer]["union"], dtype=float)[:, None] for row in rows],
         }
         best = {
-            key: int(np.argmax(sum(t.sum(1) for t in each) / sum(t.shape[1] for t in each)))
-            for key, each in tables.items()
+            key: int(np.argmax(sum(t.sum(1) for t in ious) / sum(t.shape[1] for t in ious)))
+            for key, ious in tables.items()
         }
-        values[peer] = {key: [t[best[key]].tolist() for t in each] for key, each in tables.items()}
-        values[f"{peer}, ceiling"] = {key: [t.max(0).tolist() for t in each] for key, each in tables.items()}
+        values[peer] = {key: [t[best[key]].tolist() for t in ious] for key, ious in tables.items()}
+        values[f"{peer}, ceiling"] = {key: [t.max(0).tolist() for t in ious] for key, ious in tables.items()}
         notes[peer] = f"thresholds {THRESHOLDS[best['class']]} and {THRESHOLDS[best['union']]}"
-
-    def means(value: list[list[float]], weights: np.ndarray) -> np.ndarray:
-        total, number = np.array([sum(v) for v in value]), np.array([len(v) for v in value], dtype=float)
-        return (weights @ total) / (weights @ number)
 
     table = Table(
         "masks", "class IoU", "default less it", "union IoU", "default less it", title=f"{len(rows)} photographs"
@@ -117,11 +113,10 @@ def compare(rows: list[dict], scores: Path, output: Path) -> None:
     for name, value in values.items():
         cells, record[name] = [f"{name} {notes.get(name, '')}"], {"note": notes.get(name, "")}
         for key in ("class", "union"):
-            mean = float(means(value[key], np.ones((1, len(rows))))[0])
-            less = means(values["default"][key], draws) - means(value[key], draws)
-            low, high = np.percentile(less, (2.5, 97.5)).tolist()
-            record[name][key] = {"mean": mean, "default less it": [low, high]}
-            cells += [f"{mean:.3f}", "" if name == "default" else f"{low:+.3f} to {high:+.3f}"]
+            mean = bootstrap.mean(value[key])["value"]
+            less = bootstrap.paired(values["default"][key], value[key])["interval"]
+            record[name][key] = {"mean": mean, "default less it": less}
+            cells += [f"{mean:.3f}", "" if name == "default" else between(less)]
         table.add_row(*cells)
     output.write_text(json.dumps(record, indent=1), encoding="utf-8")
     Console(width=130).print(table)

@@ -17,14 +17,13 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import captum.attr
+import maxflow as pymaxflow
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -35,10 +34,6 @@ from gradcut import RECIPES, Classifier, Segmenter, datasets, evaluation, images
 from gradcut.classifiers.embedded import lite_network
 from gradcut.classifiers.heads import places_of
 from gradcut.masks import ColourCut
-
-# The script beside this one has the library's name.
-sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-pymaxflow = import_module("maxflow")
 
 Glue = Callable[[Classifier, np.ndarray, list[str]], np.ndarray]
 
@@ -70,8 +65,8 @@ def simonyan(classifier: Classifier, photograph: np.ndarray, labels: list[str]) 
     down = 1 / (1 + ((colour[1:] - colour[:-1]) ** 2).sum(2))
     masks = []
     for label in labels:
-        one = gradient.attribute(x.clone().requires_grad_(), target=classifier.index(label), abs=True)
-        saliency = one.amax(1)[0].numpy()
+        attributed = gradient.attribute(x.clone().requires_grad_(), target=classifier.index(label), abs=True)
+        saliency = attributed.amax(1)[0].numpy()
         high, low = np.percentile(saliency, (95, 30))
         costs = np.where(saliency < low, np.inf, 0.0), np.where(saliency > high, np.inf, 0.0)
         masks.append(images.resize_mask(pymaxflow_cut(*costs, right, down), photograph.shape[:2]))
@@ -118,10 +113,10 @@ def default(classifier: Classifier, photograph: np.ndarray, labels: list[str]) -
     saliency = F.interpolate(large, own, mode="area")[:, 0].numpy()
     rule = RECIPES["default"].seeds
     # Mixtures fitted to weighted pixels are in neither library: the unaries are gradcut's own.
-    odds, inside, outside, edges = ColourCut().unaries(photograph, saliency, [rule(one) for one in saliency])
+    odds, inside, outside, edges = ColourCut().unaries(photograph, saliency, [rule(maps) for maps in saliency])
     masks = []
-    for one, hard, soft in zip(odds, inside, outside, strict=True):
-        costs = np.where(soft, np.inf, np.maximum(-one, 0)), np.where(hard, np.inf, np.maximum(one, 0))
+    for odd, hard, soft in zip(odds, inside, outside, strict=True):
+        costs = np.where(soft, np.inf, np.maximum(-odd, 0)), np.where(hard, np.inf, np.maximum(odd, 0))
         masks.append(images.resize_mask(pymaxflow_cut(*costs, *edges), photograph.shape[:2]))
     return np.stack(masks)
 
@@ -132,7 +127,7 @@ def rivals(maps: torch.Tensor) -> torch.Tensor:
 
 
 def iou(masks: np.ndarray, others: np.ndarray) -> list[float]:
-    return [evaluation.iou(one, other) or 0.0 for one, other in zip(masks, others, strict=True)]
+    return [evaluation.iou(mask, other) or 0.0 for mask, other in zip(masks, others, strict=True)]
 
 
 def plain(classifier: Classifier) -> Classifier:
@@ -174,8 +169,7 @@ def main() -> None:
             labels = sorted(sample.masks)[:3]
             result = segment(sample.image, labels)  # warms up, as the next
             glued, exact = (glue(on, sample.image, labels) for on in (glued_on["glue"], exact_on))
-            found = {o.label: o.mask for o in result.objects}
-            mine = np.stack([found[label] for label in labels])
+            mine = np.stack([result[label].mask for label in labels])
             times: dict[str, list[float]] = {side: [] for side in sides}
             stages = []
             for _ in range(options.rounds):
@@ -190,7 +184,7 @@ def main() -> None:
                 "photograph": sample.name, "labels": labels, "agreement": iou(mine, glued),
                 "exact": {"gradcut": iou(mine, exact), "glue": iou(glued, exact)},
                 **{side: min(values) for side, values in times.items()},
-                "stages": {stage: min(one[stage] for one in stages) for stage in STAGES},
+                "stages": {stage: min(seconds[stage] for seconds in stages) for stage in STAGES},
             })  # fmt: skip
         ratios = {side: float(np.median([row[side] / row["gradcut"] for row in rows])) for side in glued_on}
         shares = {
@@ -200,8 +194,8 @@ def main() -> None:
         record[name] = {"ratios": ratios, "shares": shares, "rows": rows}
         seconds = [float(np.median([row[side] for row in rows])) for side in sides]
         agreed = [
-            float(np.mean(each))
-            for each in (
+            float(np.mean(ious))
+            for ious in (
                 [row["agreement"] for row in rows],
                 *([row["exact"][side] for row in rows] for side in ("gradcut", "glue")),
             )

@@ -28,12 +28,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from common import Heads
 from jaxtyping import Bool
 from scipy import ndimage
-from unseen import Heads
 
 from gradcut import RECIPES, Segmentation, Segmenter, load_classifier, refine
 from gradcut.datasets import Sample, coco
+from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.web.view import Stroke, rasterise
 
 Mask = Bool[np.ndarray, "H W"]
@@ -50,7 +51,7 @@ def stroke(mask: Mask, truth: Mask, ignore: Mask) -> Stroke | None:
             regions.append((int(sizes.max()), kind, numbered == 1 + int(sizes.argmax())))
     if not regions:
         return None
-    _, kind, region = max(regions, key=lambda each: each[0])
+    _, kind, region = max(regions, key=lambda region: region[0])
     # The photograph's border is no edge: a brush may go over it.
     depth = ndimage.distance_transform_edt(region)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
@@ -104,7 +105,7 @@ def course(result: Segmentation, sample: Sample, label: str, strokes: int) -> di
             foreground, background = rasterise([one], truth.shape)
             painted.append((painted[-1] | foreground) & ~background)
     return {
-        "refine": [iou(mask_of(each), sample, label) for each in cut],
+        "refine": [iou(mask_of(result), sample, label) for result in cut],
         "paint": [iou(mask, sample, label) for mask in painted],
     }
 
@@ -141,7 +142,7 @@ def main() -> None:
     for recipe in arguments.recipe or ["default"]:
         for sample, label in chosen:
             classifier = whole or heads(sample.name)
-            labels = [each for each in sample.masks if each in classifier.labels]
+            labels = [known for known in sample.masks if known in classifier.labels]
             result = Segmenter(classifier, recipe)(sample.image, labels)
             rows.append(
                 {"recipe": recipe, "photograph": sample.name, "label": label}
@@ -158,9 +159,9 @@ def main() -> None:
 
 
 def _mean(values: list[float]) -> str:
-    resampled = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return f"{np.mean(values):.3f} ({low:.3f} to {high:.3f})"
+    figure = Bootstrap(2000).mean([[value] for value in values])
+    low, high = figure["interval"]
+    return f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -125,6 +126,14 @@ def test_shapes_are_checked_everywhere():
                 seen += 1
                 assert hasattr(function, "__wrapped__"), f"{module}: {function.__qualname__}"
     assert seen > 500
+
+
+def test_no_benchmark_hides_a_library():
+    """A script's folder is the first place that its imports are looked for in."""
+    scripts = {path.stem for path in (PACKAGE.parents[1] / "benchmarks").glob("*.py")}
+    assert scripts
+    for name in scripts:
+        assert importlib.util.find_spec(name) is None, name
 
 
 def test_help_does_without_torch():

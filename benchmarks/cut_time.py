@@ -1,6 +1,6 @@
 """Time of `min_cut` against PyMaxflow, OR-Tools and SciPy on the cuts of real photographs.
 
-    python benchmarks/maxflow.py --images ../shared/data/coco-dev/images -o out/maxflow.json
+    python benchmarks/cut_time.py --images ../shared/data/coco-dev/images -o out/cut_time.json
 
 Every contender builds its graph from the same arrays and solves it, one after another on each problem, so
 that a busy machine slows all of them alike; what counts is the median of the ratios. Every energy is summed
@@ -14,21 +14,19 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import maxflow as pymaxflow
 import numpy as np
 import timm
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from ortools.graph.python.max_flow import SimpleMaxFlow
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import csr_array
@@ -36,10 +34,6 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch.nn.functional import interpolate
 
 from gradcut.masks.maxflow import energy_of, min_cut
-
-# `maxflow` is PyMaxflow's module, and would be this script with its folder on the path
-sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-pymaxflow = import_module("maxflow")
 
 
 class Problem(NamedTuple):
@@ -187,6 +181,8 @@ def integer_arcs(problem: Problem, largest: int) -> tuple[ndarray, ndarray, ndar
 
 
 def ortools_cut(problem: Problem) -> Bool[ndarray, "h w"]:
+    from ortools.graph.python.max_flow import SimpleMaxFlow  # needed nowhere else, not even for --help
+
     h, w = problem.foreground_cost.shape
     flow = SimpleMaxFlow()
     flow.add_arcs_with_capacity(*integer_arcs(problem, 2**40))
@@ -291,7 +287,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--turns", type=int, default=20, help="of one and two threads")
-    parser.add_argument("-o", "--out", type=Path, default=Path("out/maxflow.json"))
+    parser.add_argument("-o", "--out", type=Path, default=Path("out/cut_time.json"))
     arguments = parser.parse_args()
 
     photographs = load(arguments.images, arguments.count)

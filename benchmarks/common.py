@@ -1,4 +1,4 @@
-"""What the scripts here share: options, heads fitted without the photograph, and rows that a stopped script keeps."""
+"""What the scripts here share: options, heads fitted without the photograph, rows that a stopped script keeps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+
 from gradcut import Classifier, datasets, evaluation, load_classifier
+from gradcut.evaluation.bootstrap import Values
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -56,3 +59,25 @@ def rows_of(dataset: datasets.Dataset, path: Path, measure: Callable[[str, datas
             progress(number, len(dataset))
         rows.append(known[name])
     return rows
+
+
+def scores(masks: np.ndarray, sample: datasets.Sample) -> dict[str, object]:
+    """IoU of each class that covers a pixel outside crowds, and of all of them together."""
+    union = masks.any(axis=0) if len(masks) else np.zeros_like(sample.ignore)
+    classes = [
+        evaluation.iou(mask, sample.masks[label], sample.ignore)
+        for label, mask in zip(sorted(sample.masks), masks, strict=True)
+        if (sample.masks[label] & ~sample.ignore).any()
+    ]
+    return {"classes": classes, "union": evaluation.iou(union, sample.truth, sample.ignore)}
+
+
+def values_of(rows: list[dict], key: str) -> Values:
+    """Of each row of `scores` the IoUs under ``key``, "classes" or "union", that are defined."""
+    several = (row["classes"] if key == "classes" else [row[key]] for row in rows)
+    return [[value for value in values if value is not None] for values in several]
+
+
+def between(interval: list[float]) -> str:
+    low, high = interval
+    return f"{low:+.3f} to {high:+.3f}"
