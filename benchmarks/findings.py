@@ -124,6 +124,8 @@ def group(row: Row) -> str:
 
 
 def shown(figure: Figure, sign: str = "") -> str:
+    if figure["value"] is None:
+        return ""
     low, high = figure["interval"]
     return f"{figure['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
@@ -142,7 +144,7 @@ def main() -> None:
     print("| recipe | class IoU | union IoU | pointing | energy inside |\n| --- | --- | --- | --- | --- |")
     for name in NAMES:
         keys = ("class_iou", "union_iou", "pointing", "energy")
-        cells = (shown(recipes[name][key]) if recipes[name][key]["value"] is not None else "" for key in keys)
+        cells = (shown(recipes[name][key]) for key in keys)
         print(f"| `{name}` | {' | '.join(cells)} |")
 
     print("\n| difference | class IoU | union IoU |\n| --- | --- | --- |")
@@ -164,7 +166,7 @@ def main() -> None:
         for pair in zip(*pairs, strict=True)
     ]
     record["holes, signed - simonyan"] = mean(more, lambda row: row["more"])
-    print(f"| `signed` - `simonyan` | {shown(found['holes, signed - simonyan'], '+')} | |")
+    print(f"| `signed` - `simonyan` | {shown(record['holes, signed - simonyan'], '+')} | |")
     empty = {
         name: mean(
             [row for row in rows if row["recipe"] == name],

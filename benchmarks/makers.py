@@ -133,11 +133,8 @@ def main() -> None:
     table = Table(*columns, title=f"{n} photographs, saliency of {recipe.name}")
     lines = []
     for name, (maker, rule) in (*MAKERS.items(), (CEILING, ("", ""))):
-        line = {
-            "maker": repr(maker),
-            "seeds": repr(rule),
-            "ms": 1000 * float(np.mean([row["seconds"] for row in rows[name]])),
-        }
+        seconds = float(np.mean([row["seconds"] for row in rows[name]]))
+        line = {"maker": repr(maker), "seeds": repr(rule), "ms": 1000 * seconds}
         cells = [name, repr(rule)]
         for key in ("classes", "union"):
             values, reference = values_of(rows[name], key), values_of(rows[first], key)

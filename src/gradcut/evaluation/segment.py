@@ -106,7 +106,7 @@ class OutOfFold:
             GradcutError: a step of one's own whose source cannot be read.
         """
         parts = [record_of(segmenter) for segmenter in self.segmenters]
-        heads = {"name": f"{len(parts)} heads, one a fold", "sha256": fingerprint({"segmenters": parts})}
+        heads = {"name": f"a head for each of {len(parts)} folds", "sha256": fingerprint({"segmenters": parts})}
         return {**parts[0], "classifier": heads, "folds": fingerprint({"folds": sorted(self.folds.items())})}
 
 
