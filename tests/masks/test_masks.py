@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typecheck import unchecked
 
-from gradcut import masks
+from gradcut import images, masks
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import MaskError
 from gradcut.masks import (
@@ -32,8 +35,8 @@ from gradcut.masks import (
     Vote,
     contrasts,
 )
-from gradcut.masks.contrasts import EdgeMap
-from gradcut.seeds import Fractions, Percentiles, Seeds
+from gradcut.masks.contrasts import EdgeMap, Exponential, Inverse
+from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 EVERY: list[MaskMaker] = [
     GraphCut(),
@@ -95,6 +98,145 @@ def test_masks_have_the_photographs_shape_whatever_comes(
     assert np.array_equal(before[0], photograph)
     assert np.array_equal(before[1], saliency)
     assert all(np.array_equal(a, b) for a, b in zip(before[2], seeds, strict=True))
+
+
+# --- What every maker is promised ---
+
+
+def wrong_inputs() -> list[tuple[int, object, str]]:
+    """The argument's position, what comes there instead, and what is said."""
+    half = np.arange(12).reshape(3, 4) < 6
+    right = Seeds(half, ~half)
+    maps = np.ones((2, 3, 4))
+    return [
+        (0, np.zeros((5, 6)), r"photograph: expected uint8 of \(height, width, 3\), got float64 of \(5, 6\)"),
+        (0, np.zeros((5, 6, 4), np.uint8), r"photograph: expected uint8 .*, got uint8 of \(5, 6, 4\)"),
+        (0, np.zeros((0, 6, 3), np.uint8), r"photograph: expected uint8 .*, got uint8 of \(0, 6, 3\)"),
+        (0, "cat.jpg", "photograph: expected uint8 .*, got str"),
+        (1, maps[0], r"saliency: expected floats of \(classes, height, width\), got float64 of \(3, 4\)"),
+        (1, maps.astype(int), r"saliency: expected floats .*, got int64 of \(2, 3, 4\)"),
+        (1, maps[:, :0], r"saliency: expected floats .*, got float64 of \(2, 0, 4\)"),
+        (1, None, "saliency: expected floats .*, got NoneType"),
+        (1, maps * np.nan, "saliency: expected finite values of at least 0, got nan"),
+        (1, maps * np.inf, "saliency: expected finite values of at least 0, got inf"),
+        (1, maps - 2, "saliency: expected finite values of at least 0, got -1.0"),
+        (2, [right], "seeds: expected 2, one for each map of the saliency, got 1"),
+        (2, [right, None], r"seeds\[1\]: expected Seeds\(foreground, background\), got NoneType"),
+        (2, [right, half], r"seeds\[1\]: expected Seeds\(foreground, background\), got bool of \(3, 4\)"),
+        (2, [right, Seeds(half.T, ~half)], r"seeds\[1\].foreground: expected bool of \(3, 4\), got bool of \(4, 3\)"),
+        (
+            2,
+            [right, Seeds(half, maps[0])],
+            r"seeds\[1\].background: expected bool of \(3, 4\), got float64 of \(3, 4\)",
+        ),
+        (2, [Seeds(half, half), right], r"seeds\[0\]: expected disjoint masks, got 6 pixels in both"),
+    ]
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+@pytest.mark.parametrize(("position", "value", "message"), wrong_inputs(), ids=lambda value: repr(value)[:30])
+def test_what_does_not_go_together_is_named(
+    monkeypatch: pytest.MonkeyPatch, maker: MaskMaker, position: int, value: object, message: str
+) -> None:
+    half = np.arange(12).reshape(3, 4) < 6
+    arguments: list[object] = [np.zeros((5, 6, 3), np.uint8), np.ones((2, 3, 4)), [Seeds(half, ~half)] * 2]
+    arguments[position] = value
+    # As a user calls it, without the tests' type checker, which would refuse the arguments itself.
+    monkeypatch.setattr(ColourCut, "energy", unwrap(ColourCut.energy))
+    with pytest.raises(MaskError, match=f"^{message}$"):
+        unwrap(type(maker).__call__)(maker, *arguments)  # type: ignore[operator]
+
+
+# --- Options ---
+
+#: Each option by itself changes the mask of a cat; what a step depends on is its options, which its repr shows.
+OPTIONS: list[tuple[Callable[..., MaskMaker], dict[str, object]]] = [
+    (ColourCut, {"middle": 0.8}),
+    (ColourCut, {"slope": 40.0}),
+    (ColourCut, {"smoothness": 200.0}),
+    (ColourCut, {"components": 0}),
+    (ColourCut, {"components": 2}),
+    (ColourCut, {"grid": 24}),
+    (ColourCut, {"rounds": 3}),
+    (ColourCut, {"contrast": EdgeMap()}),
+    (ColourCut, {"neighbours": 4}),
+    (ColourCut, {"steepness": 2.0}),
+    (ColourCut, {"clip": 1.0}),
+    (ColourCut, {"seed_weight": 1.0}),
+    (ColourCut, {"sample": 20}),
+    (ColourCut, {"least_variance": 200.0}),
+    (ColourCut, {"iterations": 1}),
+    (JointCut, {"cut": ColourCut(grid=24)}),
+    (GraphCut, {"contrast": Exponential()}),
+    (GraphCut, {"neighbours": 8}),
+    (GraphCut, {"grid": 24}),
+    (RandomWalker, {"grid": 24}),
+    (RandomWalker, {"contrast": Inverse()}),
+    (RandomWalker, {"neighbours": 8}),
+    (Threshold, {"at": 0.5}),
+    (Otsu, {"bins": 4}),
+    (Superpixels, {"count": 30}),
+    (Superpixels, {"at": 0.5}),
+    (Superpixels, {"grid": 60}),
+    (Superpixels, {"compactness": 1.0}),
+    (Superpixels, {"iterations": 1}),
+    (functools.partial(Expansion, start=600), {"start": 1}),
+    (Expansion, {"percentile": 50}),
+    (functools.partial(Cleaned, Otsu()), {"holes": 0.5}),
+    (functools.partial(Cleaned, Otsu()), {"crumbs": 0.9}),
+    (functools.partial(Cleaned, maker=GraphCut()), {"maker": Otsu()}),
+    (functools.partial(Vote, [GraphCut(), Otsu()]), {"share": 0.0}),
+    (functools.partial(Vote, makers=[GraphCut(), Otsu()]), {"makers": [Otsu()]}),
+]
+
+
+def test_every_option_of_every_maker_is_among_them() -> None:
+    listed = {(getattr(kind, "func", kind), name) for kind, option in OPTIONS for name in option}
+    kinds = {type(maker) for maker in EVERY}
+    assert listed == {(kind, option.name) for kind in kinds for option in dataclasses.fields(kind)}
+    # A constant outside the options would change masks behind the record's back; contrasts have none to vary.
+    assert not any(dataclasses.fields(kind) for kind in (Inverse, Exponential, EdgeMap))
+
+
+@pytest.mark.parametrize(("maker", "option"), OPTIONS)
+def test_every_option_matters(cat: np.ndarray, maker: Callable[..., MaskMaker], option: dict[str, object]) -> None:
+    photograph = images.resize(cat, (96, 96))
+    y, x = np.mgrid[:96, :96]
+    blob, spot, hole = (
+        np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * radius**2))
+        for row, column, radius in ((46, 40, 16), (80, 80, 5), (46, 40, 3))
+    )
+    texture = images.resize_map(images.resize(photograph, (24, 24)).mean(2), (96, 96)) / 255
+    saliency = (blob + 0.9 * spot - 0.9 * hole + 0.2 * texture).astype(np.float32)
+    # Above and in the middle, seeds as of strokes contradict the saliency.
+    inside, outside = (saliency > 0.97 * saliency.max()) | (y < 4), (saliency < 0.15) | ((y == 52) & (x < 30))
+    seeds = [Seeds(inside, outside & ~inside)]
+    masks = [made_by(photograph, saliency[None], seeds) for made_by in (maker(), maker(**option))]
+    assert not np.array_equal(*masks)
+
+
+# --- Rounding ---
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+@pytest.mark.parametrize("rule", [Percentiles(), Fractions()], ids=repr)
+@pytest.mark.parametrize("level", [0.0, 1e-9, 0.7, 1e6])
+@pytest.mark.parametrize("flat", [True, False])
+def test_rounding_decides_nothing(maker: MaskMaker, rule: SeedRule, level: float, flat: bool, cat: np.ndarray) -> None:
+    """A map that is the same everywhere, but for what rounding leaves: its noise is no evidence."""
+    photograph = np.full((20, 31, 3), 90, dtype=np.uint8) if flat else images.resize(cat, (20, 31))
+    masks = []
+    for seed in range(4):
+        noise = 1e-7 * np.random.default_rng(seed).uniform(-1, 1, (2, 9, 12)) * (seed > 0)
+        saliency = (level * (1 + noise)).astype(np.float32)
+        masks.append(maker(photograph, saliency, [rule(class_map) for class_map in saliency]))
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+def test_a_map_of_zeros_gives_an_empty_mask(maker: MaskMaker, cat: np.ndarray) -> None:
+    saliency = np.zeros((2, 9, 12), dtype=np.float32)
+    assert not maker(images.resize(cat, (20, 31)), saliency, [Percentiles()(class_map) for class_map in saliency]).any()
 
 
 # --- Vote and Cleaned ---
@@ -204,10 +346,28 @@ def test_unusable_votes() -> None:
         Vote([])
     with pytest.raises(MaskError, match="share: expected a fraction from 0 to less than 1, got 1"):
         Vote([Otsu()], share=1)
+    with pytest.raises(MaskError, match=r"makers: expected a list of mask makers, got Otsu\(bins=256\)"):
+        unchecked(Vote, makers=Otsu())
+    with pytest.raises(MaskError, match="makers: expected mask makers, got 'otsu'"):
+        unchecked(Vote, makers=["otsu"])
+    with pytest.raises(MaskError, match="maker: expected a mask maker, got 'otsu'"):
+        unchecked(Cleaned, maker="otsu")
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 30), (1, 30, 20), (20, 30)])
+@pytest.mark.parametrize("combined", [Vote, Cleaned])
+def test_a_makers_promise_is_checked(combined: Any, shape: tuple[int, ...]) -> None:
+    def broken(*_: object) -> Any:
+        return np.zeros(shape, dtype=bool)
+
+    maker = combined([broken]) if combined is Vote else combined(broken)
+    got = re.escape(f"bool of (1, 20, 30), got bool of {shape}")
+    with pytest.raises(MaskError, match=f"^maker: expected masks from <function .*broken at .*>, {got}$"):
+        made(maker)
 
 
 def test_makers_are_compared_and_printed_by_their_options() -> None:
-    assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(), Threshold(at=0.3)), share=0.5)"
+    assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(bins=256), Threshold(at=0.3)), share=0.5)"
     assert Vote([Otsu()]) == Vote((Otsu(),)) != Vote([Otsu()], share=0.2)
     assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.001))
     assert GraphCut() != GraphCut(neighbours=8)
