@@ -116,8 +116,8 @@ class Guard:
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if self.hosts is not None and name not in self.hosts:
-            refused = JSONResponse({"message": "This server answers to its own address only."}, 421)
-            await refused(scope, receive, send_guarded)
+            refusal = JSONResponse({"message": "This server answers to its own address only."}, 421)
+            await refusal(scope, receive, send_guarded)
             return
         await self.app(scope, receive, send_guarded)
 
