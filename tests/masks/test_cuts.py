@@ -353,5 +353,6 @@ def test_the_random_walk_does_not_shrink_round_few_seeds() -> None:
     (walked,), (cut,) = (
         maker(flat, np.ones((1, 15, 15)), [seeds]) for maker in (RandomWalker(15), GraphCut(Exponential()))
     )
-    assert walked.sum() == pytest.approx(15 * 7, abs=15)
+    assert walked[:, :7].all()
+    assert not walked[:, 7:].any()  # the middle is as near to either seed, and rounding decides nothing
     assert cut.sum() == 1

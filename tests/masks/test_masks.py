@@ -48,7 +48,7 @@ EVERY: list[MaskMaker] = [
     RandomWalker(grid=9),
     Threshold(),
     Otsu(),
-    Superpixels(count=6, grid=9),
+    Superpixels(count=20, grid=9),
     Expansion(start=3),
     Cleaned(Threshold(), 0.1, 0.1),
     Vote([GraphCut(grid=5), GraphCut(grid=9), Otsu()]),
@@ -250,6 +250,20 @@ def test_rounding_decides_nothing(maker: MaskMaker, rule: SeedRule, level: float
         saliency = (level * (1 + noise)).astype(np.float32)
         masks.append(maker(photograph, saliency, [rule(class_map) for class_map in saliency]))
     assert all(np.array_equal(mask, masks[0]) for mask in masks)
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+def test_on_a_flat_photograph_the_last_digits_of_a_map_decide_nothing(maker: MaskMaker) -> None:
+    """Its colours have no spread, and the steps between neighbours none: nothing is divided by what is left of them."""
+    y, x = np.mgrid[:21, :24]
+    blob = np.exp(-((y - 9.3) ** 2 + 1.7 * (x - 11.6) ** 2) / 60 + 0.01 * x)
+    masks = []
+    for seed in range(4):
+        noise = 1e-7 * np.random.default_rng(seed).uniform(-1, 1, (1, *blob.shape)) * (seed > 0)
+        saliency = (blob * (1 + noise)).astype(np.float32)
+        masks.append(maker(np.full((40, 37, 3), 90, np.uint8), saliency, [Fractions()(saliency[0])]))
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    assert 0 < masks[0].mean() < 0.6
 
 
 @pytest.mark.parametrize("maker", EVERY, ids=repr)

@@ -262,7 +262,9 @@ class RandomWalker:
         pairwise = self.contrast(images.resize(photograph, size))[: self.neighbours // 2]
         # The least chance, as scikit-image's walker has it, to leave a place whose neighbours all differ.
         affinity = _affinity(tuple(weight + 1e-10 for weight in pairwise), size)
-        return enlarged([_foreground_chance(affinity, _trimap(drawn, size)) > 0.5 for drawn in seeds], photograph)
+        chances = (_foreground_chance(affinity, _trimap(drawn, size)) for drawn in seeds)
+        # Halfway between the seeds of a flat photograph the solver's rounding would decide: ties are background.
+        return enlarged([chance > 0.5 + 1e-9 for chance in chances], photograph)
 
 
 def _foreground_chance(affinity: sparse.csr_array, trimap: Seeds) -> Float[np.ndarray, "h w"]:

@@ -35,6 +35,7 @@ class Page:
 
     Args:
         classifiers: that the page's menu offers, by name.
+        recipe: that is chosen at the start, by name.
     """
 
     def __init__(self, classifiers: Mapping[str, Classifier], recipe: str, limits: Limits) -> None:
@@ -101,10 +102,12 @@ class Page:
         return JSONResponse({"photograph": self.shelf.put(upload), "name": name, "width": width, "height": height})
 
     async def photograph(self, request: Request) -> Response:
+        """A photograph that this tab sent, as a JPEG no larger than a screen."""
         upload = self.shelf.get(_tab(request), request.path_params["key"])
         return Response(upload.preview, media_type="image/jpeg")
 
     async def forget(self, request: Request) -> Response:
+        """Forget all that this tab sent: it is being closed."""
         self.shelf.forget(_tab(request))
         return Response(status_code=204)
 
@@ -125,6 +128,7 @@ class Page:
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     async def download(self, request: Request) -> Response:
+        """A file to keep, of the kind that the path names: one of `DOWNLOADS`."""
         upload, query = await self._query(request)
         kind = request.path_params["kind"]
         if kind not in DOWNLOADS:
@@ -226,6 +230,7 @@ class Page:
         return bytes(data)
 
     def close(self) -> None:
+        """Stop working; what waits is not served."""
         self.network.close()
         self.pixels.close()
 

@@ -78,24 +78,15 @@ class Query:
         for key, value in (("foreground", foreground), ("background", background)):
             if not (value is None or _number(value)):
                 wrong(key, "a number", value)
-        strokes = document.get("strokes", {})
-        try:
-            parsed = {
-                str(label): [
-                    Stroke(s["kind"], float(s["radius"]), [(float(x), float(y)) for x, y in s["points"]]) for s in drawn
-                ]
-                for label, drawn in strokes.items()
-            }
-        except (AttributeError, TypeError, ValueError, KeyError):
-            wrong("strokes", "lists of kind, radius and points for each label", strokes)
-        flat = [stroke for drawn in parsed.values() for stroke in drawn]
-        if any(kind not in ("foreground", "background") or not 0 < radius < 1e5 for kind, radius, _ in flat):
-            wrong("strokes", "kind foreground or background, and a radius above 0", strokes)
-        if not np.isfinite([value for *_, points in flat for point in points for value in point]).all():
-            wrong("strokes", "finite points", strokes)
-        return cls(classifier, RECIPES[recipe], label, threshold, foreground, background, parsed)
+        strokes = _parse_strokes(document.get("strokes", {}))
+        return cls(classifier, RECIPES[recipe], label, threshold, foreground, background, strokes)
 
     def segmenter(self, classifiers: Mapping[str, Classifier]) -> Segmenter:
+        """What answers it, of these classifiers.
+
+        Raises:
+            GradcutError: seeds out of order, or changed for a recipe whose seeds have no two numbers.
+        """
         classifier, recipe = classifiers[self.classifier], self.recipe
         changed = {
             key: value
@@ -109,7 +100,27 @@ class Query:
         return Segmenter(classifier, recipe, FLOOR, classifier.top_k if classifier.multilabel else 5)
 
 
+def _parse_strokes(document: Any) -> dict[str, list[Stroke]]:
+    """The strokes of each label; raises GradcutError for what are none."""
+    try:
+        strokes = {
+            str(label): [
+                Stroke(s["kind"], float(s["radius"]), [(float(x), float(y)) for x, y in s["points"]]) for s in drawn
+            ]
+            for label, drawn in document.items()
+        }
+    except (AttributeError, TypeError, ValueError, KeyError):
+        wrong("strokes", "lists of kind, radius and points for each label", document)
+    flat = [stroke for drawn in strokes.values() for stroke in drawn]
+    if any(kind not in ("foreground", "background") or not 0 < radius < 1e5 for kind, radius, _ in flat):
+        wrong("strokes", "kind foreground or background, and a radius above 0", document)
+    if not np.isfinite([value for *_, points in flat for point in points for value in point]).all():
+        wrong("strokes", "finite points", document)
+    return strokes
+
+
 def wrong(argument: str, expected: str, got: object) -> NoReturn:
+    """Raise the GradcutError that says so, with the beginning of what came."""
     raise GradcutError(f"{argument}: expected {expected}, got {str(got)[:60]!r}")
 
 
