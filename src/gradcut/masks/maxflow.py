@@ -258,14 +258,17 @@ class _Announcement(event.Listener):  # type: ignore[misc]
 
 
 _LOADING = threading.Lock()
+_LOADED: set[tuple[Any, ...]] = set()
 
 
 def _load(kernel: Any, *arguments: ndarray) -> None:
     """Compile a kernel for arguments of these types, or load it from disk, unless this process has done so.
 
-    Numba would do it at the call; here it is announced, and to listeners of gradcut's own compilation alone.
+    Numba would do it at the call. Here it is announced, and numba is listened to for that long only.
     """
-    types = tuple(typeof(argument) for argument in arguments)
-    if types not in kernel.overloads:
+    # Numba's own types take longer to find out than a small cut.
+    types = (kernel, *((argument.dtype, argument.ndim, argument.flags.writeable) for argument in arguments))
+    if types not in _LOADED:
         with _LOADING, event.install_listener("numba:compile", _Announcement()):
-            kernel.compile(types)
+            kernel.compile(tuple(typeof(argument) for argument in arguments))
+        _LOADED.add(types)
