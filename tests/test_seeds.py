@@ -44,6 +44,14 @@ def test_ties_go_to_the_maximum_and_the_minimum() -> None:
     assert background.tolist() == (saliency == 0).tolist()
 
 
+def test_a_map_that_is_high_everywhere_has_a_background() -> None:
+    """All of it lies above the foreground's fraction; its minimum is on one side only."""
+    saliency = np.array([[0.7, 0.8, 1.0, 0.7]])
+    foreground, background = Fractions(0.6, 0.15)(saliency)
+    assert foreground.tolist() == [[False, True, True, False]]
+    assert background.tolist() == [[True, False, False, True]]
+
+
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 @pytest.mark.parametrize("level", [0.0, 1e-9, 0.7, 1e6])
 def test_a_constant_map_gives_no_seeds(rule: SeedRule, level: float) -> None:

@@ -132,4 +132,5 @@ def _between(saliency: Float[np.ndarray, "h w"], high: float, low: float) -> See
         foreground = saliency == saliency.max()
     if not background.any():
         background = saliency == saliency.min()
+        foreground &= ~background
     return Seeds(foreground, background)
