@@ -113,7 +113,7 @@ def default(classifier: Classifier, photograph: np.ndarray, labels: list[str]) -
     saliency = F.interpolate(large, own, mode="area")[:, 0].numpy()
     rule = RECIPES["default"].seeds
     # Mixtures fitted to weighted pixels are in neither library: the unaries are gradcut's own.
-    odds, inside, outside, edges = ColourCut().unaries(photograph, saliency, [rule(maps) for maps in saliency])
+    odds, inside, outside, edges = ColourCut().energy(photograph, saliency, [rule(one) for one in saliency])
     masks = []
     for odd, hard, soft in zip(odds, inside, outside, strict=True):
         costs = np.where(soft, np.inf, np.maximum(-odd, 0)), np.where(hard, np.inf, np.maximum(odd, 0))

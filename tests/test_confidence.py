@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gradcut import RECIPES, Segmenter
-from gradcut.confidence import FEATURES, coefficients, expected_iou, features
+from gradcut.confidence import FEATURES, coefficients, expected_iou, features, support
+from gradcut.masks import GraphCut
 from gradcut.recipes import fitted_name
-from gradcut.seeds import Fractions
+from gradcut.seeds import Fractions, Percentiles
 
 
 def blob(sharp: float = 3.0, centre: tuple[int, int] = (16, 16)) -> np.ndarray:
@@ -70,6 +71,14 @@ def test_nothing_and_empty_maps_have_features():
         values = features(np.zeros((1, 32, 32), np.float32), mask[None], [1.0])
         assert np.isfinite(values).all()
         assert 0 <= expected_iou(values, "default")[0] <= 1
+
+
+def test_where_the_map_says_nothing_no_variant_makes_something_up():
+    photograph = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    saliency = np.zeros((1, 9, 7), dtype=np.float32)
+    seeds = [Percentiles()(saliency[0])]
+    masks = GraphCut()(photograph, saliency, seeds)
+    assert not support(photograph, saliency, seeds, masks, GraphCut()).any()
 
 
 def test_every_coefficient_and_the_recipe_matter():

@@ -23,6 +23,16 @@ def test_heat_rises_with_the_map():
     assert (pictures.heat(np.zeros((4, 4), dtype=np.float32)) == 0).all()
 
 
+def test_rounding_is_not_drawn_as_heat():
+    """Where a map is 0 nearly everywhere, so is its percentile, but for what rounding leaves."""
+    spot = np.zeros((100, 100))
+    spot[3, 4] = 1
+    rounding = np.abs(np.random.default_rng(0).normal(0, 1e-9, spot.shape))
+    assert np.array_equal(pictures.heat(spot + rounding), pictures.heat(spot))
+    assert (pictures.heat(spot)[3, 4] == 255).all()
+    assert pictures.heat(spot).any(2).sum() == 1
+
+
 def test_overlay_tints_labelled_pixels_only():
     photograph = np.full((40, 40, 3), 100, dtype=np.uint8)
     labels = np.zeros((40, 40), dtype=np.uint8)

@@ -101,6 +101,17 @@ def _result(photograph, saliency, maker, seeds=None):
     return Segmenter(classifier, recipe).cut(Evidence(photograph, found, found, saliency, {}))
 
 
+def test_a_map_that_says_nothing_leaves_it_to_the_strokes():
+    photograph = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    result = _result(photograph, np.zeros((1, 9, 7), dtype=np.float32), GraphCut())
+    stroke = box((20, 30), 5, 5, 9, 9)
+    assert not result.mask.any()
+    assert not refine(result, background=stroke).mask.any()
+    both = refine(result, foreground=stroke, background=box((20, 30), 0, 20, 20, 30))
+    assert both.mask[stroke].all()
+    assert not both.mask[:, 20:].any()
+
+
 def test_two_steps_are_one(brightness, drawn):
     result = Segmenter(brightness, "simonyan")(drawn[0])
     size = drawn[0].shape[:2]

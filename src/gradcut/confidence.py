@@ -129,7 +129,7 @@ def resized(saliency: Float[np.ndarray, "h w"], seeds: Seeds, foreground: float,
 def _resized(
     side: Bool[np.ndarray, "h w"], sure: Float[np.ndarray, "h w"], times: float, allowed: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
-    number = max(1, round(times * side.sum()))
+    number = max(1, round(times * side.sum())) if side.any() else 0
     # The side's own pixels come first, whatever their saliency; pixels of the other side never.
     rank = np.lexsort((-sure.ravel(), ~side.ravel(), ~allowed.ravel()))
     chosen = np.zeros(side.size, dtype=bool)

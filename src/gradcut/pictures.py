@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gradcut import images
 from gradcut.images import Photograph
-from gradcut.seeds import Seeds
+from gradcut.seeds import ROUNDING, Seeds
 
+#: What a person looks at: RGB, 0 to 255.
 Picture = UInt8[np.ndarray, "rows columns 3"]
 
 _GAP, _INK, _PAPER = 8, (32, 33, 36), (255, 255, 255)
@@ -26,14 +27,26 @@ def palette(n: int = 256) -> UInt8[np.ndarray, "n 3"]:
 
 
 def heat(saliency: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A map as colours from black over red and yellow to white; its 99.5th percentile is white."""
-    top = float(np.percentile(saliency, 99.5)) or float(saliency.max()) or 1.0
-    value = np.clip(saliency / top, 0, 1)[..., None]
-    return (np.clip(value * 3 - np.arange(3), 0, 1) * 255).astype(np.uint8)
+    """A map of any scale, at least 0, as colours from black over red and yellow to white.
+
+    Its 99.5th percentile is white; where that is no more than rounding, because the map is 0 nearly everywhere, its
+    maximum is.
+    """
+    maximum = float(saliency.max())
+    white = float(np.percentile(saliency, 99.5))
+    if white <= ROUNDING * maximum:
+        white = maximum or 1.0
+    share = np.clip(saliency / white, 0, 1)[..., None]
+    return (np.clip(share * 3 - np.arange(3), 0, 1) * 255).astype(np.uint8)
 
 
 def overlay(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], opacity: float = 0.5) -> Picture:
-    """The photograph with every label's pixels tinted in its palette colour and outlined."""
+    """The photograph with every label's pixels tinted in its palette colour and outlined.
+
+    Args:
+        labelmap: of the photograph's size; 0 is no label.
+        opacity: of the tint, from 0 to 1.
+    """
     colours = palette(max(256, int(labelmap.max()) + 1))[labelmap]
     inside = labelmap > 0
     tinted = np.where(inside[..., None], (1 - opacity) * photograph + opacity * colours, photograph)
@@ -43,7 +56,7 @@ def overlay(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], opacit
 
 
 def outline(labelmap: Integer[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Labelled pixels with a neighbour of another label, as thick as a 400th of the longer side."""
+    """Pixels of a label above 0 with a neighbour of another one, as thick as a 400th of the longer side."""
     edge = np.zeros(labelmap.shape, dtype=bool)
     for distance in range(1, 1 + max(1, max(labelmap.shape) // 400)):
         edge[:, :-distance] |= labelmap[:, distance:] != labelmap[:, :-distance]
@@ -54,12 +67,12 @@ def outline(labelmap: Integer[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
 
 
 def draw_seeds(photograph: Photograph, seeds: Seeds) -> Picture:
-    """The photograph in grey, foreground seeds red, background seeds blue."""
+    """The photograph in grey, foreground seeds red, background seeds blue; the seeds may have another size."""
     grey = np.repeat(photograph.mean(axis=2, keepdims=True), 3, axis=2) * 0.6 + 80
     size = photograph.shape[:2]
     for mask, colour in ((seeds.background, _BACKGROUND), (seeds.foreground, _FOREGROUND)):
-        where = images.resize_mask(mask, size)
-        grey[where] = 0.35 * grey[where] + 0.65 * np.array(colour)
+        is_seed = images.resize_mask(mask, size)
+        grey[is_seed] = 0.35 * grey[is_seed] + 0.65 * np.array(colour)
     return grey.astype(np.uint8)
 
 
@@ -76,7 +89,8 @@ def strip(
     """One row an object: photograph, saliency, seeds, mask and masked photograph, under the row's title.
 
     Args:
-        rows: title, saliency, seeds and mask of each object.
+        rows: title, saliency, seeds and mask of each object; the mask has the photograph's size, maps and seeds
+            any other.
         height: of a panel, in pixels; the width follows from the photograph, between a third and three times it.
     """
     H, W = photograph.shape[:2]

@@ -112,7 +112,8 @@ def _merge(seeds: Seeds, own: Seeds, others: Bool[np.ndarray, "H W"], saliency: 
 
     All at the saliency's size. A region of automatic seeds that a stroke of the other kind touches is wrong
     somewhere, and a person paints one stroke, not all of it over: the region is withdrawn as a whole. Where that
-    leaves a side without seeds, the unpainted pixels of the highest (lowest) saliency count.
+    leaves a side without seeds, the unpainted pixels of the highest (lowest) saliency count. Where the map says
+    nothing there are no automatic seeds, and the strokes alone count.
     """
     inside, against = (images.coverage(stroke, saliency.shape) for stroke in own)
     outside = images.coverage(own.background | others, saliency.shape)
@@ -121,10 +122,10 @@ def _merge(seeds: Seeds, own: Seeds, others: Bool[np.ndarray, "H W"], saliency: 
         return seeds  # the strokes decide every pixel, whatever is cut
     foreground = (_uncontradicted(seeds.foreground, against > 0) & (outside == 0)) | (inside > outside)
     background = (_uncontradicted(seeds.background, inside > 0) & (inside == 0)) | (outside > inside)
-    if not foreground.any():
+    if seeds.foreground.any() and not foreground.any():
         foreground = unpainted & (saliency == saliency[unpainted].max())
         background &= ~foreground
-    if not background.any():
+    if seeds.background.any() and not background.any():
         background = unpainted & (saliency == saliency[unpainted].min())
         foreground &= ~background
     return Seeds(foreground, background)

@@ -14,13 +14,13 @@ from scipy.special import expit
 from scipy.stats import multivariate_normal
 from skimage.color import rgb2lab
 from skimage.segmentation import random_walker
+from typecheck import unchecked
 
 from gradcut import images
 from gradcut.errors import MaskError
 from gradcut.masks import ColourCut, GraphCut, JointCut, MaskMaker, RandomWalker
-from gradcut.masks.contrasts import EdgeMap, Exponential, Inverse, pairs
-from gradcut.masks.cuts import CLIP, SURPRISE
-from gradcut.masks.mixtures import LEAST_VARIANCE
+from gradcut.masks.contrasts import Exponential, Inverse
+from gradcut.masks.maxflow import ends
 from gradcut.seeds import Percentiles, Seeds
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray, Seeds]
@@ -35,12 +35,6 @@ def scene() -> Scene:
     photograph = np.where(disc[..., None], (60, 160, 70), (150, 110, 60)) + rng.normal(0, 8, (96, 96, 3))
     saliency = np.exp(-((y - 46) ** 2 + (x - 40) ** 2) / (2 * 16**2)).astype(np.float32)
     return photograph.clip(0, 255).astype(np.uint8), disc, saliency, Seeds(saliency > 0.97, saliency < 0.01)
-
-
-@pytest.fixture(scope="module")
-def muddle(cat: np.ndarray, scene: Scene) -> Scene:
-    """A cat under the same map, so that no boundary is obvious."""
-    return images.resize(cat, (96, 96)), *scene[1:]
 
 
 def mask_of(maker: MaskMaker, scene: Scene) -> np.ndarray:
@@ -117,31 +111,6 @@ def test_a_flat_photograph_and_a_map_of_zeros_are_cut_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "option"),
-    [
-        (ColourCut, {"middle": 0.8}),
-        (ColourCut, {"slope": 40.0}),
-        (ColourCut, {"smoothness": 200.0}),
-        (ColourCut, {"components": 0}),
-        (ColourCut, {"components": 2}),
-        (ColourCut, {"grid": 24}),
-        (ColourCut, {"rounds": 3}),
-        (ColourCut, {"contrast": EdgeMap()}),
-        (ColourCut, {"neighbours": 4}),
-        (JointCut, {"cut": ColourCut(grid=24)}),
-        (GraphCut, {"contrast": Exponential()}),
-        (GraphCut, {"neighbours": 8}),
-        (GraphCut, {"grid": 24}),
-        (RandomWalker, {"grid": 24}),
-        (RandomWalker, {"contrast": Inverse()}),
-        (RandomWalker, {"neighbours": 8}),
-    ],
-)
-def test_every_option_matters(muddle: Scene, maker: Callable[..., MaskMaker], option: dict[str, object]) -> None:
-    assert not np.array_equal(mask_of(maker(), muddle), mask_of(maker(**option), muddle))
-
-
-@pytest.mark.parametrize(
     ("maker", "option", "message"),
     [
         (ColourCut, {"middle": 1.0}, "middle: expected a number above 0 and below 1, got 1.0"),
@@ -155,11 +124,26 @@ def test_every_option_matters(muddle: Scene, maker: Callable[..., MaskMaker], op
         (ColourCut, {"neighbours": 6}, "neighbours: expected 4 or 8, got 6"),
         (GraphCut, {"neighbours": 2}, "neighbours: expected 4 or 8, got 2"),
         (RandomWalker, {"neighbours": 2}, "neighbours: expected 4 or 8, got 2"),
+        (ColourCut, {"grid": 160.0}, "grid: expected a whole number, got 160.0"),
+        (ColourCut, {"rounds": True}, "rounds: expected a whole number, got True"),
+        (ColourCut, {"slope": "6"}, "slope: expected a number, got '6'"),
+        (ColourCut, {"slope": float("inf")}, "slope: expected a finite number, got inf"),
+        (ColourCut, {"middle": None}, "middle: expected a number, got None"),
+        (ColourCut, {"clip": -1.0}, "clip: expected at least 0, got -1.0"),
+        (ColourCut, {"seed_weight": -1.0}, "seed_weight: expected at least 0, got -1.0"),
+        (ColourCut, {"steepness": -1.0}, "steepness: expected at least 0, got -1.0"),
+        (ColourCut, {"sample": 0}, "sample: expected at least 1, got 0"),
+        (ColourCut, {"iterations": 0}, "iterations: expected at least 1, got 0"),
+        (ColourCut, {"least_variance": 0.0}, "least_variance: expected a number above 0, got 0.0"),
+        (GraphCut, {"neighbours": "8"}, "neighbours: expected 4 or 8, got '8'"),
+        (GraphCut, {"neighbours": 8.0}, "neighbours: expected 4 or 8, got 8.0"),
+        (GraphCut, {"contrast": "edges"}, "contrast: expected a contrast, got 'edges'"),
+        (JointCut, {"cut": GraphCut()}, "cut: expected a ColourCut, got GraphCut"),
     ],
 )
 def test_unusable_options(maker: Callable[..., MaskMaker], option: dict[str, object], message: str) -> None:
     with pytest.raises(MaskError, match=message):
-        maker(**option)
+        unchecked(maker, **option)
 
 
 # --- Energies ---
@@ -172,7 +156,7 @@ def labellings(size: int, k: int = 2) -> np.ndarray:
 def cost_of_boundaries(labels: np.ndarray, weights: tuple[np.ndarray, ...]) -> np.ndarray:
     """For many labellings at once."""
     total = np.zeros(len(labels))
-    for weight, (a, b) in zip(weights, pairs(labels.transpose(1, 2, 0)), strict=False):
+    for weight, (a, b) in zip(weights, ends(labels.transpose(1, 2, 0)), strict=False):
         total += (weight[..., None] * (a != b)).sum((0, 1))
     return total
 
@@ -181,17 +165,17 @@ def unaries_by_hand(cut: ColourCut, photograph: np.ndarray, saliency: np.ndarray
     """For one Gaussian a side, on a photograph of the grid's size."""
     relative = saliency.astype(float) / saliency.max()
     odds = cut.slope * (relative - cut.middle)
-    believed = expit(10 * (relative - cut.middle))
+    believed = expit(cut.steepness * (relative - cut.middle))
     against = (seeds.foreground & (believed < 0.5)) | (seeds.background & (believed > 0.5))
     belief = np.where(against, seeds.foreground, believed).ravel()
-    weight = np.where(against, SURPRISE, 1).ravel()
+    weight = np.where(against, cut.seed_weight, 1).ravel()
     colours = rgb2lab(photograph).reshape(-1, 3)
     density = []
     for side in (weight * belief, weight * (1 - belief)):
         mean = np.average(colours, axis=0, weights=side)
-        covariance = np.cov(colours.T, aweights=side, ddof=0) + LEAST_VARIANCE * np.eye(3)
+        covariance = np.cov(colours.T, aweights=side, ddof=0) + cut.least_variance * np.eye(3)
         density.append(multivariate_normal(mean, covariance).logpdf(colours))
-    return odds + (density[0] - density[1]).clip(-CLIP, CLIP).reshape(odds.shape)
+    return odds + (density[0] - density[1]).clip(-cut.clip, cut.clip).reshape(odds.shape)
 
 
 def tiny(seed: int, classes: int = 1) -> tuple[np.ndarray, np.ndarray, list[Seeds]]:
@@ -335,7 +319,7 @@ def test_the_random_walker_is_scikit_images(seed: int) -> None:
     def contrast(photograph: np.ndarray) -> tuple[np.ndarray, ...]:
         colour = photograph / 255
         scale = 130 / (10 * colour.std() * np.sqrt(3))
-        return tuple(np.exp(-scale * ((a - b) ** 2).sum(2)) for a, b in pairs(colour))
+        return tuple(np.exp(-scale * ((a - b) ** 2).sum(2)) for a, b in ends(colour))
 
     chance = random_walker(photograph, marks, mode="bf", return_full_prob=True, channel_axis=-1)[0]
     (mask,) = RandomWalker(24, contrast)(photograph, np.ones((1, 24, 24)), [Seeds(marks == 1, marks == 2)])
@@ -369,5 +353,6 @@ def test_the_random_walk_does_not_shrink_round_few_seeds() -> None:
     (walked,), (cut,) = (
         maker(flat, np.ones((1, 15, 15)), [seeds]) for maker in (RandomWalker(15), GraphCut(Exponential()))
     )
-    assert walked.sum() == pytest.approx(15 * 7, abs=15)
+    assert walked[:, :7].all()
+    assert not walked[:, 7:].any()  # the middle is as near to either seed, and rounding decides nothing
     assert cut.sum() == 1

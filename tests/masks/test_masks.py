@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import inspect
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typecheck import unchecked
 
-from gradcut import masks
+from gradcut import images, masks
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import MaskError
 from gradcut.masks import (
     Cleaned,
     ColourCut,
+    EdgeMap,
     Expansion,
+    Exponential,
     GraphCut,
+    Inverse,
     JointCut,
     MaskMaker,
     Otsu,
@@ -30,10 +36,8 @@ from gradcut.masks import (
     Superpixels,
     Threshold,
     Vote,
-    contrasts,
 )
-from gradcut.masks.contrasts import EdgeMap
-from gradcut.seeds import Fractions, Percentiles, Seeds
+from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 EVERY: list[MaskMaker] = [
     GraphCut(),
@@ -44,16 +48,34 @@ EVERY: list[MaskMaker] = [
     RandomWalker(grid=9),
     Threshold(),
     Otsu(),
-    Superpixels(count=6, grid=9),
+    Superpixels(count=20, grid=9),
     Expansion(start=3),
     Cleaned(Threshold(), 0.1, 0.1),
     Vote([GraphCut(grid=5), GraphCut(grid=9), Otsu()]),
 ]
 
 
+def classes(*parameters: str) -> set[str]:
+    """The names of the public classes that are called with so named arguments."""
+    public = {name: getattr(masks, name) for name in masks.__all__}
+    return {
+        name
+        for name, kind in public.items()
+        if isinstance(kind, type) and list(inspect.signature(kind.__call__).parameters) == ["self", *parameters]
+    }
+
+
+MAKERS = classes("photograph", "saliency", "seeds")
+
+
 def test_every_maker_is_among_them() -> None:
-    kinds = {type(maker).__name__ for maker in EVERY}
-    assert kinds == set(masks.__all__) - {"MaskError", "MaskMaker"}
+    assert {type(maker).__name__ for maker in EVERY} == MAKERS
+
+
+def test_exported_names() -> None:
+    assert classes("photograph") == {"EdgeMap", "Exponential", "Inverse"}
+    assert set(masks.__all__) == MAKERS | classes("photograph") | {"Contrast", "Edges", "MaskError", "MaskMaker"}
+    assert masks.__all__ == sorted(masks.__all__)
 
 
 def maps(rng: np.random.Generator, n: int, kind: str) -> np.ndarray:
@@ -95,6 +117,159 @@ def test_masks_have_the_photographs_shape_whatever_comes(
     assert np.array_equal(before[0], photograph)
     assert np.array_equal(before[1], saliency)
     assert all(np.array_equal(a, b) for a, b in zip(before[2], seeds, strict=True))
+
+
+# --- What every maker is promised ---
+
+
+def wrong_inputs() -> list[tuple[int, object, str]]:
+    """The argument's position, what comes there instead, and what is said."""
+    half = np.arange(12).reshape(3, 4) < 6
+    right = Seeds(half, ~half)
+    maps = np.ones((2, 3, 4))
+    return [
+        (0, np.zeros((5, 6)), r"photograph: expected uint8 of \(height, width, 3\), got float64 of \(5, 6\)"),
+        (0, np.zeros((5, 6, 4), np.uint8), r"photograph: expected uint8 .*, got uint8 of \(5, 6, 4\)"),
+        (0, np.zeros((0, 6, 3), np.uint8), r"photograph: expected uint8 .*, got uint8 of \(0, 6, 3\)"),
+        (0, "cat.jpg", "photograph: expected uint8 .*, got str"),
+        (1, maps[0], r"saliency: expected floats of \(classes, height, width\), got float64 of \(3, 4\)"),
+        (1, maps.astype(int), r"saliency: expected floats .*, got int64 of \(2, 3, 4\)"),
+        (1, maps[:, :0], r"saliency: expected floats .*, got float64 of \(2, 0, 4\)"),
+        (1, None, "saliency: expected floats .*, got NoneType"),
+        (1, maps * np.nan, "saliency: expected finite values of at least 0, got nan"),
+        (1, maps * np.inf, "saliency: expected finite values of at least 0, got inf"),
+        (1, maps - 2, "saliency: expected finite values of at least 0, got -1.0"),
+        (2, [right], "seeds: expected 2, one for each map of the saliency, got 1"),
+        (2, [right, None], r"seeds\[1\]: expected Seeds\(foreground, background\), got NoneType"),
+        (2, [right, half], r"seeds\[1\]: expected Seeds\(foreground, background\), got bool of \(3, 4\)"),
+        (2, [right, Seeds(half.T, ~half)], r"seeds\[1\].foreground: expected bool of \(3, 4\), got bool of \(4, 3\)"),
+        (
+            2,
+            [right, Seeds(half, maps[0])],
+            r"seeds\[1\].background: expected bool of \(3, 4\), got float64 of \(3, 4\)",
+        ),
+        (2, [Seeds(half, half), right], r"seeds\[0\]: expected disjoint masks, got 6 pixels in both"),
+    ]
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+@pytest.mark.parametrize(("position", "value", "message"), wrong_inputs(), ids=lambda value: repr(value)[:30])
+def test_what_does_not_go_together_is_named(
+    monkeypatch: pytest.MonkeyPatch, maker: MaskMaker, position: int, value: object, message: str
+) -> None:
+    half = np.arange(12).reshape(3, 4) < 6
+    arguments: list[object] = [np.zeros((5, 6, 3), np.uint8), np.ones((2, 3, 4)), [Seeds(half, ~half)] * 2]
+    arguments[position] = value
+    # As a user calls it, without the tests' type checker, which would refuse the arguments itself.
+    monkeypatch.setattr(ColourCut, "energy", inspect.unwrap(ColourCut.energy))
+    with pytest.raises(MaskError, match=f"^{message}$"):
+        inspect.unwrap(type(maker).__call__)(maker, *arguments)  # type: ignore[operator]
+
+
+# --- Options ---
+
+#: Each option by itself changes the mask of a cat; what a step depends on is its options, which its repr shows.
+OPTIONS: list[tuple[Callable[..., MaskMaker], dict[str, object]]] = [
+    (ColourCut, {"middle": 0.8}),
+    (ColourCut, {"slope": 40.0}),
+    (ColourCut, {"smoothness": 200.0}),
+    (ColourCut, {"components": 0}),
+    (ColourCut, {"components": 2}),
+    (ColourCut, {"grid": 24}),
+    (ColourCut, {"rounds": 3}),
+    (ColourCut, {"contrast": EdgeMap()}),
+    (ColourCut, {"neighbours": 4}),
+    (ColourCut, {"steepness": 2.0}),
+    (ColourCut, {"clip": 1.0}),
+    (ColourCut, {"seed_weight": 1.0}),
+    (ColourCut, {"sample": 20}),
+    (ColourCut, {"least_variance": 200.0}),
+    (ColourCut, {"iterations": 1}),
+    (JointCut, {"cut": ColourCut(grid=24)}),
+    (GraphCut, {"contrast": Exponential()}),
+    (GraphCut, {"neighbours": 8}),
+    (GraphCut, {"grid": 24}),
+    (RandomWalker, {"grid": 24}),
+    (RandomWalker, {"contrast": Inverse()}),
+    (RandomWalker, {"neighbours": 8}),
+    (Threshold, {"at": 0.5}),
+    (Otsu, {"bins": 4}),
+    (Superpixels, {"count": 30}),
+    (Superpixels, {"at": 0.5}),
+    (Superpixels, {"grid": 60}),
+    (Superpixels, {"compactness": 1.0}),
+    (Superpixels, {"iterations": 1}),
+    (functools.partial(Expansion, start=600), {"start": 1}),
+    (Expansion, {"percentile": 50}),
+    (functools.partial(Cleaned, Otsu()), {"holes": 0.5}),
+    (functools.partial(Cleaned, Otsu()), {"crumbs": 0.9}),
+    (functools.partial(Cleaned, maker=GraphCut()), {"maker": Otsu()}),
+    (functools.partial(Vote, [GraphCut(), Otsu()]), {"share": 0.0}),
+    (functools.partial(Vote, makers=[GraphCut(), Otsu()]), {"makers": [Otsu()]}),
+]
+
+
+def test_every_option_of_every_maker_is_among_them() -> None:
+    listed = {(getattr(kind, "func", kind), name) for kind, option in OPTIONS for name in option}
+    kinds = {type(maker) for maker in EVERY}
+    assert listed == {(kind, option.name) for kind in kinds for option in dataclasses.fields(kind)}
+    # A constant outside the options would change masks behind the record's back; contrasts have none to vary.
+    assert not any(dataclasses.fields(kind) for kind in (Inverse, Exponential, EdgeMap))
+
+
+@pytest.mark.parametrize(("maker", "option"), OPTIONS)
+def test_every_option_matters(cat: np.ndarray, maker: Callable[..., MaskMaker], option: dict[str, object]) -> None:
+    photograph = images.resize(cat, (96, 96))
+    y, x = np.mgrid[:96, :96]
+    blob, spot, hole = (
+        np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * radius**2))
+        for row, column, radius in ((46, 40, 16), (80, 80, 5), (46, 40, 3))
+    )
+    texture = images.resize_map(images.resize(photograph, (24, 24)).mean(2), (96, 96)) / 255
+    saliency = (blob + 0.9 * spot - 0.9 * hole + 0.2 * texture).astype(np.float32)
+    # Above and in the middle, seeds as of strokes contradict the saliency.
+    inside, outside = (saliency > 0.97 * saliency.max()) | (y < 4), (saliency < 0.15) | ((y == 52) & (x < 30))
+    seeds = [Seeds(inside, outside & ~inside)]
+    masks = [made_by(photograph, saliency[None], seeds) for made_by in (maker(), maker(**option))]
+    assert not np.array_equal(*masks)
+
+
+# --- Rounding ---
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+@pytest.mark.parametrize("rule", [Percentiles(), Fractions()], ids=repr)
+@pytest.mark.parametrize("level", [0.0, 1e-9, 0.7, 1e6])
+@pytest.mark.parametrize("flat", [True, False])
+def test_rounding_decides_nothing(maker: MaskMaker, rule: SeedRule, level: float, flat: bool, cat: np.ndarray) -> None:
+    """A map that is the same everywhere, but for what rounding leaves: its noise is no evidence."""
+    photograph = np.full((20, 31, 3), 90, dtype=np.uint8) if flat else images.resize(cat, (20, 31))
+    masks = []
+    for seed in range(4):
+        noise = 1e-7 * np.random.default_rng(seed).uniform(-1, 1, (2, 9, 12)) * (seed > 0)
+        saliency = (level * (1 + noise)).astype(np.float32)
+        masks.append(maker(photograph, saliency, [rule(class_map) for class_map in saliency]))
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+def test_on_a_flat_photograph_the_last_digits_of_a_map_decide_nothing(maker: MaskMaker) -> None:
+    """Its colours have no spread, and the steps between neighbours none: nothing is divided by what is left of them."""
+    y, x = np.mgrid[:21, :24]
+    blob = np.exp(-((y - 9.3) ** 2 + 1.7 * (x - 11.6) ** 2) / 60 + 0.01 * x)
+    masks = []
+    for seed in range(4):
+        noise = 1e-7 * np.random.default_rng(seed).uniform(-1, 1, (1, *blob.shape)) * (seed > 0)
+        saliency = (blob * (1 + noise)).astype(np.float32)
+        masks.append(maker(np.full((40, 37, 3), 90, np.uint8), saliency, [Fractions()(saliency[0])]))
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    assert 0 < masks[0].mean() < 0.6
+
+
+@pytest.mark.parametrize("maker", EVERY, ids=repr)
+def test_a_map_of_zeros_gives_an_empty_mask(maker: MaskMaker, cat: np.ndarray) -> None:
+    saliency = np.zeros((2, 9, 12), dtype=np.float32)
+    assert not maker(images.resize(cat, (20, 31)), saliency, [Percentiles()(class_map) for class_map in saliency]).any()
 
 
 # --- Vote and Cleaned ---
@@ -204,10 +379,28 @@ def test_unusable_votes() -> None:
         Vote([])
     with pytest.raises(MaskError, match="share: expected a fraction from 0 to less than 1, got 1"):
         Vote([Otsu()], share=1)
+    with pytest.raises(MaskError, match=r"makers: expected a list of mask makers, got Otsu\(bins=256\)"):
+        unchecked(Vote, makers=Otsu())
+    with pytest.raises(MaskError, match="makers: expected mask makers, got 'otsu'"):
+        unchecked(Vote, makers=["otsu"])
+    with pytest.raises(MaskError, match="maker: expected a mask maker, got 'otsu'"):
+        unchecked(Cleaned, maker="otsu")
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 30), (1, 30, 20), (20, 30)])
+@pytest.mark.parametrize("combined", [Vote, Cleaned])
+def test_a_makers_promise_is_checked(combined: Any, shape: tuple[int, ...]) -> None:
+    def broken(*_: object) -> Any:
+        return np.zeros(shape, dtype=bool)
+
+    maker = combined([broken]) if combined is Vote else combined(broken)
+    got = re.escape(f"bool of (1, 20, 30), got bool of {shape}")
+    with pytest.raises(MaskError, match=f"^maker: expected masks from <function .*broken at .*>, {got}$"):
+        made(maker)
 
 
 def test_makers_are_compared_and_printed_by_their_options() -> None:
-    assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(), Threshold(at=0.3)), share=0.5)"
+    assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(bins=256), Threshold(at=0.3)), share=0.5)"
     assert Vote([Otsu()]) == Vote((Otsu(),)) != Vote([Otsu()], share=0.2)
     assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.001))
     assert GraphCut() != GraphCut(neighbours=8)
@@ -220,7 +413,7 @@ PAGE = Path(__file__).parents[2] / "docs/masks.md"
 
 def test_the_page_describes_every_maker_with_its_options_and_defaults() -> None:
     described = dict(re.findall(r"^\| \*\*`(\w+)\((.*?)\)`\*\*", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(described) == set(masks.__all__) - {"MaskError", "MaskMaker"}
+    assert set(described) == MAKERS
     for name, options in described.items():
         kind = getattr(masks, name)
         written = ast.parse(f"f({options})", mode="eval").body
@@ -229,8 +422,7 @@ def test_the_page_describes_every_maker_with_its_options_and_defaults() -> None:
         names += [str(each.arg) for each in written.keywords]
         assert names == [field.name for field in dataclasses.fields(kind)]
         given = [[Otsu()]] if name == "Vote" else [Otsu()] * len(written.args)
-        known = {**vars(masks), **vars(contrasts)}
-        values = {str(each.arg): eval(ast.unparse(each.value), known) for each in written.keywords}
+        values = {str(each.arg): eval(ast.unparse(each.value), vars(masks)) for each in written.keywords}
         assert kind(*given, **values) == kind(*given)
 
 
@@ -241,9 +433,16 @@ def test_the_pages_pictures_are_there_and_small() -> None:
     assert sum(files.values()) < 600_000
 
 
-def test_the_pages_example_runs(embedded: Classifier, cat: np.ndarray) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_pages_examples_run(embedded: Classifier, cat: np.ndarray) -> None:
     names: dict[str, Any] = {}
-    exec(example, names)
-    (found,) = names["segment"](cat, ["Egyptian cat"]).objects
-    assert 0.2 < found.mask.mean() < 1
+    recipe, own = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(recipe, names)
+    (shown,) = names["segment"](cat, ["Egyptian cat"]).objects
+    assert 0.2 < shown.mask.mean() < 1
+    exec(own, names)
+    (shown,) = names["segment"](cat, ["Egyptian cat"]).objects
+    assert 0.05 < shown.mask.mean() < 1
+    assert shown.seeds.foreground.any()
+    assert repr(names["recipe"].masks) == "GeodesicNearest(grid=64)"
+    flat = np.ones((1, 9, 9), dtype=np.float32)
+    assert not names["GeodesicNearest"]()(cat, flat, [names["AboveMean"]()(flat[0])]).any()

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core import event
 from PIL import Image
 from skimage.data import chelsea
 
 import gradcut
-from gradcut.masks.maxflow import _expand, alpha_expansion, energy_of, min_cut
+from gradcut.errors import MaskError
+from gradcut.masks.maxflow import _expand, alpha_expansion, ends, energy_of, min_cut
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/coco-dev/images"
 
@@ -50,8 +52,8 @@ def reference_energy(foreground_cost, background_cost, *weights):
     graph = pymaxflow.Graph[float](h * w, 4 * h * w)
     nodes = graph.add_grid_nodes((h, w))
     graph.add_grid_tedges(nodes, *(np.where(np.isinf(c), infinite, c) for c in costs[::-1]))
-    ends = gradcut.masks.maxflow._ends(nodes)
-    for weight, (a, b) in zip(weights, ends, strict=False):
+    neighbours = ends(nodes)
+    for weight, (a, b) in zip(weights, neighbours, strict=False):
         graph.add_edges(a.ravel(), b.ravel(), weight.ravel(), weight.ravel())
     graph.maxflow()
     return energy_of(~graph.get_grid_segments(nodes), costs[::-1], *weights)
@@ -105,7 +107,7 @@ def test_equals_pymaxflow_on_random_grids(dtype, seed, **kinds):
 
 def photograph_problems(rgb, rng):
     """Weights and seeds as the recipes have them, on a map that is smooth and rough by turns."""
-    differences = [((a - b) ** 2).sum(axis=2) for a, b in gradcut.masks.maxflow._ends(rgb)]
+    differences = [((a - b) ** 2).sum(axis=2) for a, b in gradcut.masks.maxflow.ends(rgb)]
     saliency = np.abs(np.diff(rgb.sum(axis=2), prepend=0)) + rng.random(rgb.shape[:2])
     foreground, background = saliency >= np.percentile(saliency, 95), saliency <= np.percentile(saliency, 30)
     inf = np.inf
@@ -253,7 +255,7 @@ RIGHT, DOWN, DIAGONAL = np.ones((3, 3)), np.ones((2, 4)), np.ones((2, 3))
     ],
 )
 def test_errors_name_the_argument(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MaskError, match=message):
         unwrap(min_cut)(*arguments)
 
 
@@ -344,7 +346,7 @@ def test_the_initial_labelling_matters():
     ],
 )
 def test_expansion_errors_name_the_argument(costs, initial, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MaskError, match=message):
         unwrap(alpha_expansion)(costs, RIGHT, DOWN, initial=initial)
 
 
@@ -353,8 +355,10 @@ def test_expansion_errors_name_the_argument(costs, initial, message):
 
 def test_compilation_is_announced_once_and_cached_beside_a_read_only_package(tmp_path):
     program = (
-        "import numpy as np; from gradcut.masks.maxflow import min_cut; "
-        "min_cut(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 0)), np.zeros((0, 1)))"
+        "import numpy as np; from concurrent.futures import ThreadPoolExecutor; "
+        "from gradcut.masks.maxflow import min_cut; "
+        "pixel = np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 0)), np.zeros((0, 1)); "
+        "list(ThreadPoolExecutor(4).map(lambda _: min_cut(*pixel), range(8)))"
     )
     package = tmp_path / "gradcut"
     shutil.copytree(Path(gradcut.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -374,3 +378,9 @@ def test_compilation_is_announced_once_and_cached_beside_a_read_only_package(tmp
     assert "compiling the graph cut once" in messages[0]
     assert messages[1] == ""
     assert list((tmp_path / "cache").rglob("*.nbi"))
+
+
+def test_other_code_that_compiles_tells_gradcut_nothing():
+    min_cut(ZERO, ZERO, RIGHT, DOWN)
+    listeners = [listener for kind in event._registered.values() for listener in kind]
+    assert not [listener for listener in listeners if type(listener).__module__.startswith("gradcut")]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
+from typecheck import unchecked
 
 from gradcut import images
 from gradcut.errors import MaskError
@@ -61,29 +62,21 @@ def test_superpixels_carry_a_coarse_map_to_the_drawn_boundary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "option"),
-    [
-        (Threshold, {"at": 0.5}),
-        (Superpixels, {"count": 30}),
-        (Superpixels, {"at": 0.5}),
-        (Superpixels, {"grid": 60}),
-    ],
-)
-def test_every_option_matters(maker: Callable[..., MaskMaker], option: dict[str, float], cat: np.ndarray) -> None:
-    saliency = images.resize(cat, (60, 90)).mean(2)
-    assert not np.array_equal(mask_of(maker(), saliency, cat), mask_of(maker(**option), saliency, cat))
-
-
-@pytest.mark.parametrize(
     ("maker", "option", "message"),
     [
         (Threshold, {"at": 1.0}, "at: expected a fraction from 0 to less than 1, got 1.0"),
         (Threshold, {"at": -0.1}, "at: expected a fraction from 0 to less than 1, got -0.1"),
         (Superpixels, {"at": 2}, "at: expected a fraction from 0 to less than 1, got 2"),
-        (Superpixels, {"count": 0}, "count: expected a whole number of at least 1, got 0"),
-        (Superpixels, {"grid": 1}, "grid: expected a whole number of at least 2, got 1"),
+        (Superpixels, {"count": 0}, "count: expected at least 1, got 0"),
+        (Superpixels, {"grid": 1}, "grid: expected at least 2, got 1"),
+        (Superpixels, {"count": "400"}, "count: expected a whole number, got '400'"),
+        (Superpixels, {"compactness": 0.0}, "compactness: expected a number above 0, got 0.0"),
+        (Superpixels, {"iterations": 0}, "iterations: expected at least 1, got 0"),
+        (Threshold, {"at": "0.4"}, "at: expected a number, got '0.4'"),
+        (Otsu, {"bins": 1}, "bins: expected at least 2, got 1"),
+        (Expansion, {"percentile": "90"}, "percentile: expected a number, got '90'"),
     ],
 )
-def test_unusable_options(maker: Callable[..., MaskMaker], option: dict[str, float], message: str) -> None:
+def test_unusable_options(maker: Callable[..., MaskMaker], option: dict[str, object], message: str) -> None:
     with pytest.raises(MaskError, match=message):
-        maker(**option)
+        unchecked(maker, **option)

@@ -32,9 +32,9 @@ from gradcut.seeds import Percentiles
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
 pytest.importorskip("uvicorn", reason="needs gradcut[web]")
-from gradcut.web.server import Server, create_app
-from gradcut.web.state import Kept, Limits, Line, Shelf
-from gradcut.web.view import Asked, Stroke, rasterise
+from gradcut.web import Limits, Server, create_app
+from gradcut.web.state import Queue, Shelf, Upload
+from gradcut.web.view import Query, Stroke, rasterise
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -203,7 +203,7 @@ def test_from_the_photograph_to_the_corrected_mask(visit, drawn):
 
     drag(page, "foreground", (0.7, 0.1), (0.9, 0.1))
     painted = mask_of(page)
-    strokes = Asked.parse(json.loads(bodies[-1]), ["tiny"]).strokes["red"]
+    strokes = Query.parse(json.loads(bodies[-1]), ["tiny"]).strokes["red"]
     assert len(strokes) == 1
     inside = rasterise(strokes, photograph.shape[:2]).foreground
     assert inside[6, 45:57].all()
@@ -639,7 +639,7 @@ def test_uploads_have_limits_and_leave_no_file(drawn, tmp_path, monkeypatch):
 
 
 def kept(tab, side=10, used=None):
-    one = Kept(tab, "x", np.zeros((side, side, 3), dtype=np.uint8), b"")
+    one = Upload(tab, "x", np.zeros((side, side, 3), dtype=np.uint8), b"")
     one.used = time.monotonic() if used is None else used
     return one
 
@@ -669,14 +669,14 @@ def test_the_shelf_forgets():
         small.get("a" * 40, early)
 
 
-def test_who_leaves_the_line_is_not_served():
-    line, served, go = Line(1, 5, "test"), [], threading.Event()
+def test_who_leaves_the_queue_is_not_served():
+    queue, served, go = Queue(1, 5, "test"), [], threading.Event()
 
     async def scene():
-        first = asyncio.create_task(line.result(lambda: (go.wait(10), served.append(1))))
+        first = asyncio.create_task(queue.result(lambda: (go.wait(10), served.append(1))))
         await asyncio.sleep(0.05)
-        second = asyncio.create_task(line.result(lambda: served.append(2)))
-        third = asyncio.create_task(line.result(lambda: served.append(3)))
+        second = asyncio.create_task(queue.result(lambda: served.append(2)))
+        third = asyncio.create_task(queue.result(lambda: served.append(3)))
         await asyncio.sleep(0.05)
         second.cancel()
         await asyncio.sleep(0.05)
@@ -685,7 +685,7 @@ def test_who_leaves_the_line_is_not_served():
 
     with ThreadPoolExecutor() as pool:  # Playwright keeps a loop of its own on this thread
         pool.submit(asyncio.run, scene()).result()
-    line.close()
+    queue.close()
     assert served == [1, 3]
 
 
@@ -695,7 +695,7 @@ def test_a_later_stroke_covers_an_earlier_one():
     assert not seeds.foreground[5, 10]
     assert seeds.foreground[5, [3, 17]].all()
     assert not (seeds.foreground & seeds.background).any()
-    assert Asked.parse(json.loads(question("x")), ["tiny"]).strokes == {}
+    assert Query.parse(json.loads(question("x")), ["tiny"]).strokes == {}
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -709,7 +709,7 @@ def test_the_command_serves_on_loopback(capsys, monkeypatch):
             servers.append(self)
             super().run()
 
-    monkeypatch.setattr("gradcut.web.server.Server", Recorded)
+    monkeypatch.setattr("gradcut.web.Server", Recorded)
     command = typer.main.get_command(app)
     thread = threading.Thread(target=command, args=(["serve", "--port", "0", "--max-megapixels", "0.001"], "gradcut"),
                               kwargs={"standalone_mode": False})  # fmt: skip
@@ -742,8 +742,9 @@ def test_the_command_serves_on_loopback(capsys, monkeypatch):
 
 
 def test_the_command_names_what_is_missing(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "gradcut.web.server")
-    monkeypatch.delattr(gradcut.web, "server")
+    for name in [name for name in sys.modules if name.startswith("gradcut.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(gradcut, "web")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.setattr(sys, "argv", ["gradcut", "serve"])
     with pytest.raises(SystemExit) as ended:

@@ -30,15 +30,14 @@ def serve(
 ) -> None:
     """Serve the web page: see masks, correct them with strokes, download them. Needs gradcut[web]."""
     try:
-        from gradcut.web import server as web
-        from gradcut.web import state as webstate
+        from gradcut import web
     except ModuleNotFoundError as error:
         raise GradcutError(f"serve: {error.name} is missing; pip install 'gradcut[web]'") from None
     from gradcut.recipes import as_recipe
 
     asked = {name: load(name, device) for name in classifier or [CLASSIFIER, "embedded"]}
     here = host in ("127.0.0.1", "localhost", "::1")
-    limits = webstate.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
+    limits = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
     page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if here else None)
     server = web.Server(page, host, port)
     if not here:

@@ -10,11 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, UInt8
 from skimage.color import rgb2lab
 from skimage.filters import sobel
 
+from gradcut.masks.maxflow import ends
+
+#: Weights from 0 to 1 of the edges to the right ``Float "h w-1"``, down ``Float "h-1 w"``, and down right and down left
+#: ``Float "h-1 w-1"``; 1 where neighbours look alike.
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+#: Called with a photograph, which may be of any size, also of one row or column; returns its `Edges`.
 Contrast = Callable[[UInt8[np.ndarray, "h w 3"]], Edges]
 
 #: A diagonal neighbour is farther away, and a boundary crosses more of them (Boykov & Kolmogorov 2003).
@@ -26,7 +32,7 @@ class Inverse:
     """``1 / (1 + |a - b|^2)`` for neighbours of colours a, b (0-255): the student project's weight."""
 
     def __call__(self, photograph: UInt8[np.ndarray, "h w 3"]) -> Edges:
-        right, down, down_right, down_left = (1 / (1 + each) for each in squared_steps(photograph))
+        right, down, down_right, down_left = (1 / (1 + squared) for squared in squared_steps(photograph))
         return right, down, down_right * DIAGONAL, down_left * DIAGONAL
 
 
@@ -51,22 +57,14 @@ class EdgeMap:
 
     def __call__(self, photograph: UInt8[np.ndarray, "h w 3"]) -> Edges:
         edge = sobel(rgb2lab(photograph)[..., 0])
-        return _exponential([np.maximum(a, b) ** 2 for a, b in pairs(edge)])
+        return _exponential([np.maximum(a, b) ** 2 for a, b in ends(edge)])
 
 
 def squared_steps(colour: Float[np.ndarray, "h w c"] | UInt8[np.ndarray, "h w c"]) -> list[np.ndarray]:
     """Squared distance of colour to the four neighbours, in `min_cut`'s order."""
     # A plane at a time: numpy is slow at sums over an axis as short as the channels'.
     planes = np.moveaxis(colour, 2, 0).astype(np.float64, order="C")
-    return [np.add.reduce([(a - b) ** 2 for a, b in ends]) for ends in zip(*map(pairs, planes), strict=True)]
-
-
-def pairs(values: Shaped[np.ndarray, "h w *c"]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """The two ends of every edge, in `min_cut`'s order, as views."""
-    return (
-        (values[:, 1:], values[:, :-1]), (values[1:], values[:-1]),
-        (values[1:, 1:], values[:-1, :-1]), (values[1:, :-1], values[:-1, 1:]),
-    )  # fmt: skip
+    return [np.add.reduce([(a - b) ** 2 for a, b in neighbours]) for neighbours in zip(*map(ends, planes), strict=True)]
 
 
 #: Of CIELAB: far below a single colour's step of one in 255, far above what rounding leaves of equal colours, which
@@ -75,7 +73,8 @@ ROUNDING = 1e-6
 
 
 def _exponential(squared: list[np.ndarray]) -> Edges:
-    squared = [np.where(each > ROUNDING**2, each, 0) for each in squared]
-    scale = 2 * float(np.mean([each.mean() for each in squared if each.size] or [0.0])) or 1.0
-    right, down, down_right, down_left = (np.exp(-each / scale) for each in squared)
+    """``exp(-squared / 2 mean)``, the mean over the means of the four directions, for 4 neighbours too."""
+    squared = [np.where(steps > ROUNDING**2, steps, 0) for steps in squared]
+    scale = 2 * float(np.mean([steps.mean() for steps in squared if steps.size] or [0.0])) or 1.0
+    right, down, down_right, down_left = (np.exp(-steps / scale) for steps in squared)
     return right, down, down_right * DIAGONAL, down_left * DIAGONAL

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from scipy.special import expit
 from skimage.color import rgb2lab
 
 from gradcut import images
-from gradcut.errors import MaskError, check_least
+from gradcut.errors import MaskError
 from gradcut.images import Photograph
-from gradcut.masks.contrasts import Contrast, Exponential, Inverse, pairs
-from gradcut.masks.makers import enlarged
-from gradcut.masks.maxflow import alpha_expansion, min_cut
+from gradcut.masks.contrasts import Contrast, Exponential, Inverse
+from gradcut.masks.makers import check_between, check_callable, check_input, check_numbers, check_whole, enlarged
+from gradcut.masks.maxflow import alpha_expansion, ends, min_cut
 from gradcut.masks.mixtures import fit_mixture, log_likelihood, products
-from gradcut.seeds import Seeds
+from gradcut.seeds import Seeds, is_constant
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class GraphCut:
         contrast: the weights between neighbours, see `gradcut.masks.contrasts`; the default is the student project's.
         neighbours: 4, or 8 with the diagonals.
         grid: places a side of a square grid to cut, at least 2; None cuts at the saliency map's size.
+
+    Raises:
+        MaskError: an option outside its range.
     """
 
     contrast: Contrast = field(default_factory=Inverse)
@@ -45,30 +48,35 @@ class GraphCut:
     grid: int | None = None
 
     def __post_init__(self) -> None:
-        _check_neighbours(self.neighbours)
+        _check_neighbours(self)
+        check_callable(self, "contrast", "a contrast")
         if self.grid is not None:
-            check_least(MaskError, self, grid=2)
+            check_whole(self, grid=2)
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
     ) -> Bool[np.ndarray, "n H W"]:
+        check_input(photograph, saliency, seeds)
         h, w = saliency.shape[1:] if self.grid is None else (self.grid, self.grid)
-        edges = self.contrast(images.resize(photograph, (h, w)))[: self.neighbours // 2]
-        sides = (_sides(one, (h, w)) for one in seeds)
-        return enlarged([_cut(np.zeros((h, w)), *each, edges) for each in sides], photograph)
+        pairwise = self.contrast(images.resize(photograph, (h, w)))[: self.neighbours // 2]
+        unary = np.zeros((h, w))
+        return enlarged([_minimum(unary, _trimap(drawn, (h, w)), pairwise) for drawn in seeds], photograph)
 
 
-class Unaries(NamedTuple):
-    """What a `ColourCut` minimises, for the n classes of one photograph, beside the smoothness of the boundary.
+class Energy(NamedTuple):
+    """What a `ColourCut` minimises, for the n classes of one photograph, on its square grid.
 
-    ``odds`` are the log odds of being inside, finite; ``inside`` and ``outside`` the seeds, disjoint; ``edges`` the
-    weights in the order of `gradcut.masks.maxflow.min_cut`.
+    Attributes:
+        unary: the log odds of being foreground, finite.
+        foreground, background: the hard seeds, disjoint.
+        pairwise: the weights between neighbours, in the order of `gradcut.masks.maxflow.min_cut`, times the
+            smoothness; two arrays with 4 neighbours, four with 8.
     """
 
-    odds: Float[np.ndarray, "n grid grid"]
-    inside: Bool[np.ndarray, "n grid grid"]
-    outside: Bool[np.ndarray, "n grid grid"]
-    edges: tuple[np.ndarray, ...]
+    unary: Float[np.ndarray, "n grid grid"]
+    foreground: Bool[np.ndarray, "n grid grid"]
+    background: Bool[np.ndarray, "n grid grid"]
+    pairwise: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,11 @@ class ColourCut:
     One class at a time, on a square grid of ``grid`` places a side. With ``s`` the saliency relative to its maximum,
     the energy is ``sum_p u_p [L_p = 0] + smoothness sum_pq w_pq [L_p != L_q]`` with the contrast's weights ``w`` and
     ``u = slope (s - middle) + log p(colour | foreground) - log p(colour | background)``, the colours' part clipped to
-    ``CLIP`` either way. The colours, in CIELAB, are mixtures of Gaussians fitted to all pixels, weighted in the first
-    round by ``sigmoid(10 (s - middle))`` and the rest, afterwards by the mean of ``sigmoid(u)`` and the last cut. A
-    seed against what is believed of its pixel counts as ``SURPRISE`` pixels of its own side: a stroke over what the
-    saliency has wrong says which colours are wrong elsewhere too.
+    ``clip`` either way. The colours, in CIELAB, are mixtures of Gaussians fitted to the pixels, weighted in the first
+    round by ``sigmoid(steepness (s - middle))`` and the rest, afterwards by the mean of ``sigmoid(u)`` and the last
+    cut. A seed where the opposite is more probable counts as ``seed_weight`` pixels of its own side: a stroke over
+    what the saliency has wrong says which colours are wrong elsewhere too. Where saliency is 0 everywhere the mask is
+    empty.
 
     Args:
         middle: relative saliency that says nothing either way, above 0 and below 1.
@@ -92,6 +101,19 @@ class ColourCut:
         rounds: how often colours are fitted and cut, at least 1.
         contrast: the weights between neighbours, see `gradcut.masks.contrasts`.
         neighbours: 4, or 8 with the diagonals.
+        steepness: of the first round's weights for the colours, at least 0.
+        clip: what a pixel's colour can say at most, as log odds, at least 0: a Gaussian's tails are not to be
+            believed.
+        seed_weight: pixels that a seed counts as where the saliency says the opposite, at least 0; of 1, 10, 30 and
+            100, chosen by strokes on 40 objects. Seeds that come from the saliency itself hardly contradict it, so
+            that without strokes little depends on this.
+        sample: mixtures are fitted to about so many places a side, at least 1: neighbours are alike.
+        least_variance: of each Gaussian along every axis, in squared units of CIELAB, above 0: two colours nearer
+            than about 4.5 units are hardly told apart.
+        iterations: of expectation maximisation, at least 1; the split that it begins with is near a maximum already.
+
+    Raises:
+        MaskError: an option outside its range.
     """
 
     middle: float = 0.45
@@ -102,71 +124,72 @@ class ColourCut:
     rounds: int = 1
     contrast: Contrast = field(default_factory=Exponential)
     neighbours: int = 8
+    steepness: float = 10.0
+    clip: float = 5.0
+    seed_weight: float = 30.0
+    sample: int = 80
+    least_variance: float = 20.0
+    iterations: int = 8
 
     def __post_init__(self) -> None:
-        if not 0 < self.middle < 1:
-            raise MaskError(f"middle: expected a number above 0 and below 1, got {self.middle}")
-        check_least(MaskError, self, slope=0.0, smoothness=0.0, components=0, grid=2, rounds=1)
-        _check_neighbours(self.neighbours)
+        check_between(self, "middle", 0, 1)
+        check_between(self, "least_variance", 0)
+        check_numbers(self, slope=0, smoothness=0, steepness=0, clip=0, seed_weight=0)
+        check_whole(self, components=0, grid=2, rounds=1, sample=1, iterations=1)
+        _check_neighbours(self)
+        check_callable(self, "contrast", "a contrast")
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
     ) -> Bool[np.ndarray, "n H W"]:
-        odds, inside, outside, edges = self.unaries(photograph, saliency, seeds)
-        places = zip(odds, inside, outside, strict=True)
-        return enlarged([_cut(*each, edges) for each in places], photograph)
+        unary, foreground, background, pairwise = self.energy(photograph, saliency, seeds)
+        trimaps = map(Seeds, foreground, background)
+        return enlarged([_minimum(u, trimap, pairwise) for u, trimap in zip(unary, trimaps, strict=True)], photograph)
 
-    def unaries(self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]) -> Unaries:
-        """The energy's terms; with several rounds those of the last."""
+    def energy(self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]) -> Energy:
+        """The energy's terms; with several rounds those of the last.
+
+        Raises:
+            MaskError: a photograph, maps or seeds that do not go together.
+        """
+        check_input(photograph, saliency, seeds)
         size = (self.grid, self.grid)
         small = images.resize(photograph, size)
-        edges = tuple(self.smoothness * weight for weight in self.contrast(small)[: self.neighbours // 2])
-        pixels = products(rgb2lab(small).reshape(-1, 3)) if self.components else np.zeros((10, 0), np.float32)
-        odds = np.empty((len(saliency), *size))
-        inside, outside = np.empty((2, *odds.shape), dtype=bool)
-        for n, (one, hard) in enumerate(zip(saliency, seeds, strict=True)):
-            inside[n], outside[n] = _sides(hard, size)
-            relative = images.resize_map(one, size).astype(np.float64) / (float(one.max()) or 1.0)
-            belief = expit(10 * (relative - self.middle))
-            for left in reversed(range(self.rounds)):
-                odds[n] = self.slope * (relative - self.middle) + self._colour_odds(
-                    pixels, belief, inside[n], outside[n]
-                )
-                if left:
-                    belief = (expit(odds[n]) + _cut(odds[n], inside[n], outside[n], edges)) / 2
-        return Unaries(odds, inside, outside, edges)
+        pairwise = tuple(self.smoothness * weight for weight in self.contrast(small)[: self.neighbours // 2])
+        colours = products(rgb2lab(small).reshape(-1, 3)) if self.components else np.zeros((10, 0), np.float32)
+        unary = np.empty((len(saliency), *size))
+        trimaps = [_trimap(drawn, size) for drawn in seeds]
+        for n, (class_map, trimap) in enumerate(zip(saliency, trimaps, strict=True)):
+            relative = _relative(class_map, size)
+            probability = expit(self.steepness * (relative - self.middle))
+            for rounds_left in reversed(range(self.rounds)):
+                unary[n] = self.slope * (relative - self.middle) + self._colour_odds(colours, probability, trimap)
+                if rounds_left:
+                    probability = (expit(unary[n]) + _minimum(unary[n], trimap, pairwise)) / 2
+        foreground, background = np.zeros((2, *unary.shape), dtype=bool)
+        for n, trimap in enumerate(trimaps):
+            foreground[n], background[n] = trimap
+        return Energy(unary, foreground, background, pairwise)
 
     def _colour_odds(
-        self,
-        pixels: Float32[np.ndarray, "10 p"],
-        belief: Float[np.ndarray, "grid grid"],
-        inside: Bool[np.ndarray, "grid grid"],
-        outside: Bool[np.ndarray, "grid grid"],
+        self, colours: Float32[np.ndarray, "10 p"], probability: Float[np.ndarray, "grid grid"], trimap: Seeds
     ) -> Float[np.ndarray, "grid grid"]:
-        surprising = np.where(inside, belief < 0.5, outside & (belief > 0.5))
-        belief = np.where(surprising, inside, belief)
-        weight = np.where(surprising, SURPRISE, 1.0)
-        # Neighbours are alike, so a regular sample of the grid fits as well as all of it.
-        step = max(1, round(self.grid / SAMPLE))
-        sides = [(weight * side)[::step, ::step].ravel() for side in (belief, 1 - belief)]
+        """``log p(colour | foreground) - log p(colour | background)``, clipped; 0 where too few pixels are left."""
+        is_contradicted = np.where(trimap.foreground, probability < 0.5, trimap.background & (probability > 0.5))
+        probability = np.where(is_contradicted, trimap.foreground, probability)
+        weight = np.where(is_contradicted, self.seed_weight, 1.0)
+        step = max(1, round(self.grid / self.sample))
+        weights = [(weight * side)[::step, ::step].ravel() for side in (probability, 1 - probability)]
         # A model needs a pixel for each of its Gaussians.
-        if not self.components or min(side.sum() for side in sides) < self.components:
-            return np.zeros_like(belief)
-        chosen = pixels.reshape(10, *belief.shape)[:, ::step, ::step].reshape(10, -1)
-        inside, outside = (log_likelihood(pixels, fit_mixture(chosen, side, self.components)) for side in sides)
-        odds: np.ndarray = np.clip(inside - outside, -CLIP, CLIP)
-        return odds.reshape(belief.shape)
-
-
-#: What a pixel's colour can say at most, as log odds: a Gaussian's tails are not to be believed.
-CLIP = 5.0
-
-#: Pixels that a seed counts as where the opposite was believed; of 1, 10, 30 and 100, chosen by strokes on 40 objects.
-#: The seeds that come from the saliency itself are never against it, so that without strokes nothing changes.
-SURPRISE = 30.0
-
-#: Mixtures are fitted to about so many places a side.
-SAMPLE = 80
+        if not self.components or min(side.sum() for side in weights) < self.components:
+            return np.zeros_like(probability)
+        sample = colours.reshape(10, *probability.shape)[:, ::step, ::step].reshape(10, -1)
+        foreground, background = (
+            log_likelihood(colours, fit_mixture(sample, side, self.components, self.least_variance, self.iterations))
+            for side in weights
+        )
+        odds: np.ndarray = np.clip(foreground - background, -self.clip, self.clip)
+        return odds.reshape(probability.shape)
 
 
 @dataclass(frozen=True)
@@ -179,18 +202,25 @@ class JointCut:
 
     Args:
         cut: where unaries, weights and the grid come from.
+
+    Raises:
+        MaskError: an option outside its range.
     """
 
     cut: ColourCut = field(default_factory=ColourCut)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.cut, ColourCut):
+            raise MaskError(f"cut: expected a ColourCut, got {self.cut!r}")
+
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
     ) -> Bool[np.ndarray, "n H W"]:
-        odds, inside, outside, edges = self.cut.unaries(photograph, saliency, seeds)
-        claimed = inside.any(axis=0)
-        costs = np.concatenate([np.where(claimed, np.inf, 0.0)[None], -odds])
-        costs[1:][outside | (claimed & ~inside)] = np.inf
-        labels, _ = alpha_expansion(costs, *edges)
+        unary, foreground, background, pairwise = self.cut.energy(photograph, saliency, seeds)
+        claimed = foreground.any(axis=0)
+        costs = np.concatenate([np.where(claimed, np.inf, 0.0)[None], -unary])
+        costs[1:][background | (claimed & ~foreground)] = np.inf
+        labels, _ = alpha_expansion(costs, *pairwise)
         masks = enlarged([labels == number for number in range(1, len(costs))], photograph)
         # Halfway between two places both of them may round up.
         for number in range(1, len(masks)):
@@ -210,6 +240,9 @@ class RandomWalker:
         grid: places a side, at least 2.
         contrast: the weights between neighbours, see `gradcut.masks.contrasts`.
         neighbours: 4, or 8 with the diagonals.
+
+    Raises:
+        MaskError: an option outside its range.
     """
 
     grid: int = 128
@@ -217,61 +250,67 @@ class RandomWalker:
     neighbours: int = 4
 
     def __post_init__(self) -> None:
-        check_least(MaskError, self, grid=2)
-        _check_neighbours(self.neighbours)
+        check_whole(self, grid=2)
+        _check_neighbours(self)
+        check_callable(self, "contrast", "a contrast")
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
     ) -> Bool[np.ndarray, "n H W"]:
+        check_input(photograph, saliency, seeds)
         size = (self.grid, self.grid)
-        edges = self.contrast(images.resize(photograph, size))[: self.neighbours // 2]
+        pairwise = self.contrast(images.resize(photograph, size))[: self.neighbours // 2]
         # The least chance, as scikit-image's walker has it, to leave a place whose neighbours all differ.
-        affinity = _matrix(tuple(weight + 1e-10 for weight in edges), size)
-        sides = (_sides(one, size) for one in seeds)
-        return enlarged([_first_reached(affinity, *each) > 0.5 for each in sides], photograph)
+        affinity = _affinity(tuple(weight + 1e-10 for weight in pairwise), size)
+        chances = (_foreground_chance(affinity, _trimap(drawn, size)) for drawn in seeds)
+        # Halfway between the seeds of a flat photograph the solver's rounding would decide: ties are background.
+        return enlarged([chance > 0.5 + 1e-9 for chance in chances], photograph)
 
 
-def _first_reached(
-    affinity: sparse.csr_array, inside: Bool[np.ndarray, "h w"], outside: Bool[np.ndarray, "h w"]
-) -> Float[np.ndarray, "h w"]:
-    """The chance of reaching a place inside first; without places inside 0, without places outside else 1."""
-    chance = inside.astype(np.float64)
-    free = ~(inside | outside)
-    if not inside.any() or not outside.any():
-        chance[free] = inside.any()
-    elif free.any():
-        rows = affinity[free.ravel()]
-        laplacian = sparse.diags_array(rows.sum(axis=1)) - rows[:, free.ravel()]
-        chance[free] = spsolve(laplacian.tocsc(), rows @ chance.ravel())
+def _foreground_chance(affinity: sparse.csr_array, trimap: Seeds) -> Float[np.ndarray, "h w"]:
+    """The chance to reach the foreground first; 0 everywhere without foreground, else 1 without background."""
+    chance = trimap.foreground.astype(np.float64)
+    is_unknown = ~(trimap.foreground | trimap.background)
+    if not trimap.foreground.any() or not trimap.background.any():
+        chance[is_unknown] = trimap.foreground.any()
+    elif is_unknown.any():
+        rows = affinity[is_unknown.ravel()]
+        laplacian = sparse.diags_array(rows.sum(axis=1)) - rows[:, is_unknown.ravel()]
+        chance[is_unknown] = spsolve(laplacian.tocsc(), rows @ chance.ravel())
     return chance
 
 
-def _matrix(edges: Sequence[np.ndarray], size: tuple[int, int]) -> sparse.csr_array:
+def _affinity(pairwise: Sequence[np.ndarray], size: tuple[int, int]) -> sparse.csr_array:
     """The weights as a symmetric matrix over the places in reading order."""
     places = np.arange(size[0] * size[1]).reshape(size)
-    ends = pairs(places)[: len(edges)]
-    a, b = (np.concatenate([end[side].ravel() for end in ends]) for side in (0, 1))
-    one_way = sparse.coo_array((np.concatenate([weight.ravel() for weight in edges]), (a, b)), (places.size,) * 2)
+    neighbours = ends(places)[: len(pairwise)]
+    a, b = (np.concatenate([pair[side].ravel() for pair in neighbours]) for side in (0, 1))
+    one_way = sparse.coo_array((np.concatenate([weight.ravel() for weight in pairwise]), (a, b)), (places.size,) * 2)
     return (one_way + one_way.T).tocsr()
 
 
-def _sides(seeds: Seeds, size: tuple[int, int]) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Seeds on a grid of another size, disjoint."""
-    inside = images.coverage(seeds.foreground, size) > 0
-    return inside, (images.coverage(seeds.background, size) > 0) & ~inside
+def _relative(saliency: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float64[np.ndarray, "grid grid"]:
+    """The saliency on a grid, as a share of its maximum."""
+    maximum = float(saliency.max())
+    if is_constant(saliency):  # its rounding would decide between classes that are all alike
+        return np.full(size, float(maximum > 0))
+    return images.resize_map(saliency, size).astype(np.float64) / maximum
 
 
-def _cut(
-    odds: Float[np.ndarray, "h w"],
-    inside: Bool[np.ndarray, "h w"],
-    outside: Bool[np.ndarray, "h w"],
-    edges: Sequence[np.ndarray],
-) -> Bool[np.ndarray, "h w"]:
-    foreground_cost = np.where(outside, np.inf, np.maximum(-odds, 0))
-    background_cost = np.where(inside, np.inf, np.maximum(odds, 0))
-    return min_cut(foreground_cost, background_cost, *edges)[0]
+def _trimap(seeds: Seeds, size: tuple[int, int]) -> Seeds:
+    """Seeds on a grid of another size, disjoint: foreground, background, and unknown elsewhere."""
+    foreground = images.coverage(seeds.foreground, size) > 0
+    return Seeds(foreground, (images.coverage(seeds.background, size) > 0) & ~foreground)
 
 
-def _check_neighbours(neighbours: int) -> None:
-    if neighbours not in (4, 8):
-        raise MaskError(f"neighbours: expected 4 or 8, got {neighbours!r}")
+def _minimum(unary: Float[np.ndarray, "h w"], trimap: Seeds, pairwise: Sequence[np.ndarray]) -> Bool[np.ndarray, "h w"]:
+    """The labelling of least energy, true in the foreground; ``unary`` are log odds of the foreground."""
+    foreground_cost = np.where(trimap.background, np.inf, np.maximum(-unary, 0))
+    background_cost = np.where(trimap.foreground, np.inf, np.maximum(unary, 0))
+    return min_cut(foreground_cost, background_cost, *pairwise)[0]
+
+
+def _check_neighbours(maker: GraphCut | ColourCut | RandomWalker) -> None:
+    # 8.0 would be equal to 8, but is no slice's end.
+    if maker.neighbours not in (4, 8) or not isinstance(maker.neighbours, int):
+        raise MaskError(f"neighbours: expected 4 or 8, got {maker.neighbours!r}")

@@ -103,24 +103,24 @@ def _orphan(code: Any, first_orphan: Any, next_orphan: Any, sign: Any, p: Any) -
 def _wave(residual: Any, excess: Any, offsets: Any, order: Any, distance: Any) -> None:
     """Push all excess, the furthest first, along shortest paths towards deficits."""
     n, directions = residual.shape
-    found = 0
+    reached = 0
     for start in range(n):
         distance[start] = -1
         if excess[start] < 0:
             distance[start] = 0
-            order[found] = start
-            found += 1
+            order[reached] = start
+            reached += 1
     i = 0
-    while i < found:
+    while i < reached:
         p = np.int64(order[i])
         i += 1
         for d in range(directions):
             q = _step(p, offsets[d])
             if distance[q] < 0 and residual[q, d ^ 1] > 0:
                 distance[q] = distance[p] + 1
-                order[found] = q
-                found += 1
-    for i in range(found - 1, -1, -1):
+                order[reached] = q
+                reached += 1
+    for i in range(reached - 1, -1, -1):
         p = np.int64(order[i])
         if distance[p] == 0:
             break

@@ -1,4 +1,4 @@
-"""What a mask maker is.
+"""What a mask maker is, and what every maker checks and does.
 
 A mask maker is called as ``maker(photograph, saliency, seeds)`` with the maps and seeds of all the classes of one
 photograph, at the maps' size, and returns ``Bool "n H W"`` at the photograph's size.
@@ -7,26 +7,107 @@ photograph, at the maps' size, and returns ``Bool "n H W"`` at the photograph's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from gradcut import images
-from gradcut.errors import MaskError
+from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
-from gradcut.seeds import Seeds
+from gradcut.seeds import Seeds, described
 
+#: Called with a photograph ``UInt8 "H W 3"``, the saliency of its ``n`` classes (finite, at least 0, any scale) and
+#: one `Seeds` of the maps' size for each; returns a mask for each class, at the photograph's size.
 MaskMaker = Callable[[Photograph, Float[np.ndarray, "n h w"], Sequence[Seeds]], Bool[np.ndarray, "n H W"]]
 
 
-def enlarged(found: Iterable[Bool[np.ndarray, "_ _"]], photograph: Photograph) -> Bool[np.ndarray, "n H W"]:
+def enlarged(masks: Iterable[Bool[np.ndarray, "_ _"]], photograph: Photograph) -> Bool[np.ndarray, "n H W"]:
     """Masks of any size, brought to the photograph's."""
     size = photograph.shape[:2]
-    masks = [images.resize_mask(mask, size) for mask in found]
-    return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+    resized = [images.resize_mask(mask, size) for mask in masks]
+    return np.stack(resized) if resized else np.zeros((0, *size), dtype=bool)
+
+
+def check_input(photograph: Any, saliency: Any, seeds: Any) -> None:
+    """Raise MaskError unless photograph, maps and seeds are what a mask maker is promised."""
+    is_array = isinstance(photograph, np.ndarray) and photograph.dtype == np.uint8 and photograph.ndim == 3
+    if not is_array or photograph.shape[2] != 3 or photograph.size == 0:
+        raise MaskError(f"photograph: expected uint8 of (height, width, 3), got {described(photograph)}")
+    is_array = isinstance(saliency, np.ndarray) and saliency.dtype.kind == "f" and saliency.ndim == 3
+    if not is_array or 0 in saliency.shape[1:]:
+        raise MaskError(f"saliency: expected floats of (classes, height, width), got {described(saliency)}")
+    if saliency.size and not (saliency.min() >= 0 and saliency.max() < np.inf):
+        worst = saliency.max() if saliency.min() >= 0 else saliency.min()
+        raise MaskError(f"saliency: expected finite values of at least 0, got {worst}")
+    if len(seeds) != len(saliency):
+        raise MaskError(f"seeds: expected {len(saliency)}, one for each map of the saliency, got {len(seeds)}")
+    size = saliency.shape[1:]
+    for number, drawn in enumerate(seeds):
+        if not isinstance(drawn, tuple) or len(drawn) != 2:
+            raise MaskError(f"seeds[{number}]: expected Seeds(foreground, background), got {described(drawn)}")
+        for side, mask in zip(Seeds._fields, drawn, strict=True):
+            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != size:
+                raise MaskError(f"seeds[{number}].{side}: expected bool of {size}, got {described(mask)}")
+        if both := int((drawn[0] & drawn[1]).sum()):
+            raise MaskError(f"seeds[{number}]: expected disjoint masks, got {both} pixels in both")
+
+
+def check_masks(
+    masks: Any,
+    photograph: Photograph,
+    saliency: Float[np.ndarray, "n h w"],
+    maker: MaskMaker,
+) -> None:
+    """Raise MaskError unless a maker returned one mask of the photograph's size for each map."""
+    shape = (len(saliency), *photograph.shape[:2])
+    if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape != shape:
+        raise MaskError(f"maker: expected masks from {maker!r}, bool of {shape}, got {described(masks)}")
+
+
+def check_callable(maker: object, name: str, what: str) -> None:
+    """Raise MaskError unless an option is something to call."""
+    if not callable(getattr(maker, name)):
+        raise MaskError(f"{name}: expected {what}, got {getattr(maker, name)!r}")
+
+
+def check_whole(maker: object, **least: int) -> None:
+    """Raise MaskError unless options are whole numbers of at least so much."""
+    for name in least:
+        value = getattr(maker, name)
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise MaskError(f"{name}: expected a whole number, got {value!r}")
+    check_least(MaskError, maker, **least)
+
+
+def check_numbers(maker: object, **least: float) -> None:
+    """Raise MaskError unless options are finite numbers of at least so much."""
+    for name in least:
+        check_number(maker, name)
+    check_least(MaskError, maker, **least)
+    for name in least:
+        if getattr(maker, name) == float("inf"):
+            raise MaskError(f"{name}: expected a finite number, got inf")
+
+
+def check_between(maker: object, name: str, low: float, high: float = float("inf")) -> None:
+    """Raise MaskError unless an option is a number above ``low`` and below ``high``."""
+    check_number(maker, name)
+    if not low < getattr(maker, name) < high:
+        below = "" if high == float("inf") else f" and below {high}"
+        raise MaskError(f"{name}: expected a number above {low}{below}, got {getattr(maker, name)}")
 
 
 def check_fraction(maker: object, name: str) -> None:
-    """Raise MaskError unless an option is from 0 to less than 1."""
+    """Raise MaskError unless an option is a number from 0 to less than 1."""
+    check_number(maker, name)
     if not 0 <= getattr(maker, name) < 1:
         raise MaskError(f"{name}: expected a fraction from 0 to less than 1, got {getattr(maker, name)}")
+
+
+def check_number(maker: object, name: str) -> None:
+    """Raise MaskError unless an option is a number."""
+    value = getattr(maker, name)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise MaskError(f"{name}: expected a number, got {value!r}")

@@ -22,14 +22,17 @@ read-only, in the user's cache directory. Before they are compiled, one line goe
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
+from numba import typeof
 from numba.core import event
 from numpy import ndarray
 
+from gradcut.errors import MaskError
 from gradcut.masks.ibfs import build, solve
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,9 @@ def min_cut(
     ... )
     >>> labels.tolist(), energy
     ([[True, True, False]], 1.0)
+
+    Raises:
+        MaskError: arrays of other shapes, NaN, a weight outside, or a pixel without a label of finite cost.
     """
     costs, weights = _checked(
         {"foreground_cost": foreground_cost, "background_cost": background_cost},
@@ -64,6 +70,14 @@ def min_cut(
     foreground, background = costs
     labels = _cut(foreground, background, *weights)
     return labels, energy_of(labels, (background, foreground), *weights)
+
+
+def ends(values: Shaped[ndarray, "h w *c"]) -> tuple[tuple[ndarray, ndarray], ...]:
+    """The two ends of the right, down, down-right and down-left edges, in this order, as views."""
+    return (
+        (values[:, :-1], values[:, 1:]), (values[:-1], values[1:]),
+        (values[:-1, :-1], values[1:, 1:]), (values[:-1, 1:], values[1:, :-1]),
+    )  # fmt: skip
 
 
 def energy_of(
@@ -78,7 +92,7 @@ def energy_of(
     energy = 0.0
     for label, cost in enumerate(costs):
         energy += float(cost[labels == label].sum(dtype=np.float64))
-    for weight, (a, b) in zip((right, down, down_right, down_left), _ends(labels), strict=True):
+    for weight, (a, b) in zip((right, down, down_right, down_left), ends(labels), strict=True):
         if weight is not None:
             energy += float(weight[a != b].sum(dtype=np.float64))
     return energy
@@ -99,9 +113,12 @@ def alpha_expansion(
     starts from `initial`, or from each pixel's cheapest label, and never ends above that. Without negative
     costs the result is within twice the minimum; for two labels it is the minimum, by one cut.
     A cost of +inf forbids a label at a pixel.
+
+    Raises:
+        MaskError: as for `min_cut`, or initial labels that are none of 0 to k - 1 or forbidden.
     """
     if np.ndim(costs) != 3 or len(costs) == 0:
-        raise ValueError(f"costs: expected shape (k, h, w) with k at least 1, got {np.shape(costs)}")
+        raise MaskError(f"costs: expected shape (k, h, w) with k at least 1, got {np.shape(costs)}")
     layers, weights = _checked(
         {f"costs[{label}]": cost for label, cost in enumerate(costs)},
         {"right": right, "down": down, "down_right": down_right, "down_left": down_left},
@@ -142,7 +159,7 @@ def _expand(
     change[is_alpha] = 0
     stay[is_alpha] = np.inf
     edges: list[ndarray | None] = []
-    for weight, (a, b), (change_a, change_b) in zip(weights, _ends(labels), _ends(change), strict=True):
+    for weight, (a, b), (change_a, change_b) in zip(weights, ends(labels), ends(change), strict=True):
         if weight is None:
             edges.append(None)
         else:
@@ -153,43 +170,38 @@ def _expand(
     return np.where(_cut(change, stay, *edges), alpha, labels)
 
 
-def _ends(a: ndarray) -> list[tuple[ndarray, ndarray]]:
-    """The two ends of the right, down, down-right and down-left edges, as views."""
-    return [(a[:, :-1], a[:, 1:]), (a[:-1], a[1:]), (a[:-1, :-1], a[1:, 1:]), (a[:-1, 1:], a[1:, :-1])]
-
-
 def _checked(costs: Mapping[str, ndarray], weights: Mapping[str, ndarray | None]) -> tuple[list[ndarray], list[Any]]:
-    """The same arrays, contiguous and of one type, or a ValueError."""
+    """The same arrays, contiguous and of one type, or a MaskError."""
     arrays = {name: np.asarray(a) for name, a in {**costs, **weights}.items() if a is not None}
     for name, a in arrays.items():
         if a.dtype.kind not in "fiub":
-            raise ValueError(f"{name}: expected real numbers, got {a.dtype}")
+            raise MaskError(f"{name}: expected real numbers, got {a.dtype}")
     dtype = np.float32 if all(a.dtype == np.float32 for a in arrays.values()) else np.float64
     arrays = {name: np.ascontiguousarray(a, dtype) for name, a in arrays.items()}
     reference = next(iter(costs))
     shape = arrays[reference].shape
     if len(shape) != 2 or 0 in shape:
-        raise ValueError(f"{reference}: expected shape (h, w) of at least one pixel, got {shape}")
+        raise MaskError(f"{reference}: expected shape (h, w) of at least one pixel, got {shape}")
     h, w = shape
     shapes = {"right": (h, w - 1), "down": (h - 1, w)} | dict.fromkeys(("down_right", "down_left"), (h - 1, w - 1))
     for name, a in arrays.items():
         expected = shapes.get(name, shape)
         if a.shape != expected:
-            raise ValueError(f"{name}: expected shape {expected} as {reference} has {shape}, got {a.shape}")
+            raise MaskError(f"{name}: expected shape {expected} as {reference} has {shape}, got {a.shape}")
         low, high = (a.min(), a.max()) if a.size else (0, 0)
         if np.isnan(low):
-            raise ValueError(f"{name}: expected numbers, got NaN at (y, x) = {_first(np.isnan(a))}")
+            raise MaskError(f"{name}: expected numbers, got NaN at (y, x) = {_first(np.isnan(a))}")
         if name in shapes and (low < 0 or high == np.inf):
-            raise ValueError(f"{name}: expected finite weights of at least 0, got {low} to {high}")
+            raise MaskError(f"{name}: expected finite weights of at least 0, got {low} to {high}")
         if name in costs and low == -np.inf:
-            raise ValueError(f"{name}: expected costs above -inf, got -inf at (y, x) = {_first(a == low)}")
-    for missing, given in (("down_right", "down_left"), ("down_left", "down_right")):
-        if missing not in arrays and given in arrays:
-            raise ValueError(f"{missing}: expected shape {shapes[missing]} as {given} is given, got None")
+            raise MaskError(f"{name}: expected costs above -inf, got -inf at (y, x) = {_first(a == low)}")
+    for missing, other in (("down_right", "down_left"), ("down_left", "down_right")):
+        if missing not in arrays and other in arrays:
+            raise MaskError(f"{missing}: expected shape {shapes[missing]} as {other} is given, got None")
     impossible = np.logical_and.reduce([np.isinf(arrays[name]) for name in costs])
     if impossible.any():
         where = f"(y, x) = {_first(impossible)}"
-        raise ValueError(f"{' and '.join(costs)}: expected one finite cost a pixel, got inf for all at {where}")
+        raise MaskError(f"{' and '.join(costs)}: expected one finite cost a pixel, got inf for all at {where}")
     return [arrays[name] for name in costs], [arrays.get(name) for name in weights]
 
 
@@ -197,13 +209,13 @@ def _checked_initial(initial: ndarray, costs: Float[ndarray, "k h w"]) -> Intege
     initial = np.asarray(initial)
     shape, k = costs.shape[1:], len(costs)
     if initial.shape != shape or initial.dtype.kind not in "iu":
-        raise ValueError(f"initial: expected integers of shape {shape}, got {initial.dtype} of {initial.shape}")
+        raise MaskError(f"initial: expected integers of shape {shape}, got {initial.dtype} of {initial.shape}")
     if initial.min() < 0 or initial.max() >= k:
-        raise ValueError(f"initial: expected labels 0 to {k - 1}, got {initial.min()} to {initial.max()}")
+        raise MaskError(f"initial: expected labels 0 to {k - 1}, got {initial.min()} to {initial.max()}")
     initial = initial.astype(np.intp)
     forbidden = np.isinf(np.take_along_axis(costs, initial[None], axis=0)[0])
     if forbidden.any():
-        raise ValueError(f"initial: expected labels of finite cost, got inf at (y, x) = {_first(forbidden)}")
+        raise MaskError(f"initial: expected labels of finite cost, got inf at (y, x) = {_first(forbidden)}")
     return initial
 
 
@@ -224,8 +236,12 @@ def _cut(
     residual = np.zeros((n, directions), dtype)
     excess = np.zeros(n, dtype)
     code = np.zeros(n, np.int32)
-    build(residual, excess, code, offsets, foreground_cost, background_cost, *edges)
-    solve(residual, excess, code, offsets)
+    for kernel, arguments in (
+        (build, (residual, excess, code, offsets, foreground_cost, background_cost, *edges)),
+        (solve, (residual, excess, code, offsets)),
+    ):
+        _load(kernel, *arguments)
+        kernel(*arguments)
     labels: Bool[ndarray, "h w"] = code[:-1].reshape(h + 2, w + 1)[1:-1, 1:] > 0
     return labels
 
@@ -241,4 +257,18 @@ class _Announcement(event.Listener):  # type: ignore[misc]
         pass
 
 
-event.register("numba:compile", _Announcement())
+_LOADING = threading.Lock()
+_LOADED: set[tuple[Any, ...]] = set()
+
+
+def _load(kernel: Any, *arguments: ndarray) -> None:
+    """Compile a kernel for arguments of these types, or load it from disk, unless this process has done so.
+
+    Numba would do it at the call. Here it is announced, and numba is listened to for that long only.
+    """
+    # Numba's own types take longer to find out than a small cut.
+    types = (kernel, *((argument.dtype, argument.ndim, argument.flags.writeable) for argument in arguments))
+    if types not in _LOADED:
+        with _LOADING, event.install_listener("numba:compile", _Announcement()):
+            kernel.compile(tuple(typeof(argument) for argument in arguments))
+        _LOADED.add(types)

@@ -11,19 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-#: Covariances are held above this, in squared CIELAB units: two colours nearer than about 4.5 units are hardly told
-#: apart, and a flat region would otherwise get an infinite density.
-LEAST_VARIANCE = 20.0
-
-#: Steps of expectation maximisation; the split that they begin with is near a maximum already.
-ROUNDS = 8
-
 #: Which coordinates the quadratic products multiply.
 _ROW, _COLUMN = np.triu_indices(3)
 
 
 class Mixture(NamedTuple):
-    """Gaussians: log weights, means and covariances."""
+    """Gaussians over colours: the logarithms of their weights (which sum to 1), their means and covariances."""
 
     weight: Float64[np.ndarray, " k"]
     mean: Float64[np.ndarray, "k 3"]
@@ -39,14 +32,25 @@ def products(colours: Float[np.ndarray, "p 3"]) -> Float32[np.ndarray, "10 p"]:
     return np.concatenate([np.ones_like(flat[:1]), flat, flat[_ROW] * flat[_COLUMN]])
 
 
-def fit_mixture(pixels: Float32[np.ndarray, "10 p"], weight: Float[np.ndarray, " p"], components: int) -> Mixture:
+def fit_mixture(
+    pixels: Float32[np.ndarray, "10 p"],
+    weight: Float[np.ndarray, " p"],
+    components: int,
+    least_variance: float,
+    iterations: int,
+) -> Mixture:
     """Weighted expectation maximisation (Dempster et al. 1977), deterministic.
 
     It begins, as GrabCut does (Orchard & Bouman 1991), by splitting the part with the largest variance along its
-    principal axis until there are enough parts. Covariances are held above `LEAST_VARIANCE`.
+    principal axis until there are enough parts.
 
     Args:
         pixels: as `products` makes them.
+        weight: of each pixel, finite and at least 0.
+        components: how many Gaussians, at least 1.
+        least_variance: added to each Gaussian's variance along every axis, above 0, in squared units of the colours:
+            a flat region would otherwise get an infinite density.
+        iterations: steps of expectation maximisation, at least 1; the first maximises over the split.
     """
     weight = weight.astype(np.float32)
     part = np.zeros(len(weight), dtype=int)
@@ -56,20 +60,22 @@ def fit_mixture(pixels: Float32[np.ndarray, "10 p"], weight: Float[np.ndarray, "
         widest = int(np.argmax(total * variances[:, -1]))
         ahead = axes[widest, :, -1] @ (pixels[1:4] - mean[widest][:, None]) > 0
         part[(part == widest) & ahead] = new
-    mixture = _maximised(weight * (part == np.arange(components)[:, None]), pixels)
-    for _ in range(ROUNDS - 1):
+    mixture = _maximised(weight * (part == np.arange(components)[:, None]), pixels, least_variance)
+    for _ in range(iterations - 1):
         share, _ = _shares(pixels, mixture)
-        mixture = _maximised(weight * share, pixels)
+        mixture = _maximised(weight * share, pixels, least_variance)
     return mixture
 
 
 def log_likelihood(pixels: Float32[np.ndarray, "10 p"], mixture: Mixture) -> Float32[np.ndarray, " p"]:
-    """``log p(pixel)`` under a mixture."""
+    """``log p(colour)`` of each pixel under a mixture; ``pixels`` as `products` makes them."""
     return _shares(pixels, mixture)[1]
 
 
-def _moments(weight: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Total weight ``k``, mean ``k 3`` and covariance ``k 3 3`` under each of the weights ``k p``."""
+def _moments(
+    weight: Float32[np.ndarray, "k p"], pixels: Float32[np.ndarray, "10 p"]
+) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, "k 3"], Float64[np.ndarray, "k 3 3"]]:
+    """Total weight, mean and covariance of the pixels under each of ``k`` weights."""
     sums = (weight @ pixels.T).astype(np.float64)
     total = sums[:, 0] + 1e-8  # a part may be empty
     mean = sums[:, 1:4] / total[:, None]
@@ -78,13 +84,18 @@ def _moments(weight: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.nda
     return total, mean, second - mean[:, :, None] * mean[:, None, :]
 
 
-def _maximised(weight: np.ndarray, pixels: np.ndarray) -> Mixture:
+def _maximised(
+    weight: Float32[np.ndarray, "k p"], pixels: Float32[np.ndarray, "10 p"], least_variance: float
+) -> Mixture:
+    """The maximisation step: Gaussians with the moments of the pixels under each component's weights."""
     total, mean, covariance = _moments(weight, pixels)
-    return Mixture(np.log(total / total.sum()), mean, covariance + LEAST_VARIANCE * np.eye(3))
+    return Mixture(np.log(total / total.sum()), mean, covariance + least_variance * np.eye(3))
 
 
-def _shares(pixels: np.ndarray, mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
-    """Each component's share ``k p`` in each pixel, and the pixels' log likelihood ``p``."""
+def _shares(
+    pixels: Float32[np.ndarray, "10 p"], mixture: Mixture
+) -> tuple[Float32[np.ndarray, "k p"], Float32[np.ndarray, " p"]]:
+    """The expectation step: each component's share in each pixel, and the pixels' log likelihood."""
     weight, mean, covariance = mixture
     precision = np.linalg.inv(covariance)
     pull = np.einsum("kij,kj->ki", precision, mean)

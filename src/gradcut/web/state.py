@@ -25,7 +25,7 @@ class Limits:
         gigabytes: of photographs and saliency kept for all tabs together; the least recently used go first.
         photographs: kept for one tab.
         minutes: an unused photograph is kept.
-        waiting: requests in line; those beyond are asked to come back.
+        waiting: requests in the queue; those beyond are asked to come back.
     """
 
     megabytes: float = 20
@@ -37,7 +37,7 @@ class Limits:
 
 
 class BusyError(GradcutError):
-    """More requests than the line holds."""
+    """More requests than the queue holds."""
 
 
 class GoneError(GradcutError):
@@ -45,7 +45,7 @@ class GoneError(GradcutError):
 
 
 @dataclass(eq=False)
-class Kept:
+class Upload:
     """A photograph that a tab sent, and what the network said about it."""
 
     tab: str
@@ -66,44 +66,44 @@ class Shelf:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._kept: dict[str, Kept] = {}
+        self._uploads: dict[str, Upload] = {}
 
-    def put(self, kept: Kept) -> str:
+    def put(self, upload: Upload) -> str:
         key = secrets.token_urlsafe(16)
-        self._kept[key] = kept
+        self._uploads[key] = upload
         self.sweep()
         return key
 
-    def get(self, tab: str, key: object) -> Kept:
+    def get(self, tab: str, key: object) -> Upload:
         """Raises GoneError alike for a photograph that was forgotten, another tab's, and one that never was."""
         self.sweep()
-        kept = self._kept.get(key) if isinstance(key, str) else None
-        if kept is None or not secrets.compare_digest(kept.tab.encode(), tab.encode()):
+        upload = self._uploads.get(key) if isinstance(key, str) else None
+        if upload is None or not secrets.compare_digest(upload.tab.encode(), tab.encode()):
             raise GoneError("The server no longer has this photograph; choose it again.")
-        kept.used = time.monotonic()
-        return kept
+        upload.used = time.monotonic()
+        return upload
 
     def forget(self, tab: str) -> None:
-        for key in [key for key, kept in self._kept.items() if kept.tab == tab]:
-            del self._kept[key]
+        for key in [key for key, upload in self._uploads.items() if upload.tab == tab]:
+            del self._uploads[key]
 
     def sweep(self) -> None:
         """Forget what is too old or too much. The newest photograph always stays."""
-        recent = sorted(self._kept.items(), key=lambda item: item[1].used, reverse=True)
+        recent = sorted(self._uploads.items(), key=lambda item: item[1].used, reverse=True)
         oldest = time.monotonic() - self.limits.minutes * 60
-        total, of_tab = 0.0, dict.fromkeys((kept.tab for kept in self._kept.values()), 0)
-        for number, (key, kept) in enumerate(recent):
-            total += kept.nbytes
-            of_tab[kept.tab] += 1
-            crowded = of_tab[kept.tab] > self.limits.photographs or (number and total > self.limits.gigabytes * 1e9)
-            if kept.used < oldest or crowded:
-                del self._kept[key]
+        total, of_tab = 0.0, dict.fromkeys((upload.tab for upload in self._uploads.values()), 0)
+        for number, (key, upload) in enumerate(recent):
+            total += upload.nbytes
+            of_tab[upload.tab] += 1
+            crowded = of_tab[upload.tab] > self.limits.photographs or (number and total > self.limits.gigabytes * 1e9)
+            if upload.used < oldest or crowded:
+                del self._uploads[key]
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._uploads)
 
 
-class Line:
+class Queue:
     """Work on threads, first come, first served; full when ``longest`` are in it."""
 
     def __init__(self, workers: int, longest: int, name: str) -> None:
@@ -115,7 +115,7 @@ class Line:
         """Yields, now and then, how many are before this work (0 while it runs); at the end the finished future.
 
         Raises:
-            BusyError: the line is full.
+            BusyError: the queue is full.
         """
         self._jobs = [job for job in self._jobs if not job.done()]
         if len(self._jobs) >= self._longest:
@@ -130,14 +130,14 @@ class Line:
                 yield 0 if job.running() else max(1, sum(not other.done() for other in before))
             yield job
         finally:
-            job.cancel()  # whoever left the line is not served; what runs already runs to its end
+            job.cancel()  # whoever left the queue is not served; what runs already runs to its end
 
     async def result(self, work: Callable[[], Any]) -> Any:
         """The work's result, without news in between."""
         async for news in self.run(work):
             if isinstance(news, Future):
                 return news.result()
-        raise AssertionError("the line ended without a result")
+        raise AssertionError("the queue ended without a result")
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

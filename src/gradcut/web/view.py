@@ -43,7 +43,7 @@ class Stroke(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """What the page asks for, checked.
 
     Args:
@@ -61,7 +61,7 @@ class Asked:
     strokes: Mapping[str, Sequence[Stroke]]
 
     @classmethod
-    def parse(cls, document: object, classifiers: Collection[str]) -> Asked:
+    def parse(cls, document: object, classifiers: Collection[str]) -> Query:
         """Raises GradcutError, naming what is wrong."""
         if not isinstance(document, dict):
             wrong("request", "a JSON object", document)
@@ -78,24 +78,15 @@ class Asked:
         for key, value in (("foreground", foreground), ("background", background)):
             if not (value is None or _number(value)):
                 wrong(key, "a number", value)
-        strokes = document.get("strokes", {})
-        try:
-            parsed = {
-                str(label): [
-                    Stroke(s["kind"], float(s["radius"]), [(float(x), float(y)) for x, y in s["points"]]) for s in each
-                ]
-                for label, each in strokes.items()
-            }
-        except (AttributeError, TypeError, ValueError, KeyError):
-            wrong("strokes", "lists of kind, radius and points for each label", strokes)
-        every = [stroke for each in parsed.values() for stroke in each]
-        if any(kind not in ("foreground", "background") or not 0 < radius < 1e5 for kind, radius, _ in every):
-            wrong("strokes", "kind foreground or background, and a radius above 0", strokes)
-        if not np.isfinite([value for *_, points in every for point in points for value in point]).all():
-            wrong("strokes", "finite points", strokes)
-        return cls(classifier, RECIPES[recipe], label, threshold, foreground, background, parsed)
+        strokes = _parse_strokes(document.get("strokes", {}))
+        return cls(classifier, RECIPES[recipe], label, threshold, foreground, background, strokes)
 
     def segmenter(self, classifiers: Mapping[str, Classifier]) -> Segmenter:
+        """What answers it, of these classifiers.
+
+        Raises:
+            GradcutError: seeds out of order, or changed for a recipe whose seeds have no two numbers.
+        """
         classifier, recipe = classifiers[self.classifier], self.recipe
         changed = {
             key: value
@@ -109,7 +100,27 @@ class Asked:
         return Segmenter(classifier, recipe, FLOOR, classifier.top_k if classifier.multilabel else 5)
 
 
+def _parse_strokes(document: Any) -> dict[str, list[Stroke]]:
+    """The strokes of each label; raises GradcutError for what are none."""
+    try:
+        strokes = {
+            str(label): [
+                Stroke(s["kind"], float(s["radius"]), [(float(x), float(y)) for x, y in s["points"]]) for s in drawn
+            ]
+            for label, drawn in document.items()
+        }
+    except (AttributeError, TypeError, ValueError, KeyError):
+        wrong("strokes", "lists of kind, radius and points for each label", document)
+    flat = [stroke for drawn in strokes.values() for stroke in drawn]
+    if any(kind not in ("foreground", "background") or not 0 < radius < 1e5 for kind, radius, _ in flat):
+        wrong("strokes", "kind foreground or background, and a radius above 0", document)
+    if not np.isfinite([value for *_, points in flat for point in points for value in point]).all():
+        wrong("strokes", "finite points", document)
+    return strokes
+
+
 def wrong(argument: str, expected: str, got: object) -> NoReturn:
+    """Raise the GradcutError that says so, with the beginning of what came."""
     raise GradcutError(f"{argument}: expected {expected}, got {str(got)[:60]!r}")
 
 
@@ -117,16 +128,13 @@ def _number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-# What the page shows -------------------------------------------------------------------------------------------------
-
-
-def select(evidence: Evidence, asked: Asked) -> Evidence | None:
+def select(evidence: Evidence, query: Query) -> Evidence | None:
     """The part of the evidence that is cut together: the classes of at least the threshold.
 
     A class below it is cut on its own when the page looks at it; None when it has no saliency yet.
     """
-    chosen = [i for i, detection in enumerate(evidence.found) if detection.score >= asked.threshold]
-    label = asked.label or (evidence.best[0].label if not chosen else None)
+    chosen = [i for i, detection in enumerate(evidence.found) if detection.score >= query.threshold]
+    label = query.label or (evidence.best[0].label if not chosen else None)
     if label is not None and label not in {evidence.found[i].label for i in chosen}:
         chosen = [i for i, detection in enumerate(evidence.found) if detection.label == label]
         if not chosen:
@@ -134,14 +142,14 @@ def select(evidence: Evidence, asked: Asked) -> Evidence | None:
     return replace(evidence, found=tuple(evidence.found[i] for i in chosen), saliency=evidence.saliency[chosen])
 
 
-def cut(segmenter: Segmenter, evidence: Evidence, asked: Asked) -> Segmentation:
+def cut(segmenter: Segmenter, evidence: Evidence, query: Query) -> Segmentation:
     """Seeds, masks, and the strokes that were painted for the classes that are there."""
     result = segmenter.cut(evidence)
-    here = {o.label for o in result.objects}
+    labels = {o.label for o in result.objects}
     painted = {
-        label: rasterise(each, result.image.shape[:2])
-        for label, each in asked.strokes.items()
-        if each and label in here
+        label: rasterise(strokes, result.image.shape[:2])
+        for label, strokes in query.strokes.items()
+        if strokes and label in labels
     }
     if not painted:
         return result
@@ -167,34 +175,34 @@ def rasterise(strokes: Sequence[Stroke], size: tuple[int, ...]) -> Seeds:
     return Seeds(values == 1, values == 2)
 
 
-def view(evidence: Evidence, result: Segmentation, asked: Asked) -> dict[str, Any]:
+def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, Any]:
     """What the page shows of a result, as JSON values; pictures are data URLs."""
-    label = asked.label or (result.objects[0].label if result.objects else None)
-    found = next((o for o in result.objects if o.label == label), None)
+    label = query.label or (result.objects[0].label if result.objects else None)
+    shown = next((o for o in result.objects if o.label == label), None)
     scores = {d.label: d.score for d in (*evidence.best, *evidence.found)} | {o.label: o.score for o in result.objects}
     classes = [
-        {"label": name, "score": score, "found": score >= asked.threshold}
+        {"label": name, "score": score, "found": score >= query.threshold}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])
     ]
     document = {"classes": classes, "label": label, "seconds": {k: round(v, 4) for k, v in result.seconds.items()}}
-    return document if found is None else document | _pictures(result, found)
+    return document if shown is None else document | _pictures(result, shown)
 
 
-def _pictures(result: Segmentation, found: Object) -> dict[str, Any]:
+def _pictures(result: Segmentation, shown: Object) -> dict[str, Any]:
     height, width = result.image.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
-    mask = images.resize_mask(found.mask, (max(1, round(height * scale)), max(1, round(width * scale)))).astype(
+    mask = images.resize_mask(shown.mask, (max(1, round(height * scale)), max(1, round(width * scale)))).astype(
         np.uint8
     )
     mask[pictures.outline(mask)] = 2
-    seeds = found.seeds.background + 2 * found.seeds.foreground.astype(np.uint8)
+    seeds = shown.seeds.background + 2 * shown.seeds.foreground.astype(np.uint8)
     return {
-        "score": found.score,
-        "confidence": found.confidence,
-        "share": float(found.mask.mean()),
+        "score": shown.score,
+        "confidence": shown.confidence,
+        "share": float(shown.mask.mean()),
         "mask": _data_url(mask, _MASK_COLOURS),
         "seeds": _data_url(seeds, _SEED_COLOURS),
-        "saliency": _data_url(pictures.heat(found.saliency)),
+        "saliency": _data_url(pictures.heat(shown.saliency)),
     }
 
 
@@ -212,23 +220,20 @@ def preview(photograph: Photograph) -> bytes:
     return file.getvalue()
 
 
-# What the page gives away --------------------------------------------------------------------------------------------
+def _mask_file(result: Segmentation, shown: Object, name: str) -> bytes:
+    return images.encode_png(shown.mask)
 
 
-def _mask_file(result: Segmentation, found: Object, name: str) -> bytes:
-    return images.encode_png(found.mask)
-
-
-def _labelmap_file(result: Segmentation, found: Object, name: str) -> bytes:
+def _labelmap_file(result: Segmentation, shown: Object, name: str) -> bytes:
     return images.encode_png(result.labelmap(), pictures.palette())
 
 
-def _coco_file(result: Segmentation, found: Object, name: str) -> bytes:
+def _coco_file(result: Segmentation, shown: Object, name: str) -> bytes:
     with TemporaryDirectory(prefix="gradcut-") as folder:
         return formats.write(formats.pile([result]), folder, "coco").read_bytes()
 
 
-def _label_studio_file(result: Segmentation, found: Object, name: str) -> bytes:
+def _label_studio_file(result: Segmentation, shown: Object, name: str) -> bytes:
     """The tasks, and the labelling interface that they belong to, in one archive."""
     file = io.BytesIO()
     with TemporaryDirectory(prefix="gradcut-") as folder, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,0 +1,262 @@
+"""The page's endpoints: what a browser sends, in which order it is worked on, and what goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from gradcut import images, results
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import GradcutError
+from gradcut.images import Photograph
+from gradcut.recipes import RECIPES, Recipe
+from gradcut.results import Segmentation
+from gradcut.seeds import Fractions, Percentiles
+from gradcut.segmenter import Evidence, Segmenter
+from gradcut.web.state import BusyError, Limits, Queue, Shelf, Upload
+from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, preview, select, view, wrong
+
+log = logging.getLogger(__name__)
+
+
+class Page:
+    """One server's state, and its answers.
+
+    Args:
+        classifiers: that the page's menu offers, by name.
+        recipe: that is chosen at the start, by name.
+    """
+
+    def __init__(self, classifiers: Mapping[str, Classifier], recipe: str, limits: Limits) -> None:
+        self.classifiers = classifiers
+        self.recipe = recipe
+        self.limits = limits
+        self.shelf = Shelf(limits)
+        # One model at a time: two would only slow each other down, and need twice the memory.
+        self.network = Queue(1, limits.waiting, "gradcut-network")
+        self.pixels = Queue(max(2, os.cpu_count() or 1), limits.waiting, "gradcut-pixels")
+        self.uploading = 0
+
+    async def info(self, request: Request) -> Response:
+        """What the menus offer."""
+        return JSONResponse(
+            {
+                "recipe": self.recipe,
+                "recipes": [
+                    {"name": name, "summary": recipe.summary, "seeds": _seed_slider(recipe)}
+                    for name, recipe in RECIPES.items()
+                ],
+                "classifiers": [
+                    {
+                        "name": name,
+                        "summary": _summary(classifier),
+                        "labels": classifier.labels,
+                        "threshold": classifier.threshold or 0.5,
+                    }
+                    for name, classifier in self.classifiers.items()
+                ],
+                "downloads": [{"kind": kind, "name": name} for kind, (name, *_) in DOWNLOADS.items()],
+                "megabytes": self.limits.megabytes,
+                "floor": FLOOR,
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """Take a photograph: the request's body is the file."""
+        tab = _tab(request)
+        name = PurePosixPath(unquote(request.headers.get("x-name", "")).replace("\\", "/")).name[:200] or "photograph"
+        if self.uploading >= self.limits.waiting:
+            raise BusyError("Too many photographs are being sent at once; try again in a minute.")
+        self.uploading += 1
+        try:
+            data = await self._body(request, int(self.limits.megabytes * 1e6), f"{name}: the file")
+        finally:
+            self.uploading -= 1
+        limit = int(self.limits.megapixels * 1e6)
+        return await self._keep(tab, name, lambda: images.decode(data, name, limit))
+
+    async def example(self, request: Request) -> Response:
+        """Take the photograph of an espresso that comes with scikit-image."""
+        from skimage.data import coffee
+
+        return await self._keep(_tab(request), "espresso.png", coffee)
+
+    async def _keep(self, tab: str, name: str, read: Callable[[], Photograph]) -> Response:
+        def work() -> Upload:
+            photograph = read()
+            return Upload(tab, name, photograph, preview(photograph))
+
+        upload = await self.pixels.result(work)
+        height, width = upload.photograph.shape[:2]
+        return JSONResponse({"photograph": self.shelf.put(upload), "name": name, "width": width, "height": height})
+
+    async def photograph(self, request: Request) -> Response:
+        """A photograph that this tab sent, as a JPEG no larger than a screen."""
+        upload = self.shelf.get(_tab(request), request.path_params["key"])
+        return Response(upload.preview, media_type="image/jpeg")
+
+    async def forget(self, request: Request) -> Response:
+        """Forget all that this tab sent: it is being closed."""
+        self.shelf.forget(_tab(request))
+        return Response(status_code=204)
+
+    async def segment(self, request: Request) -> Response:
+        """News, one JSON document a line; the last one has the state ``done`` or ``error``."""
+        upload, query = await self._query(request)
+
+        async def lines() -> AsyncIterator[str]:
+            try:
+                async for news in self._work(upload, query, view):
+                    yield json.dumps(news) + "\n"
+            except GradcutError as error:
+                yield json.dumps({"state": "error", "message": str(error)}) + "\n"
+            except Exception:
+                log.exception("a request failed")
+                yield json.dumps({"state": "error", "message": FAILED}) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def download(self, request: Request) -> Response:
+        """A file to keep, of the kind that the path names: one of `DOWNLOADS`."""
+        upload, query = await self._query(request)
+        kind = request.path_params["kind"]
+        if kind not in DOWNLOADS:
+            wrong("download", f"one of {', '.join(DOWNLOADS)}", kind)
+        _, ending, media_type, write = DOWNLOADS[kind]
+        (stem,) = results.filenames([PurePosixPath(upload.name).stem])
+
+        def finish(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, Any]:
+            label = query.label or result.objects[0].label
+            shown = next(o for o in result.objects if o.label == label)
+            name = f"{stem}-{results.filenames([label])[0]}{ending}" if kind == "mask" else stem + ending
+            return {"name": name, "data": write(replace(result, source=upload.name), shown, upload.name)}
+
+        document: dict[str, Any] = {}
+        async for news in self._work(upload, query, finish):
+            document = news
+        name = document["name"].encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
+        return Response(
+            document["data"],
+            media_type=media_type,
+            headers={"content-disposition": f'attachment; filename="{name}"'},
+        )
+
+    async def _query(self, request: Request) -> tuple[Upload, Query]:
+        tab = _tab(request)
+        try:
+            document = json.loads(await self._body(request, 4_000_000, "The request"))
+        except ValueError as error:
+            if isinstance(error, GradcutError):
+                raise
+            raise GradcutError("request: expected JSON") from None
+        query = Query.parse(document, self.classifiers)
+        return self.shelf.get(tab, document.get("photograph")), query
+
+    async def _work(
+        self, upload: Upload, query: Query, finish: Callable[[Evidence, Segmentation, Query], dict[str, Any]]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """News while the queue moves; at last what ``finish`` makes of the result."""
+        segmenter = query.segmenter(self.classifiers)
+        first = None
+        async for news in self._evidence(upload, query, segmenter, None):
+            first = news if isinstance(news, Evidence) else first
+            if not isinstance(news, Evidence):
+                yield news
+        assert first is not None
+        evidence = select(first, query)
+        if evidence is None:
+            label = query.label or first.best[0].label
+            async for news in self._evidence(upload, query, segmenter, label):
+                evidence = news if isinstance(news, Evidence) else evidence
+                if not isinstance(news, Evidence):
+                    yield news
+        assert evidence is not None
+        chosen = evidence
+
+        def work() -> dict[str, Any]:
+            return {"state": "done"} | finish(first, cut(segmenter, chosen, query), query)
+
+        async for moved in self.pixels.run(work):
+            yield moved.result() if isinstance(moved, Future) else {"state": "cutting", "ahead": moved}
+
+    async def _evidence(
+        self, upload: Upload, query: Query, segmenter: Segmenter, label: str | None
+    ) -> AsyncIterator[dict[str, Any] | Evidence]:
+        """What the network says: kept from before, or asked for now."""
+        key = (query.classifier, query.recipe.name, label)
+        if key not in upload.evidence:
+
+            def work() -> Evidence:
+                return segmenter.explain([upload.photograph], None if label is None else [label])[0]
+
+            async for moved in self.network.run(work):
+                if isinstance(moved, Future):
+                    while len(upload.evidence) >= 12:
+                        upload.evidence.pop(next(iter(upload.evidence)), None)
+                    upload.evidence[key] = moved.result()
+                    break
+                yield {"state": "waiting" if moved else "asking", "ahead": moved}
+        yield upload.evidence[key]
+
+    async def _body(self, request: Request, limit: int, what: str) -> bytes:
+        """The request's body, in memory.
+
+        Raises:
+            GradcutError: it is longer than ``limit`` bytes, or takes more than a minute.
+        """
+        too_long = GradcutError(f"{what} is larger than the limit of {limit / 1e6:g} MB.")
+        try:
+            if int(request.headers.get("content-length", 0)) > limit:
+                raise too_long
+            data = bytearray()
+            async with asyncio.timeout(60):
+                async for chunk in request.stream():
+                    data += chunk
+                    if len(data) > limit:
+                        raise too_long
+        except TimeoutError:
+            raise GradcutError(f"{what} did not arrive within a minute.") from None
+        return bytes(data)
+
+    def close(self) -> None:
+        """Stop working; what waits is not served."""
+        self.network.close()
+        self.pixels.close()
+
+
+FAILED = "The server failed on this request; the terminal that runs 'gradcut serve' says why."
+
+
+def _tab(request: Request) -> str:
+    """The tab's key. A page of another origin cannot send this header without being let in."""
+    tab = request.headers.get("x-tab", "")
+    if len(tab) < 32:
+        raise GradcutError("The request has no tab's key; reload the page.")
+    return tab
+
+
+def _seed_slider(recipe: Recipe) -> dict[str, Any] | None:
+    """How the page's seed sliders stand for a recipe; None where it has none."""
+    rule = recipe.seeds
+    if isinstance(rule, Percentiles):
+        return {"unit": "percentile", "top": 100, "foreground": rule.foreground, "background": rule.background}
+    if isinstance(rule, Fractions):
+        return {"unit": "of the maximum", "top": 1, "foreground": rule.foreground, "background": rule.background}
+    return None
+
+
+def _summary(classifier: Classifier) -> str:
+    height, width = classifier.size
+    several = "any number in a photograph" if classifier.multilabel else "one for a photograph"
+    return f"{len(classifier.labels)} classes, {several}; looks at {width} x {height} pixels"
