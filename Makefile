@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format wheel clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -24,6 +24,14 @@ lint: .venv/test
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The built wheel, in an environment that holds nothing else, runs in another folder.
+wheel: | $(BIN)/uv
+	rm -rf dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/wheel
+	$(BIN)/uv pip install --quiet --python .venv/wheel/bin/python --constraint constraints.txt dist/gradcut-*.whl
+	$(BIN)/python scripts/check_wheel.py dist/gradcut-*.whl .venv/wheel/bin
 
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv
