@@ -1,4 +1,4 @@
-"""Check a built wheel: it holds what the package's folder holds and no more, and does the main job where it is installed.
+"""Check a built wheel: it holds what the package's folder holds and no more, and does the main job.
 
     python scripts/check_wheel.py dist/gradcut-0.1.0-py3-none-any.whl .venv/wheel/bin
 
