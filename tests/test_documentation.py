@@ -9,8 +9,10 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -24,7 +26,6 @@ from gradcut.cli import app, main
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(gradcut.__file__).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES = [page for page in PAGES if page.exists()]
 
 #: A fenced block, and a comment on the line before it that says why it is not run.
 FENCE = re.compile(r"(?:^<!-- not run: *(.*?) *-->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -109,10 +110,11 @@ def test_python_blocks_run(page, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown: list[Image.Image] = []
     monkeypatch.setattr(ImageShow, "show", lambda picture, title: shown.append(picture) or True)
-    names: dict[str, object] = {"__name__": page.stem}
+    module = ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for their module
     for block in blocks(page, "python"):
         if block.reason is None:
-            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+            exec(compile("\n" * block.line + block.text, str(page), "exec", dont_inherit=True), vars(module))
     assert bool(shown) == any(".show()" in block.text for block in blocks(page, "python"))
 
 
@@ -161,6 +163,12 @@ def test_targets_and_extras_that_pages_name_exist():
     extras = [extra for page in PAGES for extra in re.findall(r"(?:gradcut|'\.)\[([\w-]+)\]", page.read_text())]
     assert extras
     assert set(extras) <= set(project["optional-dependencies"])
+
+
+def test_the_version_is_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert project["version"] == gradcut.__version__ == cited
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
