@@ -5,9 +5,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := imagenet-seg,ray,supervision,hf,web
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format wheel lowest clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -24,6 +25,26 @@ lint: .venv/test
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The built wheel, in an environment that holds nothing else, runs in another folder.
+wheel: | $(BIN)/uv
+	rm -rf dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/wheel
+	$(BIN)/uv pip install --quiet --python .venv/wheel/bin/python --constraint constraints.txt dist/gradcut-*.whl
+	$(BIN)/python scripts/check_wheel.py dist/gradcut-*.whl .venv/wheel/bin
+
+# The tests with the lowest versions that pyproject.toml claims for gradcut and its extras; all else is the newest that fits.
+lowest: .venv/lowest/installed
+	OMP_NUM_THREADS=1 .venv/lowest/bin/pytest -n 2 $(ARGS)
+
+.venv/lowest/installed: pyproject.toml | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/lowest
+	$(BIN)/uv pip compile --quiet --no-deps --all-extras --resolution lowest-direct --python-version 3.11 pyproject.toml \
+	    --output-file .venv/lowest/constraints.txt
+	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --constraint .venv/lowest/constraints.txt \
+	    --editable '.[$(EXTRAS)]' --group test
+	@touch $@
 
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv

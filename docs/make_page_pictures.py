@@ -1,11 +1,12 @@
-"""Take the screenshots of the web page that the documentation shows: `python examples/screenshots.py docs`.
+"""page-desktop.png and page-phone.png, the screenshots in README.md and web.md.
+
+    python docs/make_page_pictures.py
 
 Needs `gradcut[web]`, Playwright's Python package and a Chromium.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from PIL import Image
@@ -71,4 +72,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(__file__).parent)
