@@ -262,6 +262,22 @@ def test_without_levels_only_the_last_map_is_kept() -> None:
     assert [tuple(m.shape) for m in seen.maps] == [(2, 512, 2, 2)]
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_the_last_linear_layer_is_known_with_what_came_in(gradients: bool) -> None:
+    classifier = as_classifier(timms("resnet18"), 64)
+    x = photographs(64)
+    layer = classifier.model.fc
+    with torch.set_grad_enabled(gradients):
+        seen = ForwardPass(x)
+        logits = run(classifier, x, seen)
+    assert seen.linear is not None
+    assert seen.linear.parameter is layer.weight
+    assert seen.linear.input.shape == (2, 512)
+    weight, bias, features, _ = (value.detach() for value in seen.linear)
+    torch.testing.assert_close(F.linear(features, weight, bias), logits.detach())
+    assert not seen.linear.weight.requires_grad
+
+
 @pytest.mark.parametrize("method", [CAM(), Gradient(), GradCAM(), GuidedBackprop(of="logit")], ids=repr)
 def test_recording_shares_the_pass_that_saliency_makes(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = as_classifier(timms("resnet18"), 64)

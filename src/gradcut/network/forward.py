@@ -54,6 +54,18 @@ class Place:
     layout: Layout
 
 
+class LinearCall(NamedTuple):
+    """A call of a linear layer: ``F.linear(input, weight, bias)``, its weight and bias without gradients.
+
+    ``parameter`` is the weight as the model gave it, so that the layer can be found among the model's by identity.
+    """
+
+    weight: Float[Tensor, "n c"]
+    bias: Float[Tensor, " n"] | None
+    input: Float[Tensor, "*b c"]
+    parameter: Tensor
+
+
 class ForwardPass(TorchFunctionMode):
     """While this context is open, watches a classifier's forward pass.
 
@@ -80,7 +92,7 @@ class ForwardPass(TorchFunctionMode):
         maps: the last map, or the last of every resolution, in the order in which they were made; each a
             view ``Float "b c h w"``. Finest first in an ordinary classifier.
         one_place: the last convolution's channels, if its result is of one place and so no map; else None.
-        head: the weight ``(n, c)`` and bias ``(n,)`` of the last linear layer.
+        linear: the last call of a linear layer; None without one.
         cut_tensors: for every cut, the tensor as the model has it; ``cut.layout.of(tensor)`` is the map.
         attention: of every layer ``Float "b heads queries keys"``, rows summing to 1, if this pass or a
             `recording` of it asks for it.
@@ -101,7 +113,7 @@ class ForwardPass(TorchFunctionMode):
         self._recordings = [each.passes for each in wanted]
         self.levels = levels or bool(wanted)
         self.one_place: int | None = None
-        self.head: tuple[Tensor, Tensor | None] | None = None
+        self.linear: LinearCall | None = None
         self.cut_tensors: list[Tensor] = []
         self.attention: list[Tensor] | None = [] if attention or any(each.attention for each in wanted) else None
         self._graph_from_attention = attention
@@ -121,6 +133,7 @@ class ForwardPass(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _QUESTIONS:
             return func(*args, **kwargs)
+        parameter = (args[1] if len(args) > 1 else kwargs["weight"]) if func is F.linear else None
         if torch.is_grad_enabled():
             args = tuple([_detached(value) for value in args])
             kwargs = {key: _detached(value) for key, value in kwargs.items()}
@@ -135,9 +148,10 @@ class ForwardPass(TorchFunctionMode):
         self.calls += 1
         if not isinstance(result, Tensor):
             return result
-        if func is F.linear:
-            weight = args[1] if len(args) > 1 else kwargs["weight"]
-            self.head = _detached(weight), _detached(args[2] if len(args) > 2 else kwargs.get("bias"))
+        if parameter is not None:
+            bias = args[2] if len(args) > 2 else kwargs.get("bias")
+            input = args[0] if args else kwargs["input"]
+            self.linear = LinearCall(parameter.detach(), _detached(bias), input, parameter)
         if self.calls in self._places:
             result = self._cut(self._places[self.calls], func, result, args)
         layout = self._layout(func, result)

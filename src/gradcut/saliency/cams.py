@@ -102,8 +102,8 @@ def linear_head(
     """
     logits = run(classifier, fresh(classifier, x), seen)
     features = seen.feature_map
-    if seen.head is not None:
-        weight, bias = seen.head
+    if seen.linear is not None:
+        weight, bias = seen.linear.weight, seen.linear.bias
         if features is not None and weight.shape == (logits.shape[1], features.shape[1]):
             expected = F.linear(features.mean((2, 3)), weight, bias)
             if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
