@@ -124,7 +124,7 @@ def main() -> None:
 
     recipe = RECIPES[options.recipe]
     heads = Heads(options.folds)
-    prints = repr((recipe.saliency, recipe.size, recipe.detail, [head.fingerprint for head in heads.all]))
+    prints = repr((recipe.saliency, recipe.size, recipe.largest, [head.fingerprint for head in heads.all]))
     cache = options.output / f"maps-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
 
     dataset = datasets.coco(options.images, options.annotations)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from gradcut.errors import GradcutError
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.saliency import (
-    Affinity,
     DeconvNet,
     Gradient,
     GuidedBackprop,
@@ -17,6 +16,8 @@ from gradcut.saliency import (
     PlaceProbability,
     Rivals,
     Saliency,
+    Walk,
+    scales_of,
 )
 from gradcut.seeds import Fractions, Percentiles, SeedRule
 
@@ -28,8 +29,9 @@ class Recipe:
     Args:
         summary: one line for a person.
         size: of the classifier's input, height and width; None leaves the classifier's own.
-        detail: how many times that size the photographs given to the saliency method have. Above 1 it is for methods
-            that look at several sizes, as `MultiScale`; the maps come back at the classifier's size.
+        detail: how many times that size the photographs given to the saliency method have; None takes the largest that
+            it looks at. Above 1 it is for methods that look at several sizes, as `MultiScale`; the maps come back at
+            the classifier's size.
     """
 
     name: str
@@ -38,16 +40,21 @@ class Recipe:
     seeds: SeedRule
     masks: MaskMaker
     size: int | tuple[int, int] | None = None
-    detail: float = 1.0
+    detail: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.detail < float("inf"):
+        if self.detail is not None and not 0 < self.detail < float("inf"):
             raise GradcutError(f"detail: expected a number above 0, got {self.detail}")
+
+    @property
+    def largest(self) -> float:
+        """``detail``, or what it stands for."""
+        return max(scales_of(self.saliency)) if self.detail is None else self.detail
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what the steps are, in hexadecimal digits."""
-        steps = (self.saliency, self.seeds, self.masks, self.size, self.detail)
+        steps = (self.saliency, self.seeds, self.masks, self.size, self.largest)
         return hashlib.sha256(repr(steps).encode()).hexdigest()
 
 
@@ -57,17 +64,14 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "default",
             "classes of places (or activation maps) at three sizes, rivalry, affinity of features, cut with colours",
-            Affinity(
-                Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4), scale=5 / 3
-            ),
+            Walk(Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(),
-            detail=8 / 3,
         ),
         Recipe(
             "fast",
             "as default, from one forward pass at one size",
-            Affinity(Rivals(PlaceProbability()), steps=(8, 4)),
+            Walk(Rivals(PlaceProbability()), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(middle=0.6),
         ),

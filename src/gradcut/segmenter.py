@@ -17,9 +17,6 @@ from gradcut.classifiers.classifier import Classifier, Detection, check_limits
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import Recipe, as_recipe
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import (
-    Target,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +93,7 @@ class Segmenter:
         found: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
 
-        def targets(logits: Tensor) -> list[Target]:
+        def targets(logits: Tensor) -> list[tuple[int, int | tuple[int, ...]]]:
             best.extend(classifier.decide(logits, threshold=0, top_k=5))
             if asked is None:
                 found.extend(classifier.decide(logits, self.threshold, self.top_k))
@@ -110,7 +107,7 @@ class Segmenter:
             return [(photograph, detection.index) for photograph, each in enumerate(found) for detection in each]
 
         clock = [time.perf_counter()]
-        x = classifier.at(classifier.scaled(self.recipe.detail)).prepare(photographs)
+        x = classifier.at(classifier.scaled(self.recipe.largest)).prepare(photographs)
         clock.append(time.perf_counter())
         detailed = self.recipe.saliency(classifier, x, targets).float()
         if tuple(detailed.shape[1:]) != classifier.size:

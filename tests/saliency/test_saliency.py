@@ -19,11 +19,12 @@ from gradcut.classifiers.heads import PlacedLinear, Places
 from gradcut.errors import SaliencyError
 from gradcut.saliency import (
     CAM,
-    AttentionAffinity,
+    Attention,
     AttentionGradient,
     AttentionRollout,
     Crops,
     DeconvNet,
+    Features,
     GradCAM,
     GradCAMPlusPlus,
     Gradient,
@@ -35,8 +36,10 @@ from gradcut.saliency import (
     LayerCAM,
     MultiScale,
     PlaceProbability,
+    Rivals,
     SmoothGrad,
     VarGrad,
+    Walk,
 )
 
 METHODS: dict[str, Any] = {
@@ -64,6 +67,11 @@ METHODS: dict[str, Any] = {
     "GuidedGradCAM": GuidedGradCAM(),
     "MultiScale(CAM)": MultiScale(CAM()),
     "Crops(CAM)": Crops(CAM()),
+    "Rivals(CAM)": Rivals(CAM()),
+    "Walk(Rivals(CAM))": Walk(Rivals(CAM()), Features(8, power=80.0), (2, 1)),
+    "Walk(Rivals(MultiScale(CAM)))": Walk(
+        Rivals(MultiScale(CAM(), (1, 1.5, 2), flip=False)), Features(8, power=80.0), (2, 1)
+    ),
     "MultiScale(Gradient)": MultiScale(Gradient(), scales=(1.0, 1.5)),
     "Gradient, transformer": Gradient(of="logit"),
     "GuidedBackprop, transformer": GuidedBackprop(of="logit"),
@@ -71,7 +79,7 @@ METHODS: dict[str, Any] = {
     "LayerCAM, transformer": LayerCAM(layers="features.4"),
     "AttentionRollout, transformer": AttentionRollout(),
     "AttentionGradient, transformer": AttentionGradient(),
-    "AttentionAffinity, transformer": AttentionAffinity(GradCAM()),
+    "Walk over attention, transformer": Walk(GradCAM(), Attention()),
 }
 
 
@@ -215,8 +223,12 @@ class TestEveryMethod:
 
     def test_batch_is_one_by_one(self, name: str, classifier: Classifier, x: Tensor) -> None:
         maps = METHODS[name](classifier, x, TARGETS)
-        for saliency, (photograph, index) in zip(maps, TARGETS, strict=True):
-            alone = METHODS[name](classifier, x[photograph : photograph + 1], [(0, index)])[0]
+        for number, (saliency, (photograph, _)) in enumerate(zip(maps, TARGETS, strict=True)):
+            asked = [number]
+            if "Rivals" in name:  # all classes of the photograph, none of another's
+                asked = [n for n, (other, _) in enumerate(TARGETS) if other == photograph]
+            alone = METHODS[name](classifier, x[photograph : photograph + 1], [(0, TARGETS[n][1]) for n in asked])
+            alone = alone[asked.index(number)]
             torch.testing.assert_close(saliency, alone, rtol=1e-4, atol=1e-5 * float(alone.max()))
 
     def test_targets_may_be_a_function_of_the_logits(self, name: str, classifier: Classifier, x: Tensor) -> None:
