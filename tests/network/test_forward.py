@@ -15,7 +15,7 @@ from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.network.forward import ForwardPass
 from gradcut.network.layers import pass_from_maps
-from gradcut.network.passes import watched
+from gradcut.network.passes import Wanted, watched
 from gradcut.network.view import View
 from gradcut.saliency import CAM, GradCAM, LayerCAM
 from gradcut.saliency.targets import backpropagate
@@ -241,8 +241,8 @@ def test_levels_are_the_last_map_of_every_resolution() -> None:
     classifier = as_classifier(timms("resnet18"), 64)
     x = photographs(64)
     with torch.no_grad():
-        seen = watched(classifier, x, levels=9).seen
-        fewer = watched(classifier, x, levels=2).seen
+        seen = watched(classifier, x, Wanted(levels=9)).seen
+        fewer = watched(classifier, x, Wanted(levels=2)).seen
         stages = timm.create_model("resnet18", features_only=True).eval()
         stages.load_state_dict({k: v for k, v in classifier.model.state_dict().items() if not k.startswith("fc.")})
         expected = stages(x)
@@ -269,7 +269,7 @@ def test_the_last_linear_layer_is_known_with_what_came_in(gradients: bool) -> No
     x = photographs(64)
     layer = classifier.model.fc
     with torch.set_grad_enabled(gradients):
-        _, logits, seen, *_ = watched(classifier, x, gradients=gradients)
+        _, logits, seen, *_ = watched(classifier, x, Wanted(gradients=gradients))
     assert seen.linear is not None
     assert seen.linear.parameter is layer.weight
     assert seen.linear.input.shape == (2, 512)

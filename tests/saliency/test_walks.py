@@ -12,6 +12,7 @@ from networks import attention_of
 
 from gradcut import Classifier
 from gradcut.errors import SaliencyError
+from gradcut.network.passes import Wanted
 from gradcut.saliency import (
     CAM,
     Attention,
@@ -370,7 +371,7 @@ def test_windows_are_no_attention_between_places():
     with pytest.raises(SaliencyError, match="custom has attention among 16 by 16 tokens"):
         Walk(GradCAM(), Attention())(windows, large, [(0, 1)])
     found = Walk(GradCAM(), Attention(power=1.0), (1,))(windows.at(32), small, [(1, 1)])
-    layers = [layer.weights for layer in View(windows.at(32), small).watch(attention=True).attention]
+    layers = [layer.weights for layer in View(windows.at(32), small).watch(Wanted(attention=True)).attention]
     mean = sum(layer[1].mean(0) for layer in layers[-2:])
     assert [len(layer) for layer in layers] == [8, 8, 2, 2]
     affinity = (mean + mean.T).detach()

@@ -18,7 +18,7 @@ from gradcut.errors import SaliencyError
 from gradcut.network.cuts import OtherPathError
 from gradcut.network.known import Known
 from gradcut.network.layouts import TOKENS, MapCall
-from gradcut.network.passes import Pass, scripted, watched
+from gradcut.network.passes import Pass, Wanted, scripted, watched
 from gradcut.network.view import View
 
 
@@ -86,7 +86,7 @@ def pass_from_maps(view: View, layers: int | tuple[str, ...]) -> tuple[Pass, tup
             _KNOWN.put(model, key, known)
         places, calls = known
         try:
-            made = view.watch(cuts=places)
+            made = view.watch(Wanted(cuts=places))
             if made.seen.calls != calls:
                 raise OtherPathError(f"it called {calls} functions, now {made.seen.calls}")
             return made, places
@@ -110,11 +110,11 @@ def _find(
     modules, prefix = [_module(model, name) for name in names], _prefix(model)
     found = _Found(modules)
     with torch.no_grad():
-        made = watched(classifier, pair, prefix=prefix, on_map=found.note)
+        made = watched(classifier, pair, Wanted(prefix=prefix, on_map=found.note))
     if any(place.layout.kind == "tokens" for place, _ in found.candidates):
         # Then a map may be there of which only the class token is read.
         with torch.enable_grad():
-            made = watched(classifier, pair, prefix=prefix, on_map=found.note, gradients=True)
+            made = watched(classifier, pair, Wanted(prefix=prefix, on_map=found.note, gradients=True))
         read = _influential(found, made.logits)
         if found.candidates and not read:
             raise SaliencyError(

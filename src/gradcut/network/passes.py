@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,29 @@ from gradcut.network.forward import ForwardPass, OnMap
 from gradcut.network.frozen import Frozen
 from gradcut.network.known import Known
 from gradcut.network.layouts import Layout, MapCall
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What a forward pass is watched for.
+
+    Args:
+        levels, prefix, on_map: as for `ForwardPass`.
+        gradients: of the photographs are wanted: they begin the graph.
+        attention: is to be written out and kept.
+        from_attention: as ``attention``, and the graph begins there if it has not begun before.
+        cuts: calls at which the graph begins if it has not begun before.
+        rule: for the backward pass of the activations.
+    """
+
+    levels: int = 1
+    prefix: int | None = None
+    on_map: OnMap | None = None
+    gradients: bool = False
+    attention: bool = False
+    from_attention: bool = False
+    cuts: tuple[MapCall, ...] = ()
+    rule: Rule | None = None
 
 
 class Attended(NamedTuple):
@@ -43,31 +67,19 @@ class Pass(NamedTuple):
     x: Float[Tensor, "b 3 h w"]
     logits: Float[Tensor, "b classes"]
     seen: ForwardPass
-    attention: tuple[Attended, ...] = ()
-    cut: tuple[Tensor, ...] = ()
-    followed: int = 0
+    attention: tuple[Attended, ...]
+    cut: tuple[Tensor, ...]
+    followed: int
 
 
-#: Passes that were found to give the bare model's logits.
+#: Kinds of passes that were found to give the bare model's logits.
 _CHECKED: Known[bool] = Known()
 
 #: Models that count on the order in which a photograph's values lie in memory.
 _IN_ORDER: Known[bool] = Known()
 
 
-def watched(
-    classifier: Classifier,
-    x: Float[Tensor, "b 3 h w"],
-    *,
-    levels: int = 1,
-    gradients: bool = False,
-    attention: bool = False,
-    from_attention: bool = False,
-    cuts: Sequence[MapCall] = (),
-    rule: Rule | None = None,
-    prefix: int | None = None,
-    on_map: OnMap | None = None,
-) -> Pass:
+def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted | None = None) -> Pass:
     """One forward pass of copies of the photographs, watched.
 
     Compiled code runs as it was before compilation: the compiled one shows none of its functions. On the CPU the
@@ -75,95 +87,76 @@ def watched(
     answers otherwise, gets them as they are. The first pass of its kind by a model, a number type and a size of
     photograph is compared with the bare model's logits.
 
-    Args:
-        levels, prefix, on_map: as for `ForwardPass`.
-        gradients: of the photographs are wanted: they begin the graph.
-        attention: is to be written out and kept.
-        from_attention: as ``attention``, and the graph begins there if it has not begun before.
-        cuts: calls at which the graph begins if it has not begun before.
-        rule: for the backward pass of the activations.
-
     Raises:
         ClassifierError: as `Classifier.logits`.
         SaliencyError: watched, the network gives other logits than bare, or it gives others at every call.
         OtherPathError: a cut is not where it was.
     """
-    model = classifier.model
+    model, wanted = classifier.model, wanted or Wanted()
     # TorchScript is given what it was made for.
-    in_order = x.device.type != "cpu" or scripted(model) or bool(_IN_ORDER.get(model, None))
-
-    def attempt(layout: torch.memory_format) -> tuple[Pass, str | None]:
-        seen = ForwardPass(x, levels, prefix, on_map)
-        backward = None if rule is None else Backward(rule)
-        written = WrittenOut(from_attention) if attention or from_attention else None
-        cutting = Cuts(cuts) if cuts else None
-        photographs = x.detach().clone(memory_format=layout).requires_grad_(gradients)
-        with ExitStack() as stack:
-            stack.enter_context(as_written(model))
-            # Outermost first: the watch sees the calls that the model itself makes, and a rule what is left of them.
-            for mode in (
-                backward,
-                Faster() if x.device.type == "cpu" else None,
-                Frozen() if torch.is_grad_enabled() else None,
-                written,
-                cutting,
-                seen,
-            ):
-                if mode is not None:
-                    stack.enter_context(mode)
-            logits = classifier.logits(photographs)
-        made = Pass(
-            photographs,
-            logits,
-            seen,
-            tuple(Attended(layer, seen.token_grid(layer.shape[2])) for layer in (written.layers if written else ())),
-            tuple(cutting.tensors if cutting else ()),
-            backward.followed if backward else 0,
-        )
-        kind = (
-            tuple(x.shape[1:]), x.dtype, x.device.type, _autocast(x), layout, torch.get_num_threads() == 1,
-            seen.calls, tuple(place.call for place in cuts), rule, written is not None,
-        )  # fmt: skip
-        if _CHECKED.get(model, kind):
-            return made, None
-        reason = _difference(classifier, x, logits)
-        if reason is None:
-            _CHECKED.put(model, kind, True)
-        return made, reason
-
-    if not in_order:
+    reordered = x.device.type == "cpu" and not scripted(model) and not _IN_ORDER.get(model, None)
+    if reordered:
         try:
-            made, reason = attempt(torch.channels_last)
-        except ClassifierError:
-            pass  # where it is not the order in memory that it fails for, it fails again below
-        else:
-            if reason is None:
+            made = _made(classifier, x.detach().clone(memory_format=torch.channels_last), wanted)
+            if _difference(classifier, x, made, wanted) is None:
                 return made
-    made, reason = attempt(torch.contiguous_format)
-    if reason is not None:
-        raise SaliencyError(reason)
-    if not in_order:
+        except ClassifierError:
+            pass  # if it is not the order in memory that it fails for, it fails again
+    made = _made(classifier, x.detach().clone(memory_format=torch.contiguous_format), wanted)
+    difference = _difference(classifier, x, made, wanted)
+    if difference is not None:
+        raise SaliencyError(difference)
+    if reordered:
         _IN_ORDER.put(model, None, True)
     return made
 
 
-def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], logits: Float[Tensor, "b n"]) -> str | None:
-    """What is wrong with the logits of a pass that was watched, beside those of the bare model; None if nothing is.
+def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -> Pass:
+    rule = None if wanted.rule is None else Backward(wanted.rule)
+    attention = WrittenOut(wanted.from_attention) if wanted.attention or wanted.from_attention else None
+    cuts = Cuts(wanted.cuts) if wanted.cuts else None
+    seen = ForwardPass(x, wanted.levels, wanted.prefix, wanted.on_map)
+    faster = Faster() if x.device.type == "cpu" else None
+    frozen = Frozen() if torch.is_grad_enabled() else None
+    x.requires_grad_(wanted.gradients)
+    with ExitStack() as stack:
+        stack.enter_context(as_written(classifier.model))
+        # Outermost first: the watch sees the calls that the model itself makes, the others what is left of them.
+        for mode in (rule, faster, frozen, attention, cuts, seen):
+            if mode is not None:
+                stack.enter_context(mode)
+        logits = classifier.logits(x)
+    layers = tuple(
+        Attended(layer, seen.token_grid(layer.shape[2])) for layer in (attention.layers if attention else ())
+    )
+    return Pass(x, logits, seen, layers, tuple(cuts.tensors if cuts else ()), rule.followed if rule else 0)
+
+
+def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], made: Pass, wanted: Wanted) -> str | None:
+    """What is wrong with the logits of a pass, beside those of the bare model; None if nothing is, or was before.
 
     Other kernels add in another order. In a deep network that costs the last digits, up to half of those of
     the number type, of the largest logit; a pass that computes another function differs by more.
     """
+    model, logits = classifier.model, made.logits.detach().float()
+    kind = (
+        tuple(x.shape[1:]), x.dtype, x.device.type, _autocast(x), made.x.is_contiguous(), torch.get_num_threads() == 1,
+        made.seen.calls, tuple(place.call for place in wanted.cuts), wanted.rule,
+        wanted.attention or wanted.from_attention,
+    )  # fmt: skip
+    if _CHECKED.get(model, kind):
+        return None
+    tolerance = _precision(x, made.logits) ** 0.5
 
-    tolerance = _precision(x, logits) ** 0.5
-
-    def bare() -> Tensor:
-        with torch.no_grad(), as_written(classifier.model):
+    def bare() -> Float[Tensor, "b n"]:
+        with torch.no_grad(), as_written(model):
             return classifier.logits(x.detach().clone(memory_format=torch.contiguous_format)).float()
 
     expected = bare()
     largest = float(expected.abs().max())
-    difference = float((logits.detach().float() - expected).abs().max())
+    difference = float((logits - expected).abs().max())
     if difference <= tolerance * largest:
+        _CHECKED.put(model, kind, True)
         return None
     if float((bare() - expected).abs().max()) > tolerance * largest:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -12,9 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
-from gradcut.network.activations import Rule
-from gradcut.network.layouts import MapCall
-from gradcut.network.passes import Attended, Pass, watched
+from gradcut.network.passes import Attended, Pass, Wanted, watched
 
 
 class Kept(NamedTuple):
@@ -70,28 +68,15 @@ class View:
         self._attention = self._attention or attention
         self._kept = None
 
-    def watch(
-        self,
-        *,
-        gradients: bool = False,
-        attention: bool = False,
-        from_attention: bool = False,
-        cuts: Sequence[MapCall] = (),
-        rule: Rule | None = None,
-    ) -> Pass:
+    def watch(self, wanted: Wanted | None = None) -> Pass:
         """A forward pass, as `gradcut.network.passes.watched` makes it."""
-        wanted = self._kept is None and bool(self._levels or self._attention)
-        made = watched(
-            self.classifier,
-            self.x,
-            levels=max(1, self._levels) if wanted else 1,
-            gradients=gradients,
-            attention=attention or (wanted and self._attention),
-            from_attention=from_attention,
-            cuts=cuts,
-            rule=rule,
-        )
-        if wanted:
+        wanted = wanted or Wanted()
+        keeping = self._kept is None and bool(self._levels or self._attention)
+        if keeping:
+            levels, attention = max(wanted.levels, self._levels), wanted.attention or self._attention
+            wanted = replace(wanted, levels=levels, attention=attention)
+        made = watched(self.classifier, self.x, wanted)
+        if keeping:
             attended = (Attended(layer.weights.detach(), layer.layout) for layer in made.attention)
             self._kept = Kept(tuple(level.detach() for level in made.seen.maps), tuple(attended))
         return made

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.network.layouts import Layout
-from gradcut.network.passes import Attended, scripted
+from gradcut.network.passes import Attended, Wanted, scripted
 from gradcut.network.view import View
 from gradcut.saliency.maps import upsampled, wide
 from gradcut.saliency.method import Method
@@ -30,7 +30,7 @@ class AttentionRollout(Method):
 
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
-            made = view.watch(attention=True)
+            made = view.watch(Wanted(attention=True))
             layers, layout = _global(view.classifier, made.attention)
             photographs = [photograph for photograph, _ in resolve(targets, made.logits)]
             mixed = [(wide(layer.mean(1)) + _identity(layer)) / 2 for layer in layers]
@@ -60,7 +60,7 @@ class AttentionGradient(Method):
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         classifier = view.classifier
         with torch.inference_mode(False), torch.enable_grad():
-            made = view.watch(from_attention=True)
+            made = view.watch(Wanted(from_attention=True))
             layers, layout = _global(classifier, made.attention)
             pairs = resolve(targets, made.logits)
             gradients = backpropagate(classifier, made.logits, pairs, self.of, layers)

@@ -13,7 +13,7 @@ from torch import Tensor
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError, check_least
 from gradcut.network.activations import Rule, deconvnet, guided
-from gradcut.network.passes import scripted
+from gradcut.network.passes import Wanted, scripted
 from gradcut.network.view import View
 from gradcut.saliency.maps import above_least, wide
 from gradcut.saliency.method import Method
@@ -243,7 +243,7 @@ def input_gradient(
         SaliencyError: no activation followed ``rule``, so that the result would be the plain gradient.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        made = view.watch(gradients=True, rule=rule)
+        made = view.watch(Wanted(gradients=True, rule=rule))
         if rule is not None and not made.followed:
             raise SaliencyError(_nothing_followed(view.classifier, rule))
         pairs = resolve(targets, made.logits)
