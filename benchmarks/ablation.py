@@ -25,7 +25,7 @@ from rich.table import Table
 from gradcut import RECIPES, Recipe, Segmenter, datasets
 from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.masks import ColourCut, JointCut, Threshold
-from gradcut.saliency import CAM, Affinity, Gradient, GuidedBackprop, MultiScale, PlaceProbability, Rivals, SmoothGrad
+from gradcut.saliency import CAM, Gradient, GuidedBackprop, MultiScale, PlaceProbability, Rivals, SmoothGrad, Walk
 
 DEFAULT = RECIPES["default"]
 SIZES = (1.0, 5 / 3, 8 / 3)
@@ -40,15 +40,15 @@ PLACES, TWO = (MultiScale(PlaceProbability(), sizes, flip=False) for sizes in (S
 CAMS = MultiScale(CAM(), SIZES, flip=False)
 VARIANTS: dict[str, Recipe] = {
     "default": DEFAULT,
-    "the head's weights, not those for places": changed(Affinity(Rivals(CAMS), **WALKS)),
-    "without the largest size": changed(Affinity(Rivals(TWO), **WALKS), detail=5 / 3),
-    "one size, features of another": changed(Affinity(Rivals(PlaceProbability()), **WALKS), detail=5 / 3),
+    "the head's weights, not those for places": changed(Walk(Rivals(CAMS), **WALKS)),
+    "without the largest size": changed(Walk(Rivals(TWO), **WALKS), detail=5 / 3),
+    "one size, features of another": changed(Walk(Rivals(PlaceProbability()), **WALKS), detail=5 / 3),
     "sizes of the prepared photograph": changed(DEFAULT.saliency, detail=1.0),
-    "and mirror images": changed(Affinity(Rivals(MultiScale(PlaceProbability(), SIZES)), **WALKS)),
-    "without rivals": changed(Affinity(PLACES, steps=(12,), scale=5 / 3)),
-    "one walk": changed(Affinity(Rivals(PLACES), steps=(8,), scale=5 / 3)),
+    "and mirror images": changed(Walk(Rivals(MultiScale(PlaceProbability(), SIZES)), **WALKS)),
+    "without rivals": changed(Walk(PLACES, steps=(12,), scale=5 / 3)),
+    "one walk": changed(Walk(Rivals(PLACES), steps=(8,), scale=5 / 3)),
     "without affinity": changed(Rivals(PLACES)),
-    "features at the classifier's size": changed(Affinity(Rivals(PLACES), steps=(8, 4))),
+    "features at the classifier's size": changed(Walk(Rivals(PLACES), steps=(8, 4), scale=1.0)),
     "without colours": changed(masks=ColourCut(components=0)),
     "threshold 0.5, no cut": changed(masks=Threshold(0.5)),
     "joint cut": changed(masks=JointCut()),

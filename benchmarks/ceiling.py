@@ -22,7 +22,7 @@ from common import Heads, parser, progress
 from gradcut import Classifier, datasets, images, load_classifier
 from gradcut.classifiers.heads import read_head
 from gradcut.fit.places import SCALES, PlaceFit
-from gradcut.network.forward import ForwardPass
+from gradcut.network.view import View
 from gradcut.saliency.cams import linear_head
 
 
@@ -30,7 +30,7 @@ def examples(classifier: Classifier, sample: datasets.Sample, fit: PlaceFit, num
     """Features and classes of a photograph's places, crowds left out."""
     x = classifier.at(classifier.scaled(max(SCALES))).prepare([sample.image])
     with torch.no_grad():
-        _, features, _ = linear_head(classifier, x, ForwardPass(x))
+        features = linear_head(View(classifier, x), "a ceiling").features
     size = features.shape[2:]
     labels = sorted(label for label in sample.masks if label in classifier.labels)
     maps = np.zeros((len(labels), features[0, 0].numel()), np.float32)

@@ -25,12 +25,12 @@ from rich.table import Table
 from gradcut import RECIPES, Classifier, Segmenter, datasets
 from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.masks import ColourCut
-from gradcut.saliency import Saliency, Target
-from gradcut.saliency.gradients import Remembered
+from gradcut.saliency import Features, Saliency, Target, scales_of
+from gradcut.saliency.targets import Remembered
 
 DEFAULT = RECIPES["default"]
 WALKS = {
-    f"power {power:g}, steps {steps}": replace(DEFAULT.saliency, power=power, steps=steps)
+    f"power {power:g}, steps {steps}": replace(DEFAULT.saliency, over=Features(power=power), steps=steps)
     for power, steps in ((12.0, (8, 4)), (10.0, (8, 4)), (16.0, (8, 4)), (12.0, (4, 4)), (12.0, (12, 6)), (12.0, (8,)))
 }
 CUTS = {
@@ -46,6 +46,7 @@ class Once:
 
     def __init__(self, method: Saliency) -> None:
         self.method, self.maps, self.logits = method, None, None
+        self.scales = scales_of(method)
 
     def __call__(self, classifier: Classifier, x: torch.Tensor, targets: Remembered) -> torch.Tensor:
         def asked(logits: torch.Tensor) -> list[Target]:

@@ -26,7 +26,7 @@ from gradcut import RECIPES, Segmenter, datasets, evaluation
 from gradcut.evaluation import summary
 from gradcut.evaluation.bootstrap import Bootstrap, Figure
 from gradcut.evaluation.scoring import Row
-from gradcut.saliency import Gradient, input_gradient
+from gradcut.saliency import Gradient, View, input_gradient
 
 #: The gradient's absolute value and its sign, guided backpropagation, and the expansion instead of the cut.
 NAMES = ("simonyan", "guided", "signed", "expansion", *evaluation.BASELINES)
@@ -38,7 +38,7 @@ class BothSigns:
     signed: np.ndarray
 
     def __call__(self, classifier: Any, x: torch.Tensor, targets: Any) -> torch.Tensor:
-        gradient = input_gradient(classifier, x, targets, of="probability")
+        gradient = input_gradient(View(classifier, x), targets, of="probability")
         largest = gradient.amax(1)
         self.signed = (largest - largest.amin((1, 2), keepdim=True)).numpy()
         return gradient.abs().amax(1)

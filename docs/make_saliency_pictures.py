@@ -14,7 +14,6 @@ from gradcut import images, pictures, saliency
 from gradcut.classifiers.sources import load_classifier
 from gradcut.saliency import (
     CAM,
-    Affinity,
     Crops,
     DeconvNet,
     GradCAM,
@@ -30,6 +29,7 @@ from gradcut.saliency import (
     PlaceProbability,
     SmoothGrad,
     VarGrad,
+    Walk,
 )
 
 METHODS: dict[str, saliency.Saliency] = {
@@ -50,7 +50,7 @@ METHODS: dict[str, saliency.Saliency] = {
     "guided-grad-cam": GuidedGradCAM(),
     "multi-scale-cam": MultiScale(CAM()),
     "crops": Crops(CAM()),
-    "affinity": Affinity(MultiScale(CAM())),
+    "affinity": Walk(MultiScale(CAM())),
     "place-probability": PlaceProbability(),
 }
 PLACED = "place-probability"  # the embedded ImageNet classifier has no weights for places

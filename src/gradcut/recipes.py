@@ -16,7 +16,6 @@ from gradcut.images import Photograph
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
 from gradcut.records import described, fingerprint
 from gradcut.saliency import (
-    Affinity,
     DeconvNet,
     Gradient,
     GuidedBackprop,
@@ -24,6 +23,8 @@ from gradcut.saliency import (
     PlaceProbability,
     Rivals,
     Saliency,
+    Walk,
+    scales_of,
 )
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
@@ -43,8 +44,9 @@ class Recipe:
     Args:
         summary: one line for a person.
         size: of the classifier's input, height and width; None leaves the classifier's own.
-        detail: how many times that size the photographs given to the saliency method have. Above 1 it is for methods
-            that look at several sizes, as `MultiScale`; the maps come back at the classifier's size.
+        detail: how many times that size the photographs given to the saliency method have; None takes the largest that
+            it looks at. Above 1 it is for methods that look at several sizes, as `MultiScale`; the maps come back at
+            the classifier's size.
     """
 
     name: str
@@ -53,10 +55,10 @@ class Recipe:
     seeds: SeedRule
     masks: MaskMaker
     size: int | tuple[int, int] | None = None
-    detail: float = 1.0
+    detail: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.detail < float("inf"):
+        if self.detail is not None and not 0 < self.detail < float("inf"):
             raise GradcutError(f"detail: expected a number above 0, got {self.detail}")
 
     def make_seeds(self, saliency: Float[np.ndarray, "h w"]) -> Seeds:
@@ -75,9 +77,9 @@ class Recipe:
             shapes = " and ".join(str(side.shape) for side in sides)
             raise SeedError(f"seeds: expected {rule!r} to return two sides of shape {saliency.shape}, got {shapes}")
         shared, sizes = int((sides[0] & sides[1]).sum()), [int(side.sum()) for side in sides]
-        if shared or not all(sizes):
+        if shared or (any(sizes) and not all(sizes)):  # a map that says nothing has no seeds on either side
             raise SeedError(
-                f"seeds: expected {rule!r} to return two sides that share no pixel, none empty, got {sizes[0]} and "
+                f"seeds: expected {rule!r} to return two sides that share no pixel, both or neither empty, got {sizes[0]} and "
                 f"{sizes[1]} pixels, {shared} in both"
             )
         return seeds
@@ -106,9 +108,14 @@ class Recipe:
         document = {
             "name": self.name, "saliency": described(self.saliency), "seeds": described(self.seeds),
             "masks": described(self.masks), "size": list(self.size) if isinstance(self.size, tuple) else self.size,
-            "detail": self.detail, "algorithms": algorithms(),
+            "detail": self.largest, "algorithms": algorithms(),
         }  # fmt: skip
         return document | {"sha256": fingerprint(document)}
+
+    @property
+    def largest(self) -> float:
+        """``detail``, or what it stands for."""
+        return max(scales_of(self.saliency)) if self.detail is None else self.detail
 
     @property
     def fingerprint(self) -> str:
@@ -122,17 +129,14 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "default",
             "classes of places (or activation maps) at three sizes, rivalry, affinity of features, cut with colours",
-            Affinity(
-                Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4), scale=5 / 3
-            ),
+            Walk(Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(),
-            detail=8 / 3,
         ),
         Recipe(
             "fast",
             "as default, from one forward pass at one size",
-            Affinity(Rivals(PlaceProbability()), steps=(8, 4)),
+            Walk(Rivals(PlaceProbability()), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(middle=0.6),
         ),

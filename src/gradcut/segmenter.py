@@ -22,7 +22,7 @@ from gradcut.errors import GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import Recipe, as_recipe, fitted_name
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import Target
+from gradcut.saliency import Target, resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,9 @@ class Segmenter:
                 "Classifier(model, labels) makes one of a torch.nn.Module"
             )
         classifier = classifier if recipe.size is None else classifier.at(recipe.size)
+        # What runs on this classifier is what is recorded.
+        method = resolved(recipe.saliency, classifier)
+        recipe = recipe if method == recipe.saliency else replace(recipe, saliency=method)
         values = {"classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # a frozen dataclass sets its own fields so
@@ -135,7 +138,7 @@ class Segmenter:
             return [(number, found.members) for number, several in enumerate(detections) for found in several]
 
         clock = [time.perf_counter()]
-        x = classifier.at(classifier.scaled(self.recipe.detail)).prepare(photographs)
+        x = classifier.at(classifier.scaled(self.recipe.largest)).prepare(photographs)
         clock.append(time.perf_counter())
         maps = method(classifier, x, targets)
         if not calls:

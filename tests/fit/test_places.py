@@ -254,5 +254,5 @@ def test_a_backbone_whose_logits_are_no_mean_over_places_gets_none(data, tmp_pat
         ["fit", "--images", str(folder), "--labels", str(folder / "labels.csv"), "-o", str(tmp_path / "h.safetensors")],
     )
     assert done.exit_code == 0, done.output
-    assert "gradcut: warning: no weights for places: CAM needs a classifier whose logits" in done.stderr
+    assert "gradcut: warning: no weights for places: PlaceFit needs a classifier whose logits" in done.stderr
     assert read_head(tmp_path / "h.safetensors").places is None

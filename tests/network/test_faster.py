@@ -6,10 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradcut import Classifier
-from gradcut.network.faster import batch_norm, conv2d
-from gradcut.network.forward import ForwardPass
+from gradcut.network import faster
+from gradcut.network.faster import Faster, batch_norm, conv2d
+from gradcut.network.frozen import Frozen
+from gradcut.network.view import View
+from gradcut.saliency import CAM, PlaceProbability
 from gradcut.saliency.gradients import input_gradient
 
 
@@ -103,18 +107,32 @@ def test_a_classifiers_gradients_go_through_both():
     x = random(1, 3, 6, 5)
     seen = []
 
-    class Names(ForwardPass):
+    class Names(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
-            result = super().__torch_function__(func, types, args, kwargs)
+            result = func(*args, **(kwargs or {}))
             if isinstance(result, Tensor) and result.grad_fn is not None:
                 seen.append(type(result.grad_fn).__name__)
             return result
 
-    with Names(x):
+    with Faster(), Frozen(), Names():
         model(x.clone().requires_grad_())
     assert sum("Pointwise" in name for name in seen) == 2
     assert sum("FixedNorm" in name for name in seen) == 1
     expected = x.clone().requires_grad_()
     model(expected)[0, 2].backward()
-    found = input_gradient(Classifier(model, tuple("abcd"), size=8), x, [(0, 2)])
+    found = input_gradient(View(Classifier(model, tuple("abcd"), size=8), x), [(0, 2)])
     torch.testing.assert_close(found, expected.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [CAM(), PlaceProbability()], ids=repr)
+@pytest.mark.parametrize("trained", [True, False])
+def test_passes_without_gradients_are_faster_too(method, trained, monkeypatch):
+    """Whether the weights could be trained makes no difference."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(4, 2)).eval().requires_grad_(trained)
+    shapes = []
+    pointwise = faster._pointwise
+    monkeypatch.setattr(faster, "_pointwise", lambda x, w, b: shapes.append(tuple(w.shape)) or pointwise(x, w, b))
+    method(Classifier(model, ("a", "b"), size=8), random(1, 3, 8, 8), [(0, 1)])
+    assert shapes == [(8, 3, 1, 1), (4, 8, 1, 1)]

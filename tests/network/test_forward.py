@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from typing import Any
 
 import pytest
@@ -15,9 +13,11 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
-from gradcut.network.forward import ForwardPass, recording, run
-from gradcut.network.layers import run_with_maps
-from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, LayerCAM, MultiScale
+from gradcut.network.forward import ForwardPass
+from gradcut.network.layers import pass_from_maps
+from gradcut.network.passes import Wanted, watched
+from gradcut.network.view import View
+from gradcut.saliency import CAM, GradCAM, LayerCAM
 from gradcut.saliency.targets import backpropagate
 
 
@@ -111,9 +111,9 @@ def test_the_last_map_is_found(network: tuple[str, Classifier, tuple[int, int, i
     _, classifier, shape = network
     x = photographs(classifier.size[0])
     with torch.enable_grad():
-        logits, places, tensors = run_with_maps(classifier, x, 1)
-        (place,), (tensor,) = places, tensors
-        (gradient,) = backpropagate(classifier, logits, [(0, 1), (1, 4)], "logit", [tensor])
+        made, (place,) = pass_from_maps(View(classifier, x), 1)
+        logits, (tensor,) = made.logits, made.cut
+        (gradient,) = backpropagate(classifier, logits, [(0, (1,)), (1, (4,))], "logit", [tensor])
     assert place.layout.of(tensor).shape == (2, *shape)
     with torch.no_grad():
         torch.testing.assert_close(logits, classifier.model(x), rtol=1e-5, atol=1e-5)
@@ -131,20 +131,20 @@ def test_the_gradient_at_the_map_is_right(network: tuple[str, Classifier, tuple[
     _, classifier, _ = network
     x = photographs(classifier.size[0], 1)
     with torch.enable_grad():
-        logits, places, tensors = run_with_maps(classifier, x, 1)
-        (gradient,) = backpropagate(classifier, logits, [(0, 2)], "logit", tensors)
+        made, (place,) = pass_from_maps(View(classifier, x), 1)
+        (gradient,) = backpropagate(classifier, made.logits, [(0, (2,))], "logit", made.cut)
     squared = float(gradient.square().sum())
-    step = 1e-3 * float(tensors[0].detach().norm()) / squared**0.5
+    step = 1e-3 * float(made.cut[0].detach().norm()) / squared**0.5
 
     class Stepped(ForwardPass):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             before = self.calls
             result = super().__torch_function__(func, types, args, kwargs)
-            return result + step * gradient if before + 1 == self.calls == places[0].call else result
+            return result + step * gradient if before + 1 == self.calls == place.call else result
 
-    with torch.no_grad():
-        changed = run(classifier, x, Stepped(x))
-    assert float((changed - logits.detach())[0, 2]) == pytest.approx(step * squared, rel=0.05)
+    with torch.no_grad(), Stepped(x):
+        changed = classifier.logits(x)
+    assert float((changed - made.logits.detach())[0, 2]) == pytest.approx(step * squared, rel=0.05)
 
 
 def test_a_second_call_finds_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +153,11 @@ def test_a_second_call_finds_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> No
     forward = type(classifier.model).forward
     monkeypatch.setattr(type(classifier.model), "forward", lambda self, x: passes.append(len(x)) or forward(self, x))
     GradCAM()(classifier, photographs(64), [(0, 1), (0, 2), (1, 3)])
-    assert passes == [2, 2]  # one to find the map
+    assert passes == [2, 2] * 2  # one to find the map; each is compared with a bare one
     GradCAM()(classifier, photographs(64, 5), [(0, 1), (0, 2), (1, 3)])
-    assert passes == [2, 2, 5]
+    assert passes == [2, 2] * 2 + [5]
     LayerCAM()(classifier, photographs(64, 1), [(0, 1)])
-    assert passes == [2, 2, 5, 1]
+    assert passes == [2, 2] * 2 + [5, 1]
 
 
 def test_the_same_model_after_a_change() -> None:
@@ -205,7 +205,8 @@ def test_a_named_layer_is_what_a_hook_would_see(layers: str, shape: tuple[int, .
         classifier.model(x)
     handle.remove()
     with torch.enable_grad():
-        _, (place,), (tensor,) = run_with_maps(classifier, x, (layers,))
+        made, (place,) = pass_from_maps(View(classifier, x), (layers,))
+        (tensor,) = made.cut
     assert place.layout.of(tensor).shape == (2, *shape)
     torch.testing.assert_close(place.layout.of(tensor.detach()), seen[0], rtol=1e-5, atol=1e-5)
     assert all(not module._forward_hooks for module in classifier.model.modules())
@@ -240,8 +241,8 @@ def test_levels_are_the_last_map_of_every_resolution() -> None:
     classifier = as_classifier(timms("resnet18"), 64)
     x = photographs(64)
     with torch.no_grad():
-        seen = ForwardPass(x, levels=True)
-        run(classifier, x, seen)
+        seen = watched(classifier, x, Wanted(levels=9)).seen
+        fewer = watched(classifier, x, Wanted(levels=2)).seen
         stages = timm.create_model("resnet18", features_only=True).eval()
         stages.load_state_dict({k: v for k, v in classifier.model.state_dict().items() if not k.startswith("fc.")})
         expected = stages(x)
@@ -251,62 +252,30 @@ def test_levels_are_the_last_map_of_every_resolution() -> None:
         torch.testing.assert_close(found, stage, rtol=1e-5, atol=1e-5)
     assert seen.feature_map is not None
     assert seen.feature_map.equal(seen.maps[-1])
+    assert [tuple(m.shape) for m in fewer.maps] == [tuple(m.shape) for m in seen.maps[-2:]]
 
 
 def test_without_levels_only_the_last_map_is_kept() -> None:
     classifier = as_classifier(timms("resnet18"), 64)
     x = photographs(64)
     with torch.no_grad():
-        seen = ForwardPass(x)
-        run(classifier, x, seen)
+        seen = watched(classifier, x).seen
     assert [tuple(m.shape) for m in seen.maps] == [(2, 512, 2, 2)]
 
 
-@pytest.mark.parametrize("method", [CAM(), Gradient(), GradCAM(), GuidedBackprop(of="logit")], ids=repr)
-def test_recording_shares_the_pass_that_saliency_makes(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gradients", [False, True])
+def test_the_last_linear_layer_is_known_with_what_came_in(gradients: bool) -> None:
     classifier = as_classifier(timms("resnet18"), 64)
     x = photographs(64)
-    expected = method(classifier, x, [(0, 1)])
-    passes = []
-    forward = type(classifier.model).forward
-    monkeypatch.setattr(type(classifier.model), "forward", lambda self, x: passes.append(1) or forward(self, x))
-    with recording() as recorded:
-        maps = method(classifier, x, [(0, 1)])
-    assert maps.equal(expected)
-    assert len(passes) == len(recorded) == 1
-    assert [tuple(m.shape[2:]) for m in recorded[0].maps] == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
-    method(classifier, x, [(0, 1)])
-    assert len(recorded) == 1  # over
-
-
-def test_recording_keeps_every_pass() -> None:
-    classifier = as_classifier(timms("resnet18"), 64)
-    with recording() as outer, recording() as recorded:
-        MultiScale(CAM(), scales=(1.5, 1.0))(classifier, photographs(64), [(0, 1)])
-    assert [seen.maps[0].shape[2] for seen in recorded] == [32, 32, 48, 48]  # the photographs as they are first
-    assert outer == recorded
-
-
-def test_a_recorded_pass_is_freed_without_the_garbage_collector() -> None:
-    classifier = as_classifier(timms("resnet18"), 64)
-    gc.disable()
-    try:
-        with recording() as recorded:
-            CAM()(classifier, photographs(64), [(0, 1)])
-        seen = weakref.ref(recorded[0])
-        del recorded[:]
-        assert seen() is None
-    finally:
-        gc.enable()
-
-
-def test_recording_of_some_photographs_keeps_their_passes_alone() -> None:
-    classifier = as_classifier(timms("resnet18"), 64)
-    x = photographs(64)
-    with recording(x.flip(3)) as mirrored, recording(x[:1]) as fewer:
-        MultiScale(CAM(), scales=(1.0, 1.5))(classifier, x, [(0, 1)])
-    assert [seen.maps[0].shape[2] for seen in mirrored] == [32]
-    assert fewer == []
+    layer = classifier.model.fc
+    with torch.set_grad_enabled(gradients):
+        _, logits, seen, *_ = watched(classifier, x, Wanted(gradients=gradients))
+    assert seen.linear is not None
+    assert seen.linear.parameter is layer.weight
+    assert seen.linear.input.shape == (2, 512)
+    weight, bias, features, _ = (value.detach() for value in seen.linear)
+    torch.testing.assert_close(F.linear(features, weight, bias), logits.detach())
+    assert not seen.linear.weight.requires_grad
 
 
 def test_a_convolution_in_place_of_the_linear_layer() -> None:
@@ -323,24 +292,3 @@ def test_a_convolution_in_place_of_the_linear_layer() -> None:
     maps = GradCAM()(classifier, x, [(0, 1)])
     expected = F.interpolate(own[None, None], (16, 16), mode="bilinear")[0, 0]
     torch.testing.assert_close(maps[0] / maps[0].max(), expected / expected.max(), rtol=1e-4, atol=1e-5)
-
-
-def test_a_network_that_counts_on_the_order_in_memory() -> None:
-    """`view` refuses maps whose channels lie side by side, as they do here on the CPU."""
-
-    class Viewing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4 * 7 * 7, 5)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.conv(x).relu()
-            return self.head(x.view(x.size(0), -1))
-
-    classifier = as_classifier(Viewing(), 16)
-    x = photographs(16)
-    leaf = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(classifier.model(leaf)[0, 1], leaf)
-    found = Gradient(of="logit").attribution(classifier, x, [(0, 1)])
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-6)
-    assert float(GradCAM()(classifier, x, [(0, 1)]).max()) > 0

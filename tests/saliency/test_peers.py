@@ -29,6 +29,7 @@ from gradcut.saliency import (
     PixelMethod,
     SmoothGrad,
     VarGrad,
+    View,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks")
@@ -117,7 +118,7 @@ def test_captum(name: str, case: Case) -> None:
         options = {**options, "baselines": options["baselines"].expand(1, -1, *case.x.shape[2:])}
     attribute = peer(separate_activations(case.model)).attribute
     expected = case.one_by_one(lambda x, index: attribute(x, target=index, **options))
-    found = method.attribution(case.classifier, case.x, TARGETS)
+    found = method.attribution(View(case.classifier, case.x), TARGETS)
     assert_equal(found, expected)
     largest = expected.abs().amax(1) if "X" not in name and "Integrated" not in name else expected.abs().sum(1)
     assert_equal(method(case.classifier, case.x, TARGETS), largest)
@@ -149,13 +150,13 @@ def test_captum_noise_tunnel(method: Any, kind: str, inner: str, case: Case, mon
 
     expected = case.one_by_one(attribute)
     ours = method(gradient, samples=2, noise=0.2, seed=7)
-    assert_equal(ours.attribution(case.classifier, case.x, TARGETS), expected)
+    assert_equal(ours.attribution(View(case.classifier, case.x), TARGETS), expected)
 
 
 def test_captum_guided_grad_cam(case: Case) -> None:
     peer = captum.attr.GuidedGradCam(separate_activations(case.model), case.layer)
     expected = case.one_by_one(lambda x, index: peer.attribute(x, target=index, interpolate_mode="bilinear"))
-    assert_equal(GuidedGradCAM().attribution(case.classifier, case.x, TARGETS), expected)
+    assert_equal(GuidedGradCAM().attribution(View(case.classifier, case.x), TARGETS), expected)
 
 
 def test_captum_layer_grad_cam(case: Case) -> None:

@@ -23,7 +23,7 @@ from gradcut.errors import SaliencyError
 from gradcut.network.activations import Backward, guided
 from gradcut.saliency import (
     CAM,
-    AttentionAffinity,
+    Attention,
     AttentionGradient,
     AttentionRollout,
     DeconvNet,
@@ -39,6 +39,8 @@ from gradcut.saliency import (
     MultiScale,
     SmoothGrad,
     VarGrad,
+    View,
+    Walk,
     resolve,
     score_gradient,
 )
@@ -78,7 +80,7 @@ TARGETS = [(0, 1), (1, 3), (0, 4)]
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (Gradient(of="logit"), Gradient(of="probability")),
+        (Gradient(), Gradient(of="probability")),
         (Gradient(of="contrast"), Gradient(of="logit")),
         (Gradient(signed=True), Gradient()),
         (Gradient(channels="sum"), Gradient()),
@@ -170,13 +172,13 @@ def test_the_score_gradient_is_that_of_the_score(of: Any, multilabel: bool, targ
         "probability": 1 - (1 - z[1, members].sigmoid()).prod() if multilabel else z[1].softmax(0)[members].sum(),
     }[of]
     (expected,) = torch.autograd.grad(score, z)
-    found = score_gradient(classifier, z.detach().float(), [(1, target)], of)
+    found = score_gradient(classifier, z.detach().float(), resolve([(1, target)], z), of)
     torch.testing.assert_close(found[0].double(), expected[1], rtol=1e-5, atol=1e-7)
 
 
 def test_a_group_is_one_map(x: Tensor) -> None:
     classifier = net()
-    group, single = Gradient(of="logit").attribution(classifier, x, [(0, (1, 3)), (0, 1)])
+    group, single = Gradient(of="logit").attribution(View(classifier, x), [(0, (1, 3)), (0, 1)])
     leaf = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(classifier.model(leaf)[0, [1, 3]].logsumexp(0), leaf)
     torch.testing.assert_close(group, expected[0], rtol=1e-4, atol=1e-6)
@@ -211,7 +213,7 @@ def test_integrated_gradients_are_complete(of: Any, baseline: Any, x: Tensor) ->
     """They sum to the score's difference between the photograph and the baseline."""
     classifier = net(deep=True)
     method = IntegratedGradients(Gradient(of=of), steps=100, baseline=baseline)
-    found = method.attribution(classifier, x, TARGETS).sum((1, 2, 3))
+    found = method.attribution(View(classifier, x), TARGETS).sum((1, 2, 3))
     ends = [classifier.model(at).detach() for at in (x, method.start(classifier, x).expand_as(x))]
     ends = [end.softmax(1) if of == "probability" else end for end in ends]
     expected = torch.stack([ends[0][i, c] - ends[1][i, c] for i, c in TARGETS])
@@ -223,9 +225,9 @@ def test_integrated_gradients_of_a_straight_line(x: Tensor) -> None:
     """One step is exact for a linear classifier."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 5))
     classifier = Classifier(model, 5, 24)
-    one, many = (IntegratedGradients(steps=n).attribution(classifier, x, TARGETS) for n in (1, 9))
+    one, many = (IntegratedGradients(steps=n).attribution(View(classifier, x), TARGETS) for n in (1, 9))
     torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(one, GradientXInput().attribution(classifier, x, TARGETS), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(one, GradientXInput().attribution(View(classifier, x), TARGETS), rtol=1e-4, atol=1e-6)
 
 
 def test_smoothgrad_by_hand(x: Tensor) -> None:
@@ -234,11 +236,11 @@ def test_smoothgrad_by_hand(x: Tensor) -> None:
     generator = torch.Generator().manual_seed(4)
     spread = x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True)
     noisy = [x + 0.1 * spread * torch.randn(3, 24, 24, generator=generator) for _ in range(4)]
-    values = torch.stack([method.attribution(classifier, at, TARGETS) for at in noisy])
+    values = torch.stack([method.attribution(View(classifier, at), TARGETS) for at in noisy])
     smooth = SmoothGrad(method, samples=4, noise=0.1, seed=4)
-    torch.testing.assert_close(smooth.attribution(classifier, x, TARGETS), values.mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(smooth.attribution(View(classifier, x), TARGETS), values.mean(0), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(smooth(classifier, x, TARGETS), values.mean(0).abs().amax(1), rtol=1e-4, atol=1e-6)
-    variance = VarGrad(method, samples=4, noise=0.1, seed=4).attribution(classifier, x, TARGETS)
+    variance = VarGrad(method, samples=4, noise=0.1, seed=4).attribution(View(classifier, x), TARGETS)
     torch.testing.assert_close(variance, values.var(0, unbiased=False), rtol=1e-3, atol=1e-6)
 
 
@@ -431,7 +433,7 @@ def test_attention_needs_attention(x: Tensor) -> None:
     "method",
     [
         Gradient(), GuidedBackprop(), GradCAM(), LayerCAM(layers="blocks.1"), AttentionRollout(), AttentionGradient(),
-        AttentionAffinity(GradCAM()), AttentionAffinity(Gradient()),
+        Walk(GradCAM(), Attention()), Walk(Gradient(), Attention()),
     ],
     ids=repr,
 )  # fmt: skip
@@ -498,7 +500,7 @@ def test_bfloat16_autocast(method: Any, x: Tensor) -> None:
 
 def test_bfloat16_autocast_of_attention() -> None:
     classifier = vit()
-    for method in (AttentionRollout(), AttentionGradient(), GradCAM(), AttentionAffinity(GradCAM())):
+    for method in (AttentionRollout(), AttentionGradient(), GradCAM(), Walk(GradCAM(), Attention())):
         expected = method(classifier, PHOTOGRAPHS, [(0, 1)])
         with torch.autocast("cpu", torch.bfloat16):
             found = method(classifier, PHOTOGRAPHS, [(0, 1)])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
+import jaxtyping
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,16 +17,19 @@ from captum.attr import GuidedBackprop as CaptumGuided
 from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor, nn
 
+from gradcut import RECIPES, Segmenter
+from gradcut import saliency as package
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
 from gradcut.errors import SaliencyError
 from gradcut.saliency import (
     CAM,
-    AttentionAffinity,
+    Attention,
     AttentionGradient,
     AttentionRollout,
     Crops,
     DeconvNet,
+    Features,
     GradCAM,
     GradCAMPlusPlus,
     Gradient,
@@ -33,10 +39,14 @@ from gradcut.saliency import (
     HiResCAM,
     IntegratedGradients,
     LayerCAM,
+    Method,
     MultiScale,
     PlaceProbability,
+    Rivals,
     SmoothGrad,
     VarGrad,
+    Walk,
+    resolved,
 )
 
 METHODS: dict[str, Any] = {
@@ -64,6 +74,11 @@ METHODS: dict[str, Any] = {
     "GuidedGradCAM": GuidedGradCAM(),
     "MultiScale(CAM)": MultiScale(CAM()),
     "Crops(CAM)": Crops(CAM()),
+    "Rivals(CAM)": Rivals(CAM()),
+    "Walk(Rivals(CAM))": Walk(Rivals(CAM()), Features(8, power=80.0), (2, 1)),
+    "Walk(Rivals(MultiScale(CAM)))": Walk(
+        Rivals(MultiScale(CAM(), (1, 1.5, 2), flip=False)), Features(8, power=80.0), (2, 1)
+    ),
     "MultiScale(Gradient)": MultiScale(Gradient(), scales=(1.0, 1.5)),
     "Gradient, transformer": Gradient(of="logit"),
     "GuidedBackprop, transformer": GuidedBackprop(of="logit"),
@@ -71,7 +86,7 @@ METHODS: dict[str, Any] = {
     "LayerCAM, transformer": LayerCAM(layers="features.4"),
     "AttentionRollout, transformer": AttentionRollout(),
     "AttentionGradient, transformer": AttentionGradient(),
-    "AttentionAffinity, transformer": AttentionAffinity(GradCAM()),
+    "Walk over attention, transformer": Walk(GradCAM(), Attention()),
 }
 
 
@@ -215,8 +230,12 @@ class TestEveryMethod:
 
     def test_batch_is_one_by_one(self, name: str, classifier: Classifier, x: Tensor) -> None:
         maps = METHODS[name](classifier, x, TARGETS)
-        for saliency, (photograph, index) in zip(maps, TARGETS, strict=True):
-            alone = METHODS[name](classifier, x[photograph : photograph + 1], [(0, index)])[0]
+        for number, (saliency, (photograph, _)) in enumerate(zip(maps, TARGETS, strict=True)):
+            asked = [number]
+            if "Rivals" in name:  # all classes of the photograph, none of another's
+                asked = [n for n, (other, _) in enumerate(TARGETS) if other == photograph]
+            alone = METHODS[name](classifier, x[photograph : photograph + 1], [(0, TARGETS[n][1]) for n in asked])
+            alone = alone[asked.index(number)]
             torch.testing.assert_close(saliency, alone, rtol=1e-4, atol=1e-5 * float(alone.max()))
 
     def test_targets_may_be_a_function_of_the_logits(self, name: str, classifier: Classifier, x: Tensor) -> None:
@@ -292,6 +311,141 @@ class TestEveryMethod:
         with torch.inference_mode():
             maps = METHODS[name](classifier, x.clone(), TARGETS)
         torch.testing.assert_close(maps, expected, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_in_half_precision(self, name: str, dtype: torch.dtype, classifier: Classifier, x: Tensor) -> None:
+        """Maps come in float32, and say what those in float32 say, as far as the network's own rounding lets them."""
+        expected = METHODS[name](classifier, x, TARGETS)
+        classifier.model.to(dtype)
+        maps = METHODS[name](classifier, x.to(dtype), TARGETS)
+        assert maps.dtype == torch.float32
+        assert maps.isfinite().all()
+        assert float(maps.min()) >= 0
+        for found, saliency in zip(maps, expected, strict=True):
+            assert relative_difference(found, saliency) < (0.4 if dtype == torch.bfloat16 else 0.1)
+
+
+def test_every_method_is_among_them() -> None:
+    classes = {value for name in package.__all__ if isinstance(value := getattr(package, name), type)}
+    methods = {value for value in classes if issubclass(value, Method) and is_dataclass(value)}
+    assert len(methods) == 20
+    parts = {type(part) for method in METHODS.values() for part in (method, *vars(method).values())}
+    assert methods <= parts
+    assert {Features, Attention} <= parts
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No shape or type is checked, as for a user: what is gradcut's own answer to a wrong one?"""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+PAIRS = (
+    "targets: expected a list of pairs (photograph in the batch, class or tuple of classes), such as [(0, 281)], got "
+)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (1, PAIRS + "1"),
+        ("cat", PAIRS + "'cat'"),
+        ([1], PAIRS + "1 in the list"),
+        ([(0, "cat")], PAIRS + "(0, 'cat') in the list"),
+        ([(0, 1, 2)], PAIRS + "(0, 1, 2) in the list"),
+        ([(0.5, 1)], PAIRS + "(0.5, 1) in the list"),
+        (lambda logits: 1, PAIRS + "1"),
+        (lambda logits: [1], PAIRS + "1 in the list"),
+        ([(0, ())], "targets: expected photographs below 3 and classes below 5, got (0, ())"),
+    ],
+    ids=[str(number) for number in range(9)],
+)
+@pytest.mark.parametrize("method", [CAM(), Gradient(), SmoothGrad(), GradCAM(), Walk(Rivals(CAM()))], ids=repr)
+def test_targets_of_another_kind(method: Any, targets: Any, message: str, classifier: Classifier, x: Tensor) -> None:
+    with pytest.raises(SaliencyError) as raised:
+        method(classifier, x, targets)
+    assert str(raised.value) == message
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("change", "came"),
+    [
+        (lambda x: x[0], "torch.float32 of shape (3, 24, 24)"),
+        (lambda x: x[:, :1], "torch.float32 of shape (3, 1, 24, 24)"),
+        (lambda x: x.to(torch.uint8), "torch.uint8 of shape (3, 3, 24, 24)"),
+        (lambda x: x.numpy(), "ndarray"),
+    ],
+)
+@pytest.mark.parametrize("method", [CAM(), Gradient(), MultiScale(CAM())], ids=repr)
+def test_photographs_of_another_kind(method: Any, change: Any, came: str, classifier: Classifier, x: Tensor) -> None:
+    with pytest.raises(SaliencyError) as raised:
+        method(classifier, change(x), [(0, 1)])
+    expected = "x: expected floats of shape (b, 3, h, w), as Classifier.prepare makes them, got "
+    assert str(raised.value) == expected + came
+
+
+def test_targets_of_numpy_and_torch(classifier: Classifier, x: Tensor) -> None:
+    expected = CAM()(classifier, x, [(0, 1), (2, (0, 3))])
+    for number in (np.int64, torch.tensor):
+        targets = [(number(0), number(1)), (number(2), [number(0), number(3)])]
+        assert CAM()(classifier, x, lambda _, t=targets: t).equal(expected)
+
+
+def test_who_needs_what_is_called_by_name(x: Tensor) -> None:
+    placed = network("PlaceProbability")
+    placed.model.features.append(nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(SaliencyError, match=r"^CAM needs .* last feature map"):
+        CAM()(as_classifier(randomised(nn.Sequential(nn.Flatten(), nn.Linear(1728, 5)))), x, [(0, 0)])
+    placed.model.head.register_forward_pre_hook(lambda module, args: args[0] ** 2)
+    with pytest.raises(SaliencyError, match=r"^PlaceProbability needs a classifier whose logits are a linear layer"):
+        PlaceProbability()(placed, x, [(0, 0)])
+
+
+def test_the_method_that_runs_is_told() -> None:
+    """`PlaceProbability` leaves it to another where the head has no weights for places; wrappers say so too."""
+    placed, plain = network("PlaceProbability"), network("CAM")
+    method = Walk(Rivals(MultiScale(PlaceProbability(GradCAM()), (1, 2))), steps=(3,))
+    assert resolved(method, placed) is method
+    assert resolved(method, plain) == Walk(Rivals(MultiScale(GradCAM(), (1, 2))), steps=(3,))
+    assert resolved(PlaceProbability(), plain) == CAM()
+    assert resolved(PlaceProbability(PlaceProbability()), plain) == CAM()
+    assert resolved(GuidedGradCAM(regions=PlaceProbability()), plain) == GuidedGradCAM(regions=CAM())
+    assert resolved(len, plain) is len
+
+
+def test_one_default_score() -> None:
+    """The unnormalised one, as Simonyan et al. took it; only the student project's recipes say otherwise."""
+    scores = {type(m).__name__: m.of for m in (CAM(), Gradient(), GuidedBackprop(), DeconvNet(), GradCAM(), LayerCAM())}
+    scores["SmoothGrad"], scores["IntegratedGradients"] = SmoothGrad().method.of, IntegratedGradients().method.of
+    assert set(scores.values()) == {"logit"}
+    assert {name: r.saliency.of for name, r in RECIPES.items() if isinstance(r.saliency, Gradient)} == dict.fromkeys(
+        ("simonyan", "guided", "deconvnet", "expansion"), "probability"
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_on_an_accelerator(device: str, recipe: str, embedded: Classifier, cat: np.ndarray) -> None:
+    """From photograph to masks, of classes that are asked for by name."""
+    if not getattr(torch, device).is_available():
+        pytest.skip(f"no {device} device here")
+    labels = ["Egyptian cat", "cat", "beagle"]
+    expected = Segmenter(embedded, recipe)(cat, labels=labels)
+    there = Classifier(
+        copy.deepcopy(embedded.model), embedded.labels, embedded.size, embedded.mean, embedded.std, name="embedded"
+    )
+    found = Segmenter(there.to(device), recipe)(cat, labels=labels)
+    assert [o.label for o in found.objects] == labels
+    for one, other in zip(found.objects, expected.objects, strict=True):
+        assert one.score == pytest.approx(other.score, abs=0.01)
+        assert relative_difference(torch.from_numpy(one.saliency), torch.from_numpy(other.saliency)) < 0.1
+        union = (one.mask | other.mask).sum()
+        assert (one.mask & other.mask).sum() > 0.9 * union, one.label
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

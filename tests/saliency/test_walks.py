@@ -12,17 +12,21 @@ from networks import attention_of
 
 from gradcut import Classifier
 from gradcut.errors import SaliencyError
+from gradcut.network.passes import Wanted
 from gradcut.saliency import (
     CAM,
-    Affinity,
-    AttentionAffinity,
+    Attention,
     AttentionRollout,
+    Features,
     GradCAM,
     Gradient,
     MultiScale,
     Rivals,
-    recording,
+    View,
+    Walk,
+    explained,
 )
+from gradcut.saliency.maps import above_least, relative
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def corner():
 
 
 def test_the_walk_spreads_over_what_looks_alike(halves, corner):
-    (before,), (after,) = (method(halves, corner, [(0, 0)]) for method in (CAM(), Affinity(CAM(), grid=16, levels=1)))
+    (before,), (after,) = (method(halves, corner, [(0, 0)]) for method in (CAM(), Walk(CAM(), Features(16, 1))))
     assert before[8:, :8].max() == 0
     assert after[8:, :8].min() > 0.5 * after[:4, :4].max()
     assert after[:, 8:].max() < 0.01 * after[:, :8].min()
@@ -83,25 +87,27 @@ def test_the_walk_spreads_over_what_looks_alike(halves, corner):
 
 def test_a_walk_that_reaches_everywhere_keeps_its_contrast(halves, corner):
     """Where all places are alike the walk tends to a constant, which is no saliency."""
-    classifier, x = halves, corner + 3
-    walked = Affinity(CAM(), grid=16, levels=1, steps=(50,))(classifier, x, [(0, 0)])
-    assert walked.min() == 0
-    assert walked.max() > 0
+    before, after = (Walk(CAM(), Features(16, 1), steps)(halves, corner + 1, [(0, 0)]) for steps in ((0,), (1,)))
+    assert after.min() == 0
+    assert 0 < after.max() < 0.2 * before.max()
+    assert relative(after)[0, :4, :4].min() > 0.9  # the corner still stands out
+    assert Walk(CAM(), Features(16, 1), (50,))(halves, corner + 1, [(0, 0)]).max() == 0  # rounding is left, no contrast
 
 
 def test_classes_compete_between_two_walks(embedded, cat):
     small = embedded.at(128)
     x, pairs = small.prepare([cat]), [(0, 285), (0, 904)]
-    found = Affinity(CAM(), grid=16, steps=(8, 4))(small, x, pairs)
-    with recording() as passes:
-        maps = CAM()(small, x, pairs)
+    found = Walk(CAM(), Features(16), steps=(8, 4))(small, x, pairs)
+    view = View(small, x)
+    view.keep(levels=3)
+    maps = explained(CAM(), view, pairs)
     features = [
         F.normalize(
             (F.adaptive_avg_pool2d(m, 16) if m.shape[2] > 16 else F.interpolate(m, (16, 16), mode="bilinear"))[0]
             .flatten(1),
             dim=0,
         )
-        for m in passes[0].maps[-3:]
+        for m in view.kept.maps
     ]  # fmt: skip
     affinity = (sum(f.T @ f for f in features) / 3).clamp(min=0) ** 12
     walk = affinity / affinity.sum(1, keepdim=True)
@@ -115,32 +121,42 @@ def test_classes_compete_between_two_walks(embedded, cat):
 
 @pytest.mark.parametrize(
     ("method", "scale", "passes"),
-    [(CAM(), 1.0, 1), (CAM(), 1.5, 2), (MultiScale(CAM(), (1, 1.5), flip=False), 1.5, 2), (Gradient(), 1.0, 1)],
+    [(CAM(), 1.0, 1), (CAM(), 1.5, 2), (MultiScale(CAM(), (1, 1.5), flip=False), None, 2), (Gradient(), 1.0, 1)],
 )
 def test_features_come_from_the_methods_own_pass_where_there_is_one(embedded, cat, method, scale, passes):
     small = embedded.at(64)
-    x, pairs = small.prepare([cat]), [(0, 285)]
-    with recording() as made:
-        shared = Affinity(method, grid=8, scale=scale)(small, x, pairs)
-    assert len(made) == passes
+    x, pairs, walk = small.prepare([cat]), [(0, 285)], Walk(method, Features(8), scale=scale)
+    walk(small, x, pairs)  # compares its passes with bare ones
+    calls = []
+    handle = small.model.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    shared = walk(small, x, pairs)
+    handle.remove()
+    assert calls == [1] * passes
     maps = method(small, x, pairs)
-    alone = Affinity(lambda _, __, targets: maps[: len(targets(small.logits(x)))], grid=8, scale=scale)(small, x, pairs)
+    alone = Walk(lambda _, __, targets: maps[: len(targets(small.logits(x)))], Features(8), scale=scale or 1.5)
+    alone = alone(small, x, pairs)
     assert torch.allclose(shared, alone, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "option", [{"grid": 8}, {"power": 1.0}, {"steps": (1,)}, {"steps": (8, 4)}, {"levels": 2}, {"scale": 1.5}]
-)
+    "option",
+    [
+        {"over": Features(8)}, {"over": Features(16, power=1.0)}, {"over": Features(16, levels=2)}, {"steps": (1,)},
+        {"steps": (8, 4)}, {"scale": 1.5},
+    ],
+)  # fmt: skip
 def test_every_option_of_the_walk_matters(embedded, cat, option):
     x = embedded.at(128).prepare([cat])
     plain, changed = (
-        Affinity(CAM(), **o)(embedded.at(128), x, [(0, 285), (0, 904)]) for o in ({"grid": 16}, {"grid": 16} | option)
+        Walk(CAM(), **{"over": Features(16)} | o)(embedded.at(128), x, [(0, 285), (0, 904)]) for o in ({}, option)
     )
     assert plain.shape == changed.shape
     assert not torch.allclose(plain, changed)
 
 
-@pytest.mark.parametrize("method", [Affinity(Rivals(CAM()), grid=16), Rivals(Gradient()), Affinity(Gradient(), grid=8)])
+@pytest.mark.parametrize(
+    "method", [Walk(Rivals(CAM()), Features(16)), Rivals(Gradient()), Walk(Gradient(), Features(8))]
+)
 def test_batches_targets_and_no_targets(embedded, cat, method):
     small = embedded.at(96)
     x = small.prepare([cat, np.ascontiguousarray(cat[:, ::-1])])
@@ -161,15 +177,15 @@ def test_batches_targets_and_no_targets(embedded, cat, method):
     ("build", "message"),
     [
         (lambda: Rivals(CAM(), -1.0), "strength: expected a number from 0, got -1.0"),
-        (lambda: Affinity(CAM(), grid=1), "grid: expected a whole number of at least 2, got 1"),
-        (lambda: Affinity(CAM(), levels=0), "levels: expected a whole number of at least 1, got 0"),
-        (lambda: Affinity(CAM(), steps=()), r"steps: expected a tuple of one number at least, none below 0, got \(\)"),
-        (lambda: Affinity(CAM(), steps=(-1,)), "steps: expected a tuple of one number at least, none below 0, got "),
-        (lambda: Affinity(CAM(), scale=0), "scale: expected a number above 0, got 0"),
-        (lambda: AttentionAffinity(CAM(), layers=0), "layers: expected a whole number of at least 1, got 0"),
-        (lambda: AttentionAffinity(CAM(), power=-1.0), "power: expected a number of at least 0, got -1.0"),
-        (lambda: AttentionAffinity(CAM(), steps=()), "steps: expected a tuple of one number at least"),
-        (lambda: AttentionAffinity(CAM(), scale=float("inf")), "scale: expected a number above 0, got inf"),
+        (lambda: Features(1), "grid: expected .*at least 2, got 1"),
+        (lambda: Features(levels=0), "levels: expected .*at least 1, got 0"),
+        (lambda: Features(power=-1.0), "power: expected .*at least 0.*, got -1.0"),
+        (lambda: Walk(CAM(), steps=()), r"steps: expected a tuple of one number at least, none below 0, got \(\)"),
+        (lambda: Walk(CAM(), steps=(-1,)), "steps: expected a tuple of one number at least, none below 0, got "),
+        (lambda: Walk(CAM(), scale=0), "scale: expected a number above 0, got 0"),
+        (lambda: Walk(CAM(), scale=float("inf")), "scale: expected a number above 0, got inf"),
+        (lambda: Attention(layers=0), "layers: expected .*at least 1, got 0"),
+        (lambda: Attention(power=-1.0), "power: expected .*at least 0.*, got -1.0"),
     ],
 )
 def test_unusable_options(build, message):
@@ -180,7 +196,7 @@ def test_unusable_options(build, message):
 def test_places_without_features_keep_what_they_have(brightness, drawn):
     """Black is 0 in every feature of this classifier: the walk must not divide by 0."""
     x = brightness.prepare([drawn[0], np.zeros_like(drawn[0])])
-    maps = Affinity(CAM(), grid=16)(brightness, x, [(0, 0), (1, 0)])
+    maps = Walk(CAM(), Features(16))(brightness, x, [(0, 0), (1, 0)])
     assert maps.isfinite().all()
     assert maps[0].max() > 0
     assert (maps[1] == 0).all()
@@ -241,7 +257,7 @@ def test_the_walk_over_attention_by_hand(fused, options, prefix):
     assert classifier.model.num_prefix_tokens == prefix
     pairs = [(0, 0), (1, 3), (0, 2)]
     maps = Gradient()(classifier, PHOTOGRAPHS, pairs)
-    found = AttentionAffinity(Gradient(), layers=2, power=3.0, steps=(1, 2))(classifier, PHOTOGRAPHS, pairs)
+    found = Walk(Gradient(), Attention(2, 3.0), (1, 2))(classifier, PHOTOGRAPHS, pairs)
     for b, here in ((0, [0, 2]), (1, [1])):
         expected = attended(maps[here], [layer[b] for layer in slow[-2:]], prefix, 3.0, (1, 2))
         assert expected.amax((1, 2)).min() > 0
@@ -267,7 +283,7 @@ def test_the_walk_over_the_attention_of_torchs_own_layer():
     walk = affinity / affinity.sum(1, keepdim=True)
     maps = GradCAM()(classifier, x, [(1, 2)])
     at = (walk @ walk @ F.adaptive_avg_pool2d(maps, 4).flatten()).view(1, 1, 4, 4)
-    found = AttentionAffinity(GradCAM())(classifier, x, [(1, 2)])
+    found = Walk(GradCAM(), Attention())(classifier, x, [(1, 2)])
     expected = F.interpolate(at - at.min(), (64, 64), mode="bilinear")[0]
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
     assert found.max() > 0
@@ -277,16 +293,20 @@ def test_no_steps_over_attention_bring_the_map_to_the_grid():
     classifier = vit()
     maps = Gradient()(classifier, PHOTOGRAPHS, [(0, 1)])
     at = F.adaptive_avg_pool2d(maps, (3, 4))[None]
-    found = AttentionAffinity(Gradient(), steps=(0,))(classifier, PHOTOGRAPHS, [(0, 1)])
+    found = Walk(Gradient(), Attention(), (0,))(classifier, PHOTOGRAPHS, [(0, 1)])
     torch.testing.assert_close(found, F.interpolate(at - at.min(), (48, 64), mode="bilinear")[0])
 
 
 @pytest.mark.parametrize(
-    "option", [{"layers": 1}, {"power": 1.0}, {"steps": (1,)}, {"steps": (2, 1)}, {"scale": 2.0}], ids=repr
+    "option",
+    [{"over": Attention(1)}, {"over": Attention(power=1.0)}, {"steps": (1,)}, {"steps": (2, 1)}, {"scale": 2.0}],
+    ids=repr,
 )
 def test_every_option_of_the_walk_over_attention_matters(option):
     classifier, pairs = vit(), [(0, 0), (0, 1)]
-    plain, changed = (AttentionAffinity(Gradient(), **o)(classifier, PHOTOGRAPHS, pairs) for o in ({}, option))
+    plain, changed = (
+        Walk(Gradient(), **{"over": Attention()} | o)(classifier, PHOTOGRAPHS, pairs) for o in ({}, option)
+    )
     assert plain.shape == changed.shape == (2, 48, 64)
     assert (changed >= 0).all()
     plain, changed = (maps / maps.sum((1, 2), keepdim=True) for maps in (plain, changed))
@@ -299,45 +319,47 @@ def test_every_option_of_the_walk_over_attention_matters(option):
 )
 def test_attention_comes_from_the_methods_own_pass_where_there_is_one(method, scale, passes):
     classifier, pairs = vit(), [(0, 1), (1, 2)]
-    maps = method(classifier, PHOTOGRAPHS, pairs)  # finds the map
+    maps, walk = method(classifier, PHOTOGRAPHS, pairs), Walk(method, Attention(), scale=scale)
+    walk(classifier, PHOTOGRAPHS, pairs)  # finds the map, and compares its passes with bare ones
     calls = []
     handle = classifier.model.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
-    shared = AttentionAffinity(method, scale=scale)(classifier, PHOTOGRAPHS, pairs)
+    shared = walk(classifier, PHOTOGRAPHS, pairs)
     handle.remove()
     assert calls == [2] * passes
-    alone = AttentionAffinity(lambda _, __, targets: maps[: len(targets(classifier.logits(PHOTOGRAPHS)))], scale=scale)
+    alone = Walk(lambda _, __, targets: maps[: len(targets(classifier.logits(PHOTOGRAPHS)))], Attention(), scale=scale)
     torch.testing.assert_close(shared, alone(classifier, PHOTOGRAPHS, pairs), rtol=1e-3, atol=1e-6)
 
 
 def test_photographs_larger_than_the_classifier_takes():
-    """The attention is that at the classifier's own size; the map keeps the photographs' size."""
+    """The attention is that at the size that is asked for; the map keeps the photographs' size."""
     classifier = vit()
     large = F.interpolate(PHOTOGRAPHS, (96, 128), mode="bilinear")
-    with recording() as passes:
-        maps = AttentionAffinity(MultiScale(GradCAM(), (1, 2), flip=False))(classifier, large, [(0, 1)])
-    assert maps.shape == (1, 96, 128)
-    assert [seen.maps[-1].shape[2:] for seen in passes] == [(3, 4), (6, 8)]
+    method = MultiScale(GradCAM(), (1, 2), flip=False)
+    own, middle, named = (Walk(method, Attention(), scale=scale)(classifier, large, [(0, 1)]) for scale in (1, None, 2))
+    assert own.shape == (1, 96, 128)
+    assert middle.equal(named)
+    assert not torch.allclose(own, middle)
 
 
-def test_recording_attention_prepares_no_gradients():
-    """What a recording keeps beside the method's own pass begins no graph in it."""
+def test_attention_that_is_kept_begins_no_graph():
     classifier = vit()
-    with recording(attention=True) as attentive, recording() as plain, torch.enable_grad():
-        GradCAM()(classifier, PHOTOGRAPHS, [(0, 1)])
-    assert attentive == plain
-    assert [tuple(layer.shape) for layer in attentive[0].attention] == [(2, 3, 13, 13)] * 3
-    assert not any(layer.requires_grad for layer in attentive[0].attention[:-1])
-    with recording() as plain:
-        GradCAM()(classifier, PHOTOGRAPHS, [(0, 1)])
-    assert plain[0].attention is None
+    view = View(classifier, PHOTOGRAPHS)
+    view.keep(attention=True)
+    with torch.enable_grad():
+        made = view.watch()
+    assert [tuple(layer.weights.shape) for layer in view.kept.attention] == [(2, 3, 13, 13)] * 3
+    assert not any(layer.weights.requires_grad for layer in made.attention)
+    assert View(classifier, PHOTOGRAPHS).watch().attention == ()
 
 
 def test_networks_without_attention_between_places(brightness, x):
-    message = r"AttentionAffinity needs .*; brightness has attention nowhere\. Affinity\(\) works with any that has"
+    message = (
+        r"Walk over Attention needs .*; brightness has attention nowhere\. A walk over Features\(\) works with any"
+    )
     with pytest.raises(SaliencyError, match=message) as raised:
-        AttentionAffinity(CAM())(brightness, x, PAIRS)
+        Walk(CAM(), Attention())(brightness, x, PAIRS)
     assert "\n" not in str(raised.value)
-    assert Affinity(CAM())(brightness, x, PAIRS).max() > 0
+    assert Walk(CAM())(brightness, x, PAIRS).max() > 0
 
 
 def test_windows_are_no_attention_between_places():
@@ -347,11 +369,11 @@ def test_windows_are_no_attention_between_places():
     small, large = (torch.randn(2, 3, side, side) for side in (32, 64))
     windows = Classifier(model, 5, 64)
     with pytest.raises(SaliencyError, match="custom has attention among 16 by 16 tokens"):
-        AttentionAffinity(GradCAM())(windows, large, [(0, 1)])
-    with recording(attention=True) as passes:
-        found = AttentionAffinity(GradCAM(), power=1.0, steps=(1,))(windows.at(32), small, [(1, 1)])
-    mean = sum(layer[1].mean(0) for layer in passes[0].attention[-2:])
-    assert [len(layer) for layer in passes[0].attention] == [8, 8, 2, 2]
+        Walk(GradCAM(), Attention())(windows, large, [(0, 1)])
+    found = Walk(GradCAM(), Attention(power=1.0), (1,))(windows.at(32), small, [(1, 1)])
+    layers = [layer.weights for layer in View(windows.at(32), small).watch(Wanted(attention=True)).attention]
+    mean = sum(layer[1].mean(0) for layer in layers[-2:])
+    assert [len(layer) for layer in layers] == [8, 8, 2, 2]
     affinity = (mean + mean.T).detach()
     maps = F.adaptive_avg_pool2d(GradCAM()(windows.at(32), small, [(1, 1)]), 4).flatten()
     at = (affinity / affinity.sum(1, keepdim=True) @ maps).view(1, 1, 4, 4)
@@ -378,13 +400,13 @@ def test_places_that_attend_to_no_place_keep_what_they_have():
     for loud, stay in ((0.0, False), (1e4, True)):
         classifier = Classifier(OneQuery(loud).eval(), 2, 16)
         still, walked = (
-            AttentionAffinity(Gradient(), steps=steps, power=20.0)(classifier, x, [(0, 0)]) for steps in ((0,), (9,))
+            Walk(Gradient(), Attention(power=20.0), steps)(classifier, x, [(0, 0)]) for steps in ((0,), (9,))
         )
         assert walked.isfinite().all()
         assert torch.equal(still, walked) == stay
 
 
-@pytest.mark.parametrize("walk", [AttentionAffinity(GradCAM()), Affinity(GradCAM(), grid=8, steps=(2,))], ids=repr)
+@pytest.mark.parametrize("walk", [Walk(GradCAM(), Attention()), Walk(GradCAM(), Features(8), (2,))], ids=repr)
 def test_walks_in_other_number_types(walk):
     classifier = vit()
     expected = walk(classifier, PHOTOGRAPHS, [(0, 1)])
@@ -398,12 +420,31 @@ def test_walks_in_other_number_types(walk):
     torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-3 * float(expected.max()))
 
 
-@pytest.mark.parametrize("walk", [AttentionAffinity, Affinity])
-def test_autocast_does_not_round_the_walk(walk):
-    """Rows that sum to 1 leave a constant map as it is."""
+@pytest.mark.parametrize("over", [Attention(), Features()], ids=repr)
+def test_a_constant_map_comes_out_as_zeros(over):
+    """Rows that sum to 1 leave it as it is, under autocast too, but for rounding, which is no map."""
 
     def everywhere(classifier, x, targets):
         return torch.ones(len(targets(classifier.logits(x))), 48, 64)
 
-    with torch.autocast("cpu", torch.bfloat16):
-        assert walk(everywhere, steps=(8,))(vit(), PHOTOGRAPHS, [(0, 1)]).max() < 1e-5
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            for method in (everywhere, Rivals(everywhere)):
+                assert Walk(method, over, (8, 4))(vit(), PHOTOGRAPHS, [(0, 1), (0, 2)]).max() == 0
+
+
+def test_what_is_constant_but_for_rounding_is_zero():
+    rounding = torch.full((1, 8, 8), 3.0) + torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2e-7
+    assert rounding.max() > rounding.min()
+    assert above_least(rounding).max() == 0
+    faint = torch.full((1, 8, 8), 1e-20)
+    faint[0, 3, 4] = 2e-20
+    assert above_least(faint)[0, 3, 4] == pytest.approx(1e-20)
+    assert above_least(-faint)[0, 0, 0] == pytest.approx(1e-20)
+
+
+def test_more_levels_or_layers_than_there_are(brightness, x):
+    with pytest.raises(SaliencyError, match="levels: expected at most 1, the resolutions of brightness, got 2"):
+        Walk(CAM(), Features(levels=2))(brightness, x, PAIRS)
+    with pytest.raises(SaliencyError, match=r"layers: expected at most 3, those of custom in which all .*, got 4"):
+        Walk(Gradient(), Attention(4))(vit(), PHOTOGRAPHS, [(0, 1)])

@@ -23,16 +23,16 @@ from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head, PlaceWeights
 from gradcut.errors import FitError, check_least
 from gradcut.fit.head import ImageLabels, Track, prior_rows
-from gradcut.network.forward import ForwardPass
-from gradcut.saliency.cams import CAM, linear_head, place_probabilities
-from gradcut.saliency.scales import resized
-from gradcut.saliency.walks import Affinity, against_each_other, walked
+from gradcut.network.view import View
+from gradcut.saliency.cams import linear_head, place_probabilities
+from gradcut.saliency.maps import against_each_other
+from gradcut.saliency.walks import Features, walked
 
 #: Factors of the classifier's size: maps are summed over all, features and places are those of the last.
 SCALES = (1.0, 5 / 3)
 
-#: Of the walk that makes the maps sure; its method is not asked.
-WALK = Affinity(CAM())
+#: What the walk that makes the maps sure goes over.
+FEATURES = Features()
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class PlaceFit:
     """Softmax regression of labels and background on single places, with L2 towards a prior.
 
     In each photograph with labels, the maps of these are summed over two sizes, compete as `Rivals` has it, walk as
-    `Affinity` has it and compete again. Relative to a map's maximum, a place above ``high`` is an example of the
+    `Walk` has it and compete again. Relative to a map's maximum, a place above ``high`` is an example of the
     highest class there, a place where all are below ``low`` one of background; in photographs without a label all
     places are background. A second round starts from the first's maps. Refitting a classifier to what its own
     maps point at is the idea of ReCAM (Chen et al. 2022), which refits to features averaged over the maps.
@@ -116,12 +116,13 @@ class PlaceFit:
         """For each head: the features of the photograph's places, and how sure the classes are of them, in [0, 1]."""
         large = backbone.at(backbone.scaled(max(SCALES))).prepare([images.read(file)])
         of = [n for n in range(len(heads)) for _ in present]
-        maps = torch.zeros(len(of), WALK.grid, WALK.grid, device=large.device)
+        maps = torch.zeros(len(of), FEATURES.grid, FEATURES.grid, device=large.device)
+        view = View(backbone, large)
         with torch.no_grad():
             for scale in SCALES:
-                x = resized(large, backbone, scale)
-                seen = ForwardPass(x, levels=True)
-                _, features, _ = linear_head(backbone, x, seen)
+                at = view.at(scale)
+                FEATURES.declare(at)
+                features = linear_head(at, "PlaceFit").features
                 for n, each in enumerate(heads if len(present) else ()):
                     here = _maps(features, present, *each)[None]
                     maps[n * len(present) :][: len(present)] += F.interpolate(here, maps.shape[1:], mode="bilinear")[0]
@@ -129,8 +130,8 @@ class PlaceFit:
             rows = features[0].float().flatten(1).T.cpu().numpy()
             if not len(present):
                 return [(rows, np.zeros((0, h * w), np.float32)) for _ in heads]
-            walk = WALK.walk([level.detach() for level in seen.maps[-WALK.levels :]])
-            maps = walked(against_each_other(maps, of), of, dict.fromkeys(of, walk), (WALK.grid, WALK.grid), WALK.steps)
+            grid, walks = FEATURES.shares(at, [0])
+            maps = walked(against_each_other(maps, of), of, dict.fromkeys(of, walks[0]), grid, FEATURES.steps)
             sure = F.adaptive_avg_pool2d(against_each_other(maps, of), (h, w)).cpu().numpy()
         return [(rows, part) for part in sure.reshape(len(heads), len(present), h * w)]
 

@@ -17,7 +17,7 @@ def brush_rle(mask: Bool[np.ndarray, "H W"]) -> list[int]:
     """A mask as Label Studio's brush has it: the bytes of a bit stream over the four channels of its RGBA picture.
 
     The stream holds the number of values (32 bits), the bits of a value less one (5 bits), four widths of run
-    lengths less one (4 bits photograph), and then the runs: 1 for a repeated value, 2 bits that choose a width, the length
+    lengths less one (4 bits each), and then the runs: 1 for a repeated value, 2 bits that choose a width, the length
     less one, the value.
     """
     flat = np.repeat(mask.ravel(), 4)

@@ -14,7 +14,7 @@ from gradcut.formats.pile import AnnotatedPhotograph, Pile, bring, write_text
 
 
 def _numbers(pile: Pile) -> dict[int, int]:
-    """The pixel value of photograph class: its own number plus 1, or, of more than 254 classes, a number for photograph in use."""
+    """The pixel value of each class: its own number plus 1, or, of more than 254 classes, one for each in use."""
     if len(pile.classes) <= 254:
         return {index: index + 1 for index in range(len(pile.classes))}
     used = sorted({item.index for photograph in pile.photographs for item in photograph.objects})

@@ -1,7 +1,7 @@
 """Torch functions that PyTorch's own code for the CPU is slow at, made another way: the same values but for rounding.
 
-`gradcut.network.forward.ForwardPass` calls these in the place of their namesakes, which they leave to PyTorch
-wherever they know no better way.
+While `Faster` is open these are called in the place of their namesakes, which they leave to PyTorch wherever they know
+no better way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 def conv2d(
@@ -36,8 +37,7 @@ def conv2d(
         and input.ndim == 4
         and input.dtype == weight.dtype == torch.float32
         and input.device.type == weight.device.type == "cpu"
-        and not weight.requires_grad
-        and (bias is None or not bias.requires_grad)
+        and not (torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)))
         and not torch.is_autocast_enabled("cpu")  # it would take another number type
     )
     if not (single and torch.get_num_threads() == 1 and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
@@ -110,3 +110,17 @@ class _FixedNorm(torch.autograd.Function):
 
 #: By the function that a network calls, the one that takes its place.
 FASTER: Mapping[Callable[..., Any], Callable[..., Tensor]] = {F.conv2d: conv2d, F.batch_norm: batch_norm}
+
+
+class Faster(TorchFunctionMode):
+    """While this context is open, the functions of `FASTER` take the place of their namesakes."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        func = FASTER.get(func, func)
+        return func(*args, **(kwargs or {}))

@@ -6,11 +6,8 @@ that call, so that everything before costs no memory and no backward pass.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -18,25 +15,35 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
-from gradcut.network.forward import TOKENS, ForwardPass, Layout, OtherPathError, Place, as_written, run, scripted
+from gradcut.network.cuts import OtherPathError
+from gradcut.network.known import Known
+from gradcut.network.layouts import TOKENS, MapCall
+from gradcut.network.passes import Pass, Wanted, scripted, watched
+from gradcut.network.view import View
 
 
-class _Probe(ForwardPass):
-    """Notes every map of a forward pass, and in which of the named modules it was made."""
+class _Found:
+    """The maps of a forward pass, and in which of the named modules each was made last."""
 
-    def __init__(self, x: Tensor, modules: Sequence[nn.Module], prefix: int | None) -> None:
-        super().__init__(x, prefix=prefix)
-        self.candidates: list[tuple[Place, Tensor | None]] = []
-        self.made_by: dict[int, tuple[Place, Tensor | None] | None] = {id(module): None for module in modules}
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._modules = modules
+        self._begin()
 
-    def _found(self, func: Callable[..., Any], result: Tensor, layout: Layout) -> None:
-        place = Place(self.calls, func, tuple(result.shape[1:]), layout)
-        kept = result if result.requires_grad else None
-        if layout.kind != "tokens" or func in TOKENS:
-            self.candidates.append((place, kept))
+    def _begin(self) -> None:
+        self._call = 0
+        self.candidates: list[tuple[MapCall, Tensor | None]] = []
+        self.made_by: dict[int, tuple[MapCall, Tensor | None] | None] = {id(module): None for module in self._modules}
+
+    def note(self, place: MapCall, result: Tensor, frame: FrameType) -> None:
+        if place.call <= self._call:
+            self._begin()  # the pass was made again, in another order in memory
+        self._call = place.call
+        noted = place, result if result.requires_grad else None
+        if place.layout.kind != "tokens" or place.function in TOKENS:
+            self.candidates.append(noted)
         if self.made_by:
-            for owner in _owners(sys._getframe(2)) & self.made_by.keys():
-                self.made_by[owner] = place, kept
+            for owner in _owners(frame) & self.made_by.keys():
+                self.made_by[owner] = noted
 
 
 def _owners(frame: FrameType | None) -> set[int]:
@@ -49,14 +56,12 @@ def _owners(frame: FrameType | None) -> set[int]:
     return owners
 
 
-#: By model: for the size of the photographs and the layers, the calls, and how many there are in all.
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, tuple[tuple[Place, ...], int]]] = WeakKeyDictionary()
+#: For the size of the photographs and the layers, the calls, and how many there are in all.
+_KNOWN: Known[tuple[tuple[MapCall, ...], int]] = Known()
 
 
-def run_with_maps(
-    classifier: Classifier, x: Float[Tensor, "b 3 h w"], layers: int | tuple[str, ...]
-) -> tuple[Float[Tensor, "b classes"], tuple[Place, ...], list[Tensor]]:
-    """The logits, and maps inside the network from which their graph begins.
+def pass_from_maps(view: View, layers: int | tuple[str, ...]) -> tuple[Pass, tuple[MapCall, ...]]:
+    """A forward pass whose graph begins at maps inside the network.
 
     The first call for a model and a size of photograph makes one or two more forward passes, to find
     the maps; what it found is kept as long as the model lives.
@@ -66,28 +71,29 @@ def run_with_maps(
             each of the modules of these names (as in ``model.named_modules()``).
 
     Returns:
-        logits, places, and for each place the tensor to take gradients of; ``place.layout.of(tensor)`` is
-        the map ``Float "b c h w"``.
+        The pass, and the calls at which it was cut: ``place.layout.of(tensor)`` of a cut tensor is the map
+        ``Float "b c h w"``.
 
     Raises:
         SaliencyError: no such module, it makes no map, or the network takes another path every time.
     """
-    key = (tuple(x.shape[1:]), layers)
-    known = _KNOWN.setdefault(classifier.model, {})
+    classifier, model = view.classifier, view.classifier.model
+    key = (tuple(view.x.shape[1:]), layers)
     for _ in range(2):
-        if key not in known:
-            known[key] = _find(classifier, x, layers)
-        places, calls = known[key]
-        seen = ForwardPass(x, cuts=places)
+        known = _KNOWN.get(model, key)
+        if known is None:
+            known = _find(classifier, view.x, layers)
+            _KNOWN.put(model, key, known)
+        places, calls = known
         try:
-            logits = run(classifier, x, seen)
-            if seen.calls != calls:
-                raise OtherPathError(f"it called {calls} functions, now {seen.calls}")
-            return logits, places, seen.cut_tensors
-        except OtherPathError as found:
+            made = view.watch(Wanted(cuts=places))
+            if made.seen.calls != calls:
+                raise OtherPathError(f"it called {calls} functions, now {made.seen.calls}")
+            return made, places
+        except OtherPathError as error:
             # The model has been changed since, or the first pass filled a cache of its own.
-            del known[key]
-            reason = str(found)
+            _KNOWN.forget(model, key)
+            reason = str(error)
     raise SaliencyError(
         f"{classifier.name}: its forward pass differs from one call to the next ({reason}), so that no map in it can "
         "be found again; Gradient() works with any classifier"
@@ -96,30 +102,32 @@ def run_with_maps(
 
 def _find(
     classifier: Classifier, x: Float[Tensor, "b 3 h w"], layers: int | tuple[str, ...]
-) -> tuple[tuple[Place, ...], int]:
+) -> tuple[tuple[MapCall, ...], int]:
     model = classifier.model
     names: tuple[str, ...] = () if isinstance(layers, int) else layers
-    modules = [_module(model, name) for name in names]
     # Two photographs, so that what has no batch is not taken for a map.
-    pair = x[:1].detach().expand(2, -1, -1, -1).clone()
+    pair = x[:1].detach().expand(2, -1, -1, -1)
+    modules, prefix = [_module(model, name) for name in names], _prefix(model)
+    found = _Found(modules)
     with torch.no_grad():
-        probe, _ = _look(classifier, pair, modules)
-    if any(place.layout.kind == "tokens" for place, _ in probe.candidates):
+        made = watched(classifier, pair, Wanted(prefix=prefix, on_map=found.note))
+    if any(place.layout.kind == "tokens" for place, _ in found.candidates):
         # Then a map may be there of which only the class token is read.
         with torch.enable_grad():
-            probe, logits = _look(classifier, pair.requires_grad_(), modules)
-        read = _influential(probe, logits)
-        if probe.candidates and not read:
+            made = watched(classifier, pair, Wanted(prefix=prefix, on_map=found.note, gradients=True))
+        read = _influential(found, made.logits)
+        if found.candidates and not read:
             raise SaliencyError(
                 f"{classifier.name}: its logits depend on no map inside the network; are its weights initialised?"
             )
     else:
-        read = {place for place, _ in probe.candidates}
+        read = {place for place, _ in found.candidates}
+    calls = made.seen.calls
     if names:
-        return _named(classifier, names, [probe.made_by[id(module)] for module in modules], read), probe.calls
+        return _named(classifier, names, [found.made_by[id(module)] for module in modules], read), calls
     if not read:
         raise SaliencyError(_no_map(classifier, x))
-    last: dict[tuple[int, int], Place] = {}
+    last: dict[tuple[int, int], MapCall] = {}
     for place in sorted(read, key=lambda place: place.call):
         last[place.layout.h, place.layout.w] = place
     ordered = sorted(last.values(), key=lambda place: place.call)
@@ -129,19 +137,13 @@ def _find(
             f"layers: expected at most {len(ordered)}, the resolutions of {classifier.name}, got {layers}; "
             "name the layers to choose among more"
         )
-    return tuple(ordered[-layers:]), probe.calls
+    return tuple(ordered[-layers:]), calls
 
 
-def _look(classifier: Classifier, x: Tensor, modules: Sequence[nn.Module]) -> tuple[_Probe, Tensor]:
-    probe = _Probe(x, modules, _prefix(classifier.model))
-    with as_written(classifier.model), probe:
-        return probe, classifier.logits(x)
-
-
-def _influential(probe: _Probe, logits: Tensor) -> set[Place]:
+def _influential(found: _Found, logits: Tensor) -> set[MapCall]:
     """The maps on whose grid, not only on whose class token, the logits depend."""
-    found = [*probe.candidates, *(made for made in probe.made_by.values() if made is not None)]
-    inside = [(place, tensor) for place, tensor in found if tensor is not None]
+    noted = [*found.candidates, *(made for made in found.made_by.values() if made is not None)]
+    inside = [(place, tensor) for place, tensor in noted if tensor is not None]
     weights = torch.linspace(1, 2, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
     gradients = torch.autograd.grad((logits * weights).sum(), [tensor for _, tensor in inside], allow_unused=True)
     return {
@@ -154,9 +156,9 @@ def _influential(probe: _Probe, logits: Tensor) -> set[Place]:
 def _named(
     classifier: Classifier,
     names: Sequence[str],
-    made: Sequence[tuple[Place, Tensor | None] | None],
-    read: set[Place],
-) -> tuple[Place, ...]:
+    made: Sequence[tuple[MapCall, Tensor | None] | None],
+    read: set[MapCall],
+) -> tuple[MapCall, ...]:
     places = []
     for name, found in zip(names, made, strict=True):
         if found is None:

@@ -2,17 +2,26 @@
 
 A method is called as ``method(classifier, x, targets)`` with photographs ``x: Float "b 3 h w"`` as
 `Classifier.prepare` makes them and ``n`` targets, and returns ``Float "n h w"``, never negative, on the
-device of ``x``. A target is a pair (photograph in the batch, class), or (photograph, (class, class, ...)) for a
-group of classes. Targets may also be a function from the logits to such pairs: then detection and
-saliency share one forward pass.
+device of ``x``, in float32 at least. A target is a pair (photograph in the batch, class), or
+(photograph, (class, class, ...)) for a group of classes. Targets may also be a function from the logits to such pairs:
+then detection and saliency share one forward pass.
 
 The model is left as it was: no hook, no flag, no ``.grad``.
 """
 
 from gradcut.errors import SaliencyError
-from gradcut.network.forward import ForwardPass, recording
+from gradcut.network.view import View
 from gradcut.saliency.attentions import AttentionGradient, AttentionRollout
-from gradcut.saliency.cams import CAM, GradCAM, GradCAMPlusPlus, GuidedGradCAM, HiResCAM, LayerCAM, PlaceProbability
+from gradcut.saliency.cams import (
+    CAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    GuidedGradCAM,
+    HiResCAM,
+    LayerCAM,
+    PlaceProbability,
+    resolved,
+)
 from gradcut.saliency.gradients import (
     DeconvNet,
     Gradient,
@@ -24,19 +33,19 @@ from gradcut.saliency.gradients import (
     VarGrad,
     input_gradient,
 )
+from gradcut.saliency.method import Method, explained, scales_of
 from gradcut.saliency.scales import Crops, MultiScale
 from gradcut.saliency.targets import Saliency, Score, Target, Targets, resolve, score_gradient
-from gradcut.saliency.walks import Affinity, AttentionAffinity, Rivals
+from gradcut.saliency.walks import Attention, Features, Rivals, Walk
 
 __all__ = [
     "CAM",
-    "Affinity",
-    "AttentionAffinity",
+    "Attention",
     "AttentionGradient",
     "AttentionRollout",
     "Crops",
     "DeconvNet",
-    "ForwardPass",
+    "Features",
     "GradCAM",
     "GradCAMPlusPlus",
     "Gradient",
@@ -46,6 +55,7 @@ __all__ = [
     "HiResCAM",
     "IntegratedGradients",
     "LayerCAM",
+    "Method",
     "MultiScale",
     "PixelMethod",
     "PlaceProbability",
@@ -57,8 +67,12 @@ __all__ = [
     "Target",
     "Targets",
     "VarGrad",
+    "View",
+    "Walk",
+    "explained",
     "input_gradient",
-    "recording",
     "resolve",
+    "resolved",
+    "scales_of",
     "score_gradient",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +11,16 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
-from gradcut.network.forward import ForwardPass, Layout, fresh, run, scripted
-from gradcut.saliency.cams import upsampled
+from gradcut.network.layouts import Layout
+from gradcut.network.passes import Attended, Wanted, scripted
+from gradcut.network.view import View
+from gradcut.saliency.maps import upsampled, wide
+from gradcut.saliency.method import Method
 from gradcut.saliency.targets import Score, Targets, backpropagate, check_score, resolve
 
 
 @dataclass(frozen=True)
-class AttentionRollout:
+class AttentionRollout(Method):
     """Attention rollout (Abnar & Zuidema 2020): the product over the layers of ``(mean over heads of A + I) / 2``.
 
     The class token's row of it, or the mean of the rows where the classifier averages the tokens. It says where
@@ -24,21 +28,20 @@ class AttentionRollout:
     over all the tokens in every layer. Costs one forward pass.
     """
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
-            seen = ForwardPass(x, attention=True)
-            logits = run(classifier, fresh(classifier, x), seen)
-            layers = _global(classifier, seen)
-            photographs = [photograph for photograph, _ in resolve(targets, logits)]
-            mixed = [(layer.mean(1).to(x.dtype) + _one(layer, x)) / 2 for layer in layers]
+            made = view.watch(Wanted(attention=True))
+            layers, layout = _global(view.classifier, made.attention)
+            photographs = [photograph for photograph, _ in resolve(targets, made.logits)]
+            mixed = [(wide(layer.mean(1)) + _identity(layer)) / 2 for layer in layers]
             rolled = mixed[0]
             for layer in mixed[1:]:
                 rolled = layer @ rolled
-            return upsampled(_rows(classifier, seen, rolled)[photographs], x)
+            return upsampled(_rows(view.classifier, layout, rolled)[photographs], view.x.shape[2:])
 
 
 @dataclass(frozen=True)
-class AttentionGradient:
+class AttentionGradient(Method):
     """Attention weighed by its gradient and rolled out (Chefer et al. 2021, "Generic Attention-model Explainability").
 
     ``R <- R + mean over heads of ReLU(G * A) R``, from the identity, layer by layer, with the gradient G of the class
@@ -54,39 +57,40 @@ class AttentionGradient:
     def __post_init__(self) -> None:
         check_score(self.of)
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        classifier = view.classifier
         with torch.inference_mode(False), torch.enable_grad():
-            seen = ForwardPass(x, attention=True)
-            logits = run(classifier, fresh(classifier, x), seen)
-            layers = _global(classifier, seen)
-            pairs = resolve(targets, logits)
-            gradients = backpropagate(classifier, logits, pairs, self.of, layers)
+            made = view.watch(Wanted(from_attention=True))
+            layers, layout = _global(classifier, made.attention)
+            pairs = resolve(targets, made.logits)
+            gradients = backpropagate(classifier, made.logits, pairs, self.of, layers)
         with torch.no_grad():
             photographs = [photograph for photograph, _ in pairs]
-            rolled = _one(layers[0], x).expand(len(pairs), -1, -1)
+            rolled = _identity(layers[0]).expand(len(pairs), -1, -1)
             start = rolled
             for layer, gradient in zip(layers, gradients, strict=True):
-                relevance = (gradient * layer.detach()[photographs]).clamp(min=0).mean(1).to(x.dtype)
+                relevance = wide((gradient * layer.detach()[photographs]).clamp(min=0).mean(1))
                 rolled = rolled + relevance @ rolled
-            return upsampled(_rows(classifier, seen, rolled - start).clamp(min=0), x)
+            return upsampled(_rows(classifier, layout, rolled - start).clamp(min=0), view.x.shape[2:])
 
 
-def _global(classifier: Classifier, seen: ForwardPass) -> list[Tensor]:
-    """The attention of the layers, each between all the tokens."""
-    layers = seen.attention or []
-    sizes = {tuple(layer.shape[2:]) for layer in layers}
-    whole = len(sizes) == 1 and all(rows == columns and seen.token_grid(rows) is not None for rows, columns in sizes)
-    if whole and all(layer.shape[0] == layers[0].shape[0] for layer in layers):
-        return layers
+def _global(classifier: Classifier, attention: Sequence[Attended]) -> tuple[list[Tensor], Layout]:
+    """The attention of the layers, each between all the tokens, and how the places lie in these."""
+    layers = [layer.weights for layer in attention]
+    if layers and len({layer.shape[:1] + layer.shape[2:] for layer in layers}) == 1:
+        rows, columns = layers[0].shape[2:]
+        layout = attention[0].layout
+        if rows == columns and layout is not None:
+            return layers, layout
     raise SaliencyError(
         f"attention needs a classifier in whose every layer all the tokens attend to all; {classifier.name} has "
-        f"attention {_where(classifier, seen)}. GradCAM() works with any that has a feature map, Gradient() with any "
-        "at all"
+        f"attention {_where(classifier, attention)}. GradCAM() works with any that has a feature map, Gradient() with "
+        "any at all"
     )
 
 
 def between_places(
-    classifier: Classifier, seen: ForwardPass, photographs: int
+    classifier: Classifier, attention: Sequence[Attended], photographs: int, method: str
 ) -> tuple[list[Float[Tensor, "b heads t t"]], Layout]:
     """The layers in which all the places of one grid attend to all, and how that grid lies in the tokens.
 
@@ -94,39 +98,35 @@ def between_places(
     last counts.
 
     Raises:
-        SaliencyError: there is no such layer.
+        SaliencyError: there is no such layer; it names the method that needs one.
     """
-    found: list[tuple[Tensor, Layout]] = []
-    for layer in seen.attention or []:
-        rows, columns = layer.shape[2:]
-        layout = seen.token_grid(rows)
-        if rows == columns and layout is not None and len(layer) == photographs:
-            found.append((layer, layout))
-    if not found:
+    whole = [
+        (weights, layout)
+        for weights, layout in attention
+        if layout is not None and weights.shape[2] == weights.shape[3] and len(weights) == photographs
+    ]
+    if not whole:
         raise SaliencyError(
-            "AttentionAffinity needs a classifier with a layer in which all the places attend to all; "
-            f"{classifier.name} has attention {_where(classifier, seen)}. Affinity() works with any that has a "
-            "feature map"
+            f"{method} needs a classifier with a layer in which all the places attend to all; {classifier.name} has "
+            f"attention {_where(classifier, attention)}. A walk over Features() works with any that has a feature map"
         )
-    last = found[-1][1]
-    return [layer for layer, layout in found if layout == last], last
+    last = whole[-1][1]
+    return [weights for weights, layout in whole if layout == last], last
 
 
-def _where(classifier: Classifier, seen: ForwardPass) -> str:
+def _where(classifier: Classifier, attention: Sequence[Attended]) -> str:
     if scripted(classifier.model):
         return "out of sight, being a TorchScript module"
-    sizes = sorted({tuple(layer.shape[2:]) for layer in seen.attention or []})
+    sizes = sorted({tuple(layer.weights.shape[2:]) for layer in attention})
     return f"among {', '.join(f'{rows} by {columns}' for rows, columns in sizes)} tokens" if sizes else "nowhere"
 
 
-def _one(layer: Float[Tensor, "b heads t t"], x: Tensor) -> Float[Tensor, "t t"]:
-    return torch.eye(layer.shape[-1], dtype=x.dtype, device=x.device)
+def _identity(layer: Float[Tensor, "b heads t t"]) -> Float[Tensor, "t t"]:
+    return torch.eye(layer.shape[-1], dtype=wide(layer).dtype, device=layer.device)
 
 
-def _rows(classifier: Classifier, seen: ForwardPass, rolled: Float[Tensor, "n t t"]) -> Float[Tensor, "n gh gw"]:
+def _rows(classifier: Classifier, layout: Layout, rolled: Float[Tensor, "n t t"]) -> Float[Tensor, "n gh gw"]:
     """What the token, or the tokens, that the head reads have taken from every place of the grid."""
-    layout = seen.token_grid(rolled.shape[1])
-    assert layout is not None
     read = rolled[:, layout.prefix :].mean(1) if _averages(classifier.model, layout.prefix) else rolled[:, 0]
     return read[:, layout.prefix :].reshape(-1, layout.h, layout.w)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import PlaceWeights, places_of
 from gradcut.errors import SaliencyError
-from gradcut.network.forward import ForwardPass, fresh, run
-from gradcut.network.layers import run_with_maps
-from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, Remembered, check_pixels
+from gradcut.network.known import Known
+from gradcut.network.layers import pass_from_maps
+from gradcut.network.view import View
+from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, check_pixels
+from gradcut.saliency.maps import relative, upsampled, wide
+from gradcut.saliency.method import Method, explained
 from gradcut.saliency.targets import (
+    Remembered,
     Saliency,
     Score,
     Targets,
     backward_passes,
     check_score,
-    group,
     of_photographs,
     resolve,
     score_gradient,
@@ -30,7 +33,7 @@ from gradcut.saliency.targets import (
 
 
 @dataclass(frozen=True)
-class CAM:
+class CAM(Method):
     """Class activation map: a linear head's weights on the features before pooling (Zhou et al. 2016).
 
     ``ReLU(sum_k w_ck A_k)`` of the last map A. Exact where the logits are a linear function of the mean of that
@@ -45,29 +48,28 @@ class CAM:
     def __post_init__(self) -> None:
         check_score(self.of)
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         with torch.no_grad():
-            logits, features, weight = linear_head(classifier, x, ForwardPass(x))
+            logits, features, weight = linear_head(view, "CAM")
             pairs = resolve(targets, logits)
-            direction = score_gradient(classifier, logits, pairs, self.of)
-            weights = direction @ weight
-            maps = x.new_zeros(len(pairs), *features.shape[2:])
+            weights = score_gradient(view.classifier, logits, pairs, self.of) @ wide(weight)
+            maps = weights.new_zeros(len(pairs), *features.shape[2:], dtype=wide(view.x[:0]).dtype)
             for photograph in {photograph for photograph, _ in pairs}:  # features are not copied for every target
-                here = [position for position, (other, _) in enumerate(pairs) if other == photograph]
-                weighted = torch.einsum("nc,chw->nhw", weights[here], features[photograph])
-                maps[here] = weighted.clamp(min=0).to(x.dtype)
-            return upsampled(maps, x)
+                rows = [row for row, (other, _) in enumerate(pairs) if other == photograph]
+                weighted = torch.einsum("nc,chw->nhw", weights[rows], wide(features[photograph]))
+                maps[rows] = weighted.clamp(min=0).to(maps.dtype)  # autocast has its own
+            return upsampled(maps, view.x.shape[2:])
 
 
 @dataclass(frozen=True)
-class PlaceProbability:
+class PlaceProbability(Method):
     """How probable each place's class is, by the weights for places that `gradcut.fit.places` fitted with the head.
 
     The softmax over the head's labels and the background, of the features of the last map at each place; a group of
     labels has the sum of its members. A head fitted to whole photographs, as `CAM` shows it, finds what tells a
     photograph with the class from one without, surroundings too; these weights were fitted to tell places apart,
-    and are not what the logits are made of. Where the classifier has none, the maps are those of ``otherwise``.
-    Costs one forward pass.
+    and are not what the logits are made of. Where the classifier has none, the maps are those of ``otherwise``;
+    `resolved` says which method that is, and so do records of results. Costs one forward pass.
 
     Args:
         otherwise: any saliency method, for classifiers without such weights.
@@ -75,56 +77,94 @@ class PlaceProbability:
 
     otherwise: Saliency = field(default_factory=CAM)
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        places = places_of(classifier.model)
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        places = places_of(view.classifier.model)
         if places is None:
-            return self.otherwise(classifier, x, targets)
+            return explained(self.otherwise, view, targets)
         with torch.no_grad():
-            logits, features, _ = linear_head(classifier, x, ForwardPass(x))
-            each = place_probabilities(features, places)
-            maps = [each[b, list(group(index))].sum(0) for b, index in resolve(targets, logits)]
-            return upsampled(torch.stack(maps).to(x.dtype) if maps else x.new_zeros(0, *features.shape[2:]), x)
+            logits, features, _ = linear_head(view, "PlaceProbability")
+            probabilities = place_probabilities(features, places)
+            pairs = resolve(targets, logits)
+            maps = probabilities.new_zeros(len(pairs), *features.shape[2:])
+            for row, (photograph, members) in enumerate(pairs):
+                maps[row] = probabilities[photograph, list(members)].sum(0)
+            return upsampled(maps, view.x.shape[2:])
+
+
+def resolved(method: Saliency, classifier: Classifier) -> Saliency:
+    """The method that runs with this classifier: with each `PlaceProbability` that would leave it to ``otherwise``
+    replaced by that.
+    """
+    if isinstance(method, PlaceProbability):
+        return method if places_of(classifier.model) is not None else resolved(method.otherwise, classifier)
+    options: dict[str, Any] = vars(method) if isinstance(method, Method) else {}
+    changed = {name: resolved(part, classifier) for name, part in options.items() if isinstance(part, Method)}
+    changed = {name: part for name, part in changed.items() if part is not options[name]}
+    step: Any = method
+    return replace(step, **changed) if changed else method
 
 
 def place_probabilities(
     features: Float[Tensor, "b d gh gw"], places: PlaceWeights | nn.Linear
 ) -> Float[Tensor, "b k gh gw"]:
     """The probability of each label and, last, of the background at every place of the last map."""
-    weight, bias = (each.to(features) for each in (places.weight, places.bias))
-    return F.conv2d(features, weight[:, :, None, None], bias).float().softmax(1)
+    features = wide(features)
+    weight, bias = (values.to(features) for values in (places.weight, places.bias))
+    return wide(F.conv2d(features, weight[:, :, None, None], bias)).softmax(1)
 
 
-def linear_head(
-    classifier: Classifier, x: Float[Tensor, "b 3 h w"], seen: ForwardPass
-) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b d _ _"], Float[Tensor, "n d"]]:
-    """The logits, the last map, and the weights that make the one of the other's mean; ``seen`` watches the pass.
+class LinearHead(NamedTuple):
+    """The logits, the last map, and the weights that make the one of the other's mean."""
+
+    logits: Float[Tensor, "b n"]
+    features: Float[Tensor, "b d gh gw"]
+    weight: Float[Tensor, "n d"]
+
+
+#: Heads that were found to be linear: for the size and number type of the photographs, and the weights.
+_LINEAR: Known[bool] = Known()
+
+
+def linear_head(view: View, method: str) -> LinearHead:
+    """A forward pass, and what is linear at its end.
+
+    Args:
+        method: who needs it, for the message.
 
     Raises:
         SaliencyError: the logits are made in another way.
     """
-    logits = run(classifier, fresh(classifier, x), seen)
-    features = seen.feature_map
-    if seen.head is not None:
-        weight, bias = seen.head
-        if features is not None and weight.shape == (logits.shape[1], features.shape[1]):
-            expected = F.linear(features.mean((2, 3)), weight, bias)
-            if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
-                return logits, features, weight
-        elif weight.shape == (logits.shape[1], seen.one_place):
-            h, w = x.shape[2:]
+    classifier, made = view.classifier, view.watch()
+    logits, features, linear = made.logits, made.seen.feature_map, made.seen.linear
+    if linear is not None:
+        if features is not None and linear.weight.shape == (logits.shape[1], features.shape[1]):
+            kind = (tuple(view.x.shape[1:]), features.dtype, id(linear.parameter))
+            if _LINEAR.get(classifier.model, kind) or _is_linear(logits, features, linear.weight, linear.bias):
+                _LINEAR.put(classifier.model, kind, True)
+                return LinearHead(logits, features, linear.weight)
+        elif linear.weight.shape == (logits.shape[1], made.seen.one_place):
+            h, w = view.x.shape[2:]
             raise SaliencyError(
-                f"CAM needs photographs whose last feature map has more than one place; {classifier.name}'s has one "
-                f"from {h} by {w} pixels. Use larger ones (under MultiScale, larger scales), or Gradient(), which "
+                f"{method} needs photographs whose last feature map has more than one place; {classifier.name}'s has "
+                f"one from {h} by {w} pixels. Use larger ones (under MultiScale, larger scales), or Gradient(), which "
                 "needs no map"
             )
     raise SaliencyError(
-        f"CAM needs a classifier whose logits are a linear layer on the mean of its last feature map; "
+        f"{method} needs a classifier whose logits are a linear layer on the mean of its last feature map; "
         f"{classifier.name}'s are not. GradCAM() works with any that has a feature map, Gradient() with any at all"
     )
 
 
+def _is_linear(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the logits are those of the mean features, to 1e-3 of the largest or a few digits of the number type."""
+    expected = F.linear(wide(features).mean((2, 3)), wide(weight), None if bias is None else wide(bias))
+    tolerance = max(1e-3, *(4 * torch.finfo(values.dtype).eps for values in (logits, features)))
+    largest = float(logits.abs().max())
+    return torch.allclose(wide(expected), wide(logits), rtol=tolerance, atol=tolerance * largest)
+
+
 @dataclass(frozen=True)
-class GradCAM:
+class GradCAM(Method):
     """Grad-CAM (Selvaraju et al. 2017): each channel weighed by its gradient's mean.
 
     ``ReLU(sum_k mean(G_k) A_k)`` of a map A and the gradient G of the class score with respect to it. Equals `CAM` up
@@ -153,23 +193,25 @@ class GradCAM:
         if self.fuse not in ("mean", "max"):
             raise SaliencyError(f"fuse: expected 'mean' or 'max', got {self.fuse!r}")
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         layers = (self.layers,) if isinstance(self.layers, str) else self.layers
+        size = view.x.shape[2:]
         with torch.inference_mode(False), torch.enable_grad():
-            logits, places, tensors = run_with_maps(classifier, fresh(classifier, x), layers)
-            pairs = resolve(targets, logits)
-            maps = [x.new_zeros(len(pairs), place.layout.h, place.layout.w) for place in places]
-            features = [place.layout.of(tensor.detach()) for place, tensor in zip(places, tensors, strict=True)]
-            for chosen, photographs, gradients in backward_passes(classifier, logits, pairs, self.of, tensors):
+            made, places = pass_from_maps(view, layers)
+            pairs = resolve(targets, made.logits)
+            maps = [wide(view.x.new_zeros(len(pairs), place.layout.h, place.layout.w)) for place in places]
+            features = [place.layout.of(tensor.detach()) for place, tensor in zip(places, made.cut, strict=True)]
+            passes = backward_passes(view.classifier, made.logits, pairs, self.of, made.cut)
+            for rows, photographs, gradients in passes:
                 with torch.no_grad():
                     for i, (place, gradient) in enumerate(zip(places, gradients, strict=True)):
-                        G = place.layout.of(gradient).to(x.dtype)
+                        G = place.layout.of(gradient)
                         if features[i].stride() != G.stride() or features[i].dtype != G.dtype:
                             features[i] = torch.empty_like(G).copy_(features[i])  # lies as G does: faster, K times
                         A, G = (of_photographs(value, photographs) for value in (features[i], G))
-                        maps[i][chosen] = self.weighted(A, G).clamp(min=0).to(x.dtype)  # autocast has its own
+                        maps[i][rows] = self.weighted(A, G).clamp(min=0).to(maps[i].dtype)  # autocast has its own
         with torch.no_grad():
-            maps = [upsampled(coarse, x) for coarse in maps]
+            maps = [upsampled(coarse, size) for coarse in maps]
             if len(maps) == 1:
                 return maps[0]
             fused = torch.stack([relative(each) for each in maps])
@@ -219,11 +261,11 @@ class HiResCAM(GradCAM):
         return (G * A).sum(1)
 
 
-_GUIDED = GuidedBackprop(of="logit")
+_GUIDED = GuidedBackprop()
 
 
 @dataclass(frozen=True)
-class GuidedGradCAM:
+class GuidedGradCAM(PixelMethod):
     """Guided Grad-CAM (Selvaraju et al. 2017): a fine map of pixels times a coarse map of the class.
 
     Needs and costs as much as its two methods together.
@@ -239,32 +281,11 @@ class GuidedGradCAM:
     def __post_init__(self) -> None:
         check_pixels(self.pixels)
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        return self.over_channels(self.attribution(classifier, x, targets))
-
-    def attribution(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n 3 h w"]:
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
         """The product, channel by channel."""
-        chosen = Remembered(targets)
-        regions = self.regions(classifier, x, chosen)
-        return self.pixels.attribution(classifier, x, chosen.pairs) * regions[:, None]
+        asked = Remembered(targets, self.regions)
+        regions = explained(self.regions, view, asked)
+        return self.pixels.attribution(view, asked.pairs) * regions[:, None]
 
     def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
-        """As the method for pixels does."""
         return self.pixels.over_channels(attribution)
-
-
-def relative(maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """Each map divided by its maximum; a map of zeros stays."""
-    return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
-
-
-def upsampled(maps: Float[Tensor, "n gh gw"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n h w"]:
-    """Bilinear, to the photographs' size and their number type."""
-    if not len(maps):
-        return x.new_zeros(0, *x.shape[2:])
-    if maps.shape[1:] == x.shape[2:]:
-        return maps.to(x.dtype)
-    maps = maps.to(x.dtype)[:, None]
-    return F.interpolate(maps, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,38 +12,58 @@ from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError, check_least
-from gradcut.network.activations import Backward, Rule, deconvnet, guided
-from gradcut.network.forward import ForwardPass, fresh, run, scripted
-from gradcut.saliency.targets import Score, Target, Targets, backpropagate, check_score, resolve
+from gradcut.network.activations import Rule, deconvnet, guided
+from gradcut.network.passes import Wanted, scripted
+from gradcut.network.view import View
+from gradcut.saliency.maps import above_least, wide
+from gradcut.saliency.method import Method
+from gradcut.saliency.targets import Remembered, Score, Target, Targets, backpropagate, check_score, resolve
 
 
-@runtime_checkable
-class PixelMethod(Protocol):
+class PixelMethod(Method):
     """A method that gives every channel of every pixel a value, and says how channels become one map."""
 
-    def attribution(self, classifier: Classifier, x: Tensor, targets: Targets) -> Float[Tensor, "n 3 h w"]: ...
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.over_channels(self.attribution(view, targets))
 
-    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]: ...
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
+        """The values, in float32 at least."""
+        raise NotImplementedError
 
-    def __call__(self, classifier: Classifier, x: Tensor, targets: Targets) -> Float[Tensor, "n h w"]: ...
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """One value a pixel, not negative."""
+        raise NotImplementedError
+
+
+class Around(PixelMethod):
+    """A pixel method that is made of another, ``method``, and makes a map of the values as that does."""
+
+    method: PixelMethod
+
+    def __post_init__(self) -> None:
+        check_pixels(self.method)
+
+    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        return self.method.over_channels(attribution)
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(PixelMethod):
     """The gradient of a class score with respect to the photograph (Simonyan et al. 2013).
 
     Needs a differentiable classifier. Costs one forward pass, and as many backward passes as the largest
     number of classes in one photograph.
 
     Args:
-        of: which score, see `Score`. Under a sigmoid, the map of the probability is the logit's times one
-            factor; under a softmax, the probability also falls with the other classes.
+        of: which score, see `Score`. As in the paper, which takes the unnormalised score: the probability can also
+            be raised by lowering the other classes' scores, so that its gradient shows these too. Under a sigmoid
+            the map of the probability is the logit's times one factor.
         signed: False takes absolute values, as in the paper. True keeps the signs, and shifts the map so
             that its least value is 0.
         channels: the ``"max"`` over the channels, as in the paper, their ``"sum"``, or their ``"l2"`` norm.
     """
 
-    of: Score = "probability"
+    of: Score = "logit"
     signed: bool = False
     channels: Literal["max", "sum", "l2"] = "max"
     rule: ClassVar[Rule | None] = None
@@ -55,22 +75,16 @@ class Gradient:
         if self.signed and self.channels == "l2":
             raise SaliencyError("channels: expected 'max' or 'sum' for a signed map, got 'l2', which has no sign")
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        return self.over_channels(self.attribution(classifier, x, targets))
-
-    def attribution(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n 3 h w"]:
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
         """The gradient itself."""
-        return input_gradient(classifier, x, targets, self.of, type(self).rule)
+        return input_gradient(view, targets, self.of, type(self).rule)
 
     def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
-        """One value a pixel, not negative."""
         value = attribution if self.signed else attribution.abs()
         if self.channels == "l2":
             return value.square().sum(1).sqrt()
         value = value.amax(1) if self.channels == "max" else value.sum(1)
-        return value - value.amin((1, 2), keepdim=True) if self.signed else value
+        return above_least(value) if self.signed else value
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,7 @@ class DeconvNet(Gradient):
 
 
 @dataclass(frozen=True)
-class GradientXInput:
+class GradientXInput(Around):
     """The gradient times the photograph: what a linear classifier's score is made of (Shrikumar et al. 2016).
 
     The photograph is as prepared, so that the classifier's mean colour counts as nothing.
@@ -105,29 +119,17 @@ class GradientXInput:
         method: gives the gradient, and reduces the product to one map.
     """
 
-    method: PixelMethod = Gradient(of="logit", channels="sum")
+    method: PixelMethod = Gradient(channels="sum")
 
-    def __post_init__(self) -> None:
-        check_pixels(self.method)
-
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        return self.over_channels(self.attribution(classifier, x, targets))
-
-    def attribution(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n 3 h w"]:
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
         """The product, channel by channel."""
-        chosen = Remembered(targets)
-        gradient = self.method.attribution(classifier, x, chosen)
-        return gradient * x.detach()[[photograph for photograph, _ in chosen.pairs]]
-
-    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
-        """As the method does."""
-        return self.method.over_channels(attribution)
+        asked = Remembered(targets, self.method)
+        gradient = self.method.attribution(view, asked)
+        return gradient * view.x.detach()[[photograph for photograph, _ in asked.pairs]]
 
 
 @dataclass(frozen=True)
-class SmoothGrad:
+class SmoothGrad(Around):
     """The mean over noisy copies of the photograph (Smilkov et al. 2017).
 
     Costs ``samples`` times as much as its method, and a forward pass when the targets are a function.
@@ -140,44 +142,33 @@ class SmoothGrad:
         seed: of the noise, which is the same for every photograph.
     """
 
-    method: PixelMethod = Gradient(of="logit")
+    method: PixelMethod = Gradient()
     samples: int = 25
     noise: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_pixels(self.method)
+        super().__post_init__()
         check_least(SaliencyError, self, samples=self._least())
         if not 0 < self.noise < float("inf"):
             raise SaliencyError(f"noise: expected a positive fraction of the photograph's range, got {self.noise}")
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        return self.over_channels(self.attribution(classifier, x, targets))
-
-    def attribution(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n 3 h w"]:
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
         """The mean, channel by channel, before any absolute value is taken."""
-        return self._moments(classifier, x, targets)[0]
+        return self._moments(view, targets)[0]
 
-    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
-        """As the method does."""
-        return self.method.over_channels(attribution)
-
-    def _moments(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]:
+    def _moments(self, view: View, targets: Targets) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]:
         """Mean and mean squared deviation from it, in one go (Welford 1962)."""
-        pairs = decided(classifier, x, targets)
+        pairs, x = decided(view, targets), view.x.detach()
         generator = torch.Generator().manual_seed(self.seed)
         strength = self.noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
-        mean = x.new_zeros(len(pairs), *x.shape[1:])
+        mean = wide(x.new_zeros(len(pairs), *x.shape[1:]))
         deviation = torch.zeros_like(mean)
         for number in range(1, self.samples + 1):
             # One draw for all the photographs, on the CPU: what a photograph gets depends neither on
             # its neighbours in the batch nor on the device.
             draw = torch.randn(x.shape[1:], generator=generator).to(x.device, x.dtype)
-            value = self.method.attribution(classifier, x + strength * draw, pairs)
+            value = self.method.attribution(View(view.classifier, x + strength * draw), pairs)
             step = value - mean
             mean += step / number
             deviation += step * (value - mean)
@@ -191,18 +182,16 @@ class SmoothGrad:
 class VarGrad(SmoothGrad):
     """The variance over noisy copies of the photograph (Adebayo et al. 2018), otherwise as `SmoothGrad`."""
 
-    def attribution(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n 3 h w"]:
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
         """The variance, channel by channel."""
-        return self._moments(classifier, x, targets)[1]
+        return self._moments(view, targets)[1]
 
     def _least(self) -> int:
         return 2
 
 
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(Around):
     """The gradient's mean on the way from a baseline to the photograph, times the way (Sundararajan et al. 2017).
 
     ``(x - x') * integral of the gradient at x' + a (x - x') over a from 0 to 1``. Complete: summed over pixels and
@@ -216,35 +205,27 @@ class IntegratedGradients:
             or ``"white"``.
     """
 
-    method: PixelMethod = Gradient(of="logit", channels="sum")
+    method: PixelMethod = Gradient(channels="sum")
     steps: int = 32
     baseline: Literal["mean", "black", "white"] = "mean"
 
     def __post_init__(self) -> None:
-        check_pixels(self.method)
+        super().__post_init__()
         check_least(SaliencyError, self, steps=1)
         if self.baseline not in ("mean", "black", "white"):
             raise SaliencyError(f"baseline: expected 'mean', 'black' or 'white', got {self.baseline!r}")
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        return self.over_channels(self.attribution(classifier, x, targets))
-
-    def attribution(
-        self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets
-    ) -> Float[Tensor, "n 3 h w"]:
+    def attribution(self, view: View, targets: Targets) -> Float[Tensor, "n 3 h w"]:
         """The integral, channel by channel."""
-        pairs = decided(classifier, x, targets)
-        start = self.start(classifier, x)
-        way = x.detach() - start
+        pairs, x = decided(view, targets), view.x.detach()
+        start = self.start(view.classifier, x)
+        way = x - start
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
-        total = x.new_zeros(len(pairs), *x.shape[1:])
+        total = wide(x.new_zeros(len(pairs), *x.shape[1:]))
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-            total += weight / 2 * self.method.attribution(classifier, start + (node + 1) / 2 * way, pairs)
+            there = View(view.classifier, start + (node + 1) / 2 * way)
+            total += weight / 2 * self.method.attribution(there, pairs)
         return total * way[[photograph for photograph, _ in pairs]]
-
-    def over_channels(self, attribution: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
-        """As the method does."""
-        return self.method.over_channels(attribution)
 
     def start(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "1 3 1 1"]:
         """The baseline's colour, prepared as photographs are."""
@@ -254,11 +235,7 @@ class IntegratedGradients:
 
 
 def input_gradient(
-    classifier: Classifier,
-    x: Float[Tensor, "b 3 h w"],
-    targets: Targets,
-    of: Score = "logit",
-    rule: Rule | None = None,
+    view: View, targets: Targets, of: Score = "logit", rule: Rule | None = None
 ) -> Float[Tensor, "n 3 h w"]:
     """Gradients of the targets' scores with respect to the photographs.
 
@@ -266,13 +243,11 @@ def input_gradient(
         SaliencyError: no activation followed ``rule``, so that the result would be the plain gradient.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x = fresh(classifier, x).requires_grad_()
-        backward = None if rule is None else Backward(rule)
-        logits = run(classifier, x, ForwardPass(x), backward)
-        if backward is not None and not backward.followed:
-            raise SaliencyError(_nothing_followed(classifier, backward.rule))
-        pairs = resolve(targets, logits)
-        return backpropagate(classifier, logits, pairs, of, [x])[0]
+        made = view.watch(Wanted(gradients=True, rule=rule))
+        if rule is not None and not made.followed:
+            raise SaliencyError(_nothing_followed(view.classifier, rule))
+        pairs = resolve(targets, made.logits)
+        return backpropagate(view.classifier, made.logits, pairs, of, [made.x])[0]
 
 
 def check_pixels(method: object) -> None:
@@ -284,24 +259,12 @@ def check_pixels(method: object) -> None:
         )
 
 
-def decided(classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> list[Target]:
+def decided(view: View, targets: Targets) -> list[Target]:
     """Targets as a list, with a forward pass of the photographs as they are if that takes one."""
     if not callable(targets):
-        return list(targets)
+        return resolve(targets, view.x.new_empty(len(view.x), len(view.classifier.labels)))
     with torch.no_grad():
-        return resolve(targets, run(classifier, fresh(classifier, x), ForwardPass(x)))
-
-
-class Remembered:
-    """A function of the logits that gives the targets, and keeps them."""
-
-    def __init__(self, targets: Targets) -> None:
-        self._targets = targets
-        self.pairs: list[Target] = []
-
-    def __call__(self, logits: Tensor) -> list[Target]:
-        self.pairs = resolve(self._targets, logits)
-        return self.pairs
+        return resolve(targets, view.watch().logits)
 
 
 def _nothing_followed(classifier: Classifier, rule: Rule) -> str:

@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
-from gradcut.network.forward import ForwardPass, fresh, run
-from gradcut.saliency.cams import relative, upsampled
-from gradcut.saliency.gradients import Remembered
-from gradcut.saliency.targets import Saliency, Targets
+from gradcut.network.view import View
+from gradcut.saliency.maps import relative, upsampled, wide
+from gradcut.saliency.method import Method, explained, scales_of
+from gradcut.saliency.targets import Remembered, Saliency, Targets
 
 
 @dataclass(frozen=True)
-class MultiScale:
+class MultiScale(Method):
     """The mean of a method's maps over resized and mirrored photographs, as is usual for seeds (Ahn & Kwak 2018).
 
     The photographs are resized by bilinear interpolation, and the maps resized back. Give photographs that are larger
@@ -45,26 +44,26 @@ class MultiScale:
         for key, value in {"method": method, "scales": scales, "flip": bool(flip)}.items():
             object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        chosen = Remembered(targets)
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        asked = Remembered(targets, self.method)
+        size = view.x.shape[2:]
         total = None
         if 1.0 not in self.scales:
             with torch.no_grad():
-                at = resized(x, classifier, 1.0)
-                chosen(run(classifier, fresh(classifier, at), ForwardPass(at)))
+                asked(view.at(1.0).watch().logits)
         for scale in sorted(self.scales, key=lambda scale: scale != 1):  # 1 first, then as given
-            at = resized(x, classifier, scale)
-            for mirrored in (False, True)[: 1 + self.flip]:
-                again = chosen if total is None and scale == 1 else chosen.pairs
-                maps = self.method(classifier, at.flip(3) if mirrored else at, again)
-                maps = upsampled(maps.flip(2) if mirrored else maps, x)
-                total = maps if total is None else total + maps
+            at = view.at(scale)
+            first = asked if total is None and scale == 1 else asked.pairs
+            maps = upsampled(explained(self.method, at, first), size)
+            total = maps if total is None else total + maps
+            if self.flip:
+                total = total + upsampled(explained(self.method, at.mirrored(), asked.pairs).flip(2), size)
         assert total is not None
         return total / (len(self.scales) * (1 + self.flip))
 
 
 @dataclass(frozen=True)
-class Crops:
+class Crops(Method):
     """A second look at a crop round what the method found, for each class: what is small is large there.
 
     The crop is the box round the places above ``at`` of the map's maximum, with ``margin`` of its sides added on each
@@ -89,13 +88,15 @@ class Crops:
         if not 0 <= self.margin < float("inf"):
             raise SaliencyError(f"margin: expected a number from 0, got {self.margin}")
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        chosen = Remembered(targets)
-        maps = relative(self.method(classifier, x, chosen))
-        boxes = [self._box(one) for one in maps]
-        for n, ((b, index), (top, bottom, left, right)) in enumerate(zip(chosen.pairs, boxes, strict=True)):
-            crop = F.interpolate(x[b : b + 1, :, top:bottom, left:right], x.shape[2:], mode="bilinear")
-            again = relative(self.method(classifier, crop, [(0, index)]))
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        asked = Remembered(targets, self.method)
+        x = view.x
+        maps = relative(wide(explained(self.method, view, asked)))
+        boxes = [self._box(saliency) for saliency in maps]
+        for n, ((b, members), (top, bottom, left, right)) in enumerate(zip(asked.pairs, boxes, strict=True)):
+            crop = F.interpolate(wide(x[b : b + 1, :, top:bottom, left:right]), x.shape[2:], mode="bilinear")
+            closer = View(view.classifier, crop.to(x.dtype))
+            again = relative(wide(explained(self.method, closer, [(0, members)])))
             if not again.any():
                 continue
             back = F.interpolate(again[None], (bottom - top, right - left), mode="bilinear", antialias=True)[0, 0]
@@ -103,24 +104,20 @@ class Crops:
             maps[n, top:bottom, left:right] += back / 2
         return maps
 
-    def _box(self, one: Float[Tensor, "h w"]) -> tuple[int, int, int, int]:
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return scales_of(self.method)
+
+    def _box(self, saliency: Float[Tensor, "h w"]) -> tuple[int, int, int, int]:
         """Top, bottom, left and right of the crop, in pixels; the whole photograph for a map of zeros."""
-        found = one > self.at * one.amax()
-        if not found.any():
-            return 0, one.shape[0], 0, one.shape[1]
+        inside = saliency > self.at * saliency.amax()
+        if not inside.any():
+            return 0, saliency.shape[0], 0, saliency.shape[1]
         sides = []
         for axis in (1, 0):
-            where = found.any(axis).nonzero()
+            where = inside.any(axis).nonzero()
             low, high = int(where[0]), int(where[-1]) + 1
             more = round(self.margin * (high - low))
-            sides += [max(0, low - more), min(one.shape[1 - axis], high + more)]
+            sides += [max(0, low - more), min(saliency.shape[1 - axis], high + more)]
         top, bottom, left, right = sides
         return top, bottom, left, right
-
-
-def resized(x: Float[Tensor, "b 3 h w"], classifier: Classifier, scale: float) -> Float[Tensor, "b 3 sh sw"]:
-    """Prepared photographs at ``scale`` times the classifier's own size; bilinear, antialiased."""
-    shape = classifier.scaled(scale)
-    if shape == tuple(x.shape[2:]):
-        return x
-    return F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)

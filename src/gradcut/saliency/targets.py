@@ -8,7 +8,9 @@ device of ``x``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, get_args
+from operator import index
+from types import FunctionType
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,12 +18,14 @@ from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
+from gradcut.saliency.maps import wide
 
-#: A photograph's place in the batch, and a class; several classes together are a group.
-Target = tuple[int, int | tuple[int, ...]]
+#: A photograph's place in the batch, and classes: one, or the members of a group.
+Target = tuple[int, tuple[int, ...]]
 
-#: Targets, or a function from the logits to targets: then detection and saliency share one forward pass.
-Targets = Sequence[Target] | Callable[[Tensor], Sequence[Target]]
+#: Targets, where a class may stand for a group of one; or a function from the logits to such: then detection and
+#: saliency share one forward pass.
+Targets = Sequence[tuple[int, int | tuple[int, ...]]] | Callable[[Tensor], Sequence[tuple[int, int | tuple[int, ...]]]]
 
 Saliency = Callable[[Classifier, Tensor, Targets], Tensor]
 
@@ -43,27 +47,64 @@ def check_score(of: str) -> None:
 
 
 def resolve(targets: Targets, logits: Float[Tensor, "b classes"]) -> list[Target]:
-    """Targets as a list.
+    """Targets as a list, each with its classes in a tuple.
 
     Raises:
-        SaliencyError: a target outside the batch or the classes, an empty group, or a class twice in one.
+        SaliencyError: not pairs of a photograph and a class, one outside the batch or the classes, an empty group, or a
+            class twice in one.
     """
-    pairs = list(targets(logits.detach()) if callable(targets) else targets)
-    batch, classes = logits.shape
-    for photograph, index in pairs:
-        members = group(index)
-        if not (0 <= photograph < batch and members and all(0 <= member < classes for member in members)):
-            raise SaliencyError(
-                f"targets: expected photographs below {batch} and classes below {classes}, got {(photograph, index)}"
-            )
-        if len(set(members)) != len(members):
-            raise SaliencyError(f"targets: expected every class once in a group, got {(photograph, index)}")
-    return pairs
+    asked: object = targets(logits.detach()) if callable(targets) else targets
+    if isinstance(asked, str) or not isinstance(asked, Sequence):
+        raise SaliencyError(f"targets: expected {_PAIRS}, got {asked!r}")
+    return [_target(pair, *logits.shape) for pair in asked]
 
 
-def group(index: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The classes of a target."""
-    return tuple(index) if isinstance(index, tuple | list) else (index,)
+_PAIRS = "a list of pairs (photograph in the batch, class or tuple of classes), such as [(0, 281)]"
+
+
+def _target(pair: Any, batch: int, classes: int) -> Target:
+    try:
+        photograph, asked = pair
+        photograph = index(photograph)
+        members = tuple(map(index, asked if isinstance(asked, tuple | list) else [asked]))
+    except (TypeError, ValueError):
+        raise SaliencyError(f"targets: expected {_PAIRS}, got {pair!r} in the list") from None
+    if not (0 <= photograph < batch and members and all(0 <= member < classes for member in members)):
+        raise SaliencyError(f"targets: expected photographs below {batch} and classes below {classes}, got {pair!r}")
+    if len(set(members)) != len(members):
+        raise SaliencyError(f"targets: expected every class once in a group, got {pair!r}")
+    return photograph, members
+
+
+class Remembered:
+    """A function of the logits that gives the targets to a method, once, and keeps them.
+
+    Args:
+        targets: as a method gets them.
+        method: who is to ask, for the message where it asks never or twice.
+    """
+
+    def __init__(self, targets: Targets, method: object) -> None:
+        self._targets = targets
+        self._name = method.__name__ if isinstance(method, FunctionType) else repr(method)
+        self._pairs: list[Target] | None = None
+
+    def __call__(self, logits: Tensor) -> list[Target]:
+        if self._pairs is not None:
+            raise SaliencyError(f"method: expected {self._name} to ask for its targets once, it asked again")
+        self._pairs = resolve(self._targets, logits)
+        return self._pairs
+
+    @property
+    def pairs(self) -> list[Target]:
+        """The targets.
+
+        Raises:
+            SaliencyError: nobody has asked for them.
+        """
+        if self._pairs is None:
+            raise SaliencyError(f"method: expected {self._name} to ask for its targets, it did not")
+        return self._pairs
 
 
 def score_gradient(
@@ -72,17 +113,17 @@ def score_gradient(
     """The gradient of each target's score with respect to its photograph's logits.
 
     In closed form and float64 (on the CPU: not every device has it), so that a saturated probability has
-    a tiny gradient, not none.
+    a tiny gradient, not none; in float32 at least.
 
     Raises:
         SaliencyError: ``of`` is ``"contrast"`` and a target leaves no other class.
     """
     if not pairs:
-        return logits.new_zeros(0, logits.shape[1])
+        return wide(logits.new_zeros(0, logits.shape[1]))
     z = logits.detach().cpu().double()[[photograph for photograph, _ in pairs]]
     inside = torch.zeros_like(z, dtype=torch.bool)
-    for row, (_, index) in enumerate(pairs):
-        inside[row, list(group(index))] = True
+    for row, (_, members) in enumerate(pairs):
+        inside[row, list(members)] = True
     within = z.masked_fill(~inside, -torch.inf).softmax(1)
     if of == "logit":
         gradient = within
@@ -100,7 +141,7 @@ def score_gradient(
         # 1 - p of the group as the sum of the others, which does not cancel when p is close to 1.
         own, others = (torch.where(side, p, 0).sum(1, keepdim=True) for side in (inside, ~inside))
         gradient = p * torch.where(inside, others, -own)
-    return gradient.to(logits.device, logits.dtype)
+    return gradient.to(logits.device, wide(logits).dtype)
 
 
 def backpropagate(
@@ -119,9 +160,9 @@ def backpropagate(
         inputs: each ``(b, ...)``.
 
     Returns:
-        A tensor ``(n, ...)`` for each input; zeros where a score does not depend on it.
+        A tensor ``(n, ...)`` for each input, in float32 at least; zeros where a score does not depend on it.
     """
-    gradients = [x.new_zeros(len(pairs), *x.shape[1:]) for x in inputs]
+    gradients = [wide(x.new_zeros(len(pairs), *x.shape[1:])) for x in inputs]
     for chosen, photographs, found in backward_passes(classifier, logits, pairs, of, inputs):
         if chosen == photographs == list(range(len(logits))) and len(chosen) == len(pairs):
             return found
@@ -140,17 +181,28 @@ def backward_passes(
     """The backward passes of `backpropagate`, one by one, for who need not keep the gradients of all.
 
     Yields:
-        Positions among the targets, their photographs, none twice, and the gradients ``(b, ...)`` for each input.
+        Positions among the targets, their photographs, none twice, and the gradients ``(b, ...)`` for each input,
+        in float32 at least.
     """
     direction = score_gradient(classifier, logits, pairs, of)
+    # What a saturated probability's gradient is would be 0 in float16: it goes through the network at full size.
+    size = torch.ones(len(pairs), device=logits.device)
+    if logits.dtype == torch.float16:
+        size = direction.abs().amax(1)
+        direction = direction / size.clamp(min=torch.finfo(size.dtype).tiny)[:, None]
     rounds = _rounds(pairs)
     for number, chosen in enumerate(rounds):
         photographs = [pairs[i][0] for i in chosen]
         upstream = torch.zeros_like(logits)
-        upstream[photographs] = direction[chosen]
+        upstream[photographs] = direction[chosen].to(logits.dtype)
         more = number + 1 < len(rounds)
         found = torch.autograd.grad(logits, inputs, upstream, retain_graph=more, allow_unused=True)
-        yield chosen, photographs, [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+        gradients = [wide(torch.zeros_like(x) if g is None else g) for g, x in zip(found, inputs, strict=True)]
+        if logits.dtype == torch.float16:
+            factors = torch.zeros(len(logits), device=logits.device)
+            factors[photographs] = size[chosen]
+            gradients = [g * factors.view(-1, *(1,) * (g.ndim - 1)) for g in gradients]
+        yield chosen, photographs, gradients
 
 
 def of_photographs(values: Tensor, photographs: Sequence[int]) -> Tensor:

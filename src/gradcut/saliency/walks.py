@@ -1,6 +1,6 @@
 """Refinements of saliency that need no training: rivalry between the classes present, and walks over affinities.
 
-All wrap a saliency method and are one themselves: ``Affinity(Rivals(MultiScale(CAM())))``.
+All wrap a saliency method and are one themselves: ``Walk(Rivals(MultiScale(CAM())))``.
 """
 
 from __future__ import annotations
@@ -8,24 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError, check_least
-from gradcut.network.forward import ForwardPass, fresh, recording, run
+from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
-from gradcut.saliency.cams import relative, upsampled
-from gradcut.saliency.gradients import Remembered
-from gradcut.saliency.scales import resized
-from gradcut.saliency.targets import Saliency, Targets
+from gradcut.saliency.maps import above_least, against_each_other, upsampled, wide
+from gradcut.saliency.method import Method, explained, scales_of
+from gradcut.saliency.targets import Remembered, Saliency, Targets
 
 
 @dataclass(frozen=True)
-class Rivals:
+class Rivals(Method):
     """Contrast between the classes of one photograph: each map falls where another class's is higher.
 
     With ``n`` a map divided by its maximum, the result is ``n_k (n_k / max_j n_j)^strength``. A class alone in its
@@ -43,49 +42,57 @@ class Rivals:
         if not self.strength >= 0:
             raise SaliencyError(f"strength: expected a number from 0, got {self.strength}")
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        chosen = Remembered(targets)
-        maps = self.method(classifier, x, chosen)
-        return against_each_other(maps, [b for b, _ in chosen.pairs], self.strength)
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        asked = Remembered(targets, self.method)
+        maps = wide(explained(self.method, view, asked))
+        return against_each_other(maps, [b for b, _ in asked.pairs], self.strength)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return scales_of(self.method)
 
 
 @dataclass(frozen=True)
-class Affinity:
-    """A random walk of the map over the network's own features, so that what looks alike to it is salient alike.
+class Features:
+    """Affinity of places by the network's own features: what looks alike to it belongs together.
 
     The idea of AffinityNet (Ahn & Kwak 2018) without its training: the affinity of two places is the mean cosine of
-    their features in the last ``levels`` resolutions, negative ones 0, to the power ``power``; its rows are
-    normalised to 1, and the map takes ``steps`` steps; after each walk but the last, the classes of a photograph
-    compete as `Rivals` has it, and at the end each map's minimum is subtracted. Costs ``16 grid^4`` bytes a
-    photograph, and one forward pass unless the method itself looks at the photographs at ``scale``.
+    their features in the last ``levels`` resolutions, negative ones 0, to the power ``power``. Costs ``16 grid^4``
+    bytes a photograph.
 
     Args:
-        method: any saliency method.
         grid: places along each side of the photograph.
+        levels: how many resolutions, counted from the last; None takes three, or all if they are fewer.
         power: the larger, the more alike two places have to be.
-        steps: of each walk; ``(0,)`` only brings the map to the grid.
-        levels: how many resolutions, counted from the last.
-        scale: of the photographs that the features are taken from, as a factor of the classifier's own size.
     """
 
-    method: Saliency
     grid: int = 40
+    levels: int | None = None
     power: float = 12.0
-    steps: tuple[int, ...] = (8,)
-    levels: int = 3
-    scale: float = 1.0
+    steps: ClassVar[tuple[int, ...]] = (8,)
 
     def __post_init__(self) -> None:
-        _check(self, grid=2, power=0.0, levels=1)
+        check_least(SaliencyError, self, grid=2, power=0.0)
+        if self.levels is not None:
+            check_least(SaliencyError, self, levels=1)
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        maps, photographs, seen = _maps_and_pass(self, classifier, x, targets)
-        levels = [level.detach() for level in seen.maps[-self.levels :]]
-        if not levels:
-            raise SaliencyError(f"Affinity needs a map inside the network; {classifier.name} has none. Leave it out")
-        with _exactly(x):
-            walks = {b: self.walk([level[b : b + 1] for level in levels]) for b in set(photographs)}
-            return upsampled(walked(maps, photographs, walks, (self.grid, self.grid), self.steps), x)
+    def declare(self, view: View) -> None:
+        """Say what is needed of the view's next forward pass."""
+        view.keep(levels=3 if self.levels is None else self.levels)
+
+    def shares(self, view: View, photographs: Sequence[int]) -> tuple[tuple[int, int], dict[int, Tensor]]:
+        """The grid, and of each of the photographs what `walk` says, from the maps that the view has kept.
+
+        Raises:
+            SaliencyError: the network has fewer resolutions than ``levels``, or no map.
+        """
+        maps, name = view.kept.maps, view.classifier.name
+        if not maps:
+            raise SaliencyError(f"Walk over Features needs a map inside the network; {name} has none. Leave it out")
+        if self.levels is not None and len(maps) < self.levels:
+            raise SaliencyError(f"levels: expected at most {len(maps)}, the resolutions of {name}, got {self.levels}")
+        walks = {b: self.walk([level[b : b + 1] for level in maps]) for b in photographs}
+        return (self.grid, self.grid), walks
 
     def walk(self, levels: Sequence[Float[Tensor, "1 _ _ _"]]) -> Float[Tensor, "p p"]:
         """The share of a place that goes to each of the ``p = grid^2`` in a step, from one photograph's maps."""
@@ -93,8 +100,8 @@ class Affinity:
         cosine = torch.zeros((), device=levels[0].device)
         for level in levels:
             fine = max(level.shape[2:]) > self.grid
-            at = F.adaptive_avg_pool2d(level, size) if fine else F.interpolate(level, size, mode="bilinear")
-            features = F.normalize(at[0].float().flatten(1), dim=0)
+            at = F.adaptive_avg_pool2d(wide(level[0]), size) if fine else upsampled(level[0], size)
+            features = F.normalize(at.float().flatten(1), dim=0)
             cosine = cosine + features.T @ features / len(levels)
         affinity: Tensor = cosine.clamp(min=0) ** self.power
         affinity.fill_diagonal_(1.0)  # of a place without features too, as a black one after ReLU has none
@@ -102,44 +109,51 @@ class Affinity:
 
 
 @dataclass(frozen=True)
-class AttentionAffinity:
-    """A random walk of the map over a vision transformer's own attention between places.
+class Attention:
+    """Affinity of places by a vision transformer's own attention between them.
 
     As Ru et al. 2022 ("Learning Affinity from Attention") refine a map, without the perceptron that they train: the
     affinity of two places is the attention of one to the other plus that of the other to the one, to the power
-    ``power``; its rows are normalised to 1, and the map takes ``steps`` steps. In the perceptron's stead, the mean
-    over the heads and the last ``layers`` layers, as Lin et al. 2023 (CLIP-ES) take it; the defaults of ``layers``
-    and ``steps`` are theirs, that of ``power`` is Ru et al.'s. The walk is of the transformer's grid of places, without
-    class and register tokens; rivals and minima are as in `Affinity`.
+    ``power``. In the perceptron's stead, the mean over the heads and the last ``layers`` layers, as Lin et al. 2023
+    (CLIP-ES) take it; the number of layers and steps is theirs, ``power`` Ru et al.'s. The walk is of the transformer's
+    grid of places, without class and register tokens.
 
-    Needs a layer in which all the places attend to all. Costs one forward pass unless the method itself
-    looks at the photographs at ``scale``, and ``4 heads tokens^2`` bytes a photograph for every layer of that pass.
+    Needs a layer in which all the places attend to all. Costs ``4 heads tokens^2`` bytes a photograph for every layer.
 
     Args:
-        method: any saliency method: ``AttentionAffinity(GradCAM())``.
-        layers: how many, counted from the last, of those where all the places attend to all; or all, if they are
-            fewer.
+        layers: how many, counted from the last, of those where all the places attend to all; None takes eight, or all
+            if they are fewer.
         power: the larger, the more of their attention two places have to give to each other.
-        steps: of each walk; ``(0,)`` only brings the map to the grid.
-        scale: of the photographs that the attention is taken from, as a factor of the classifier's own size.
     """
 
-    method: Saliency
-    layers: int = 8
+    layers: int | None = None
     power: float = 2.0
-    steps: tuple[int, ...] = (2,)
-    scale: float = 1.0
+    steps: ClassVar[tuple[int, ...]] = (2,)
 
     def __post_init__(self) -> None:
-        _check(self, layers=1, power=0.0)
+        check_least(SaliencyError, self, power=0.0)
+        if self.layers is not None:
+            check_least(SaliencyError, self, layers=1)
 
-    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
-        maps, photographs, seen = _maps_and_pass(self, classifier, x, targets, attention=True)
-        layers, (_, h, w, prefix) = between_places(classifier, seen, len(x))
-        layers = [layer.detach()[:, :, prefix:, prefix:] for layer in layers[-self.layers :]]
-        with _exactly(x):
-            walks = {b: self._walk([layer[b] for layer in layers]) for b in set(photographs)}
-            return upsampled(walked(maps, photographs, walks, (h, w), self.steps), x)
+    def declare(self, view: View) -> None:
+        """Say what is needed of the view's next forward pass."""
+        view.keep(attention=True)
+
+    def shares(self, view: View, photographs: Sequence[int]) -> tuple[tuple[int, int], dict[int, Tensor]]:
+        """The grid, and of each of the photographs the share of a place that goes to each in a step.
+
+        Raises:
+            SaliencyError: the network has fewer such layers than ``layers``, or none.
+        """
+        classifier = view.classifier
+        layers, (_, h, w, prefix) = between_places(classifier, view.kept.attention, len(view.x), "Walk over Attention")
+        if self.layers is not None and len(layers) < self.layers:
+            raise SaliencyError(
+                f"layers: expected at most {len(layers)}, those of {classifier.name} in which all the places attend to "
+                f"all, got {self.layers}"
+            )
+        layers = [layer[:, :, prefix:, prefix:] for layer in layers[-(self.layers or 8) :]]
+        return (h, w), {b: self._walk([layer[b] for layer in layers]) for b in photographs}
 
     def _walk(self, layers: list[Float[Tensor, "heads p p"]]) -> Float[Tensor, "p p"]:
         attention = torch.stack([layer.float().mean(0) for layer in layers]).mean(0)
@@ -150,27 +164,49 @@ class AttentionAffinity:
         return affinity / affinity.sum(1, keepdim=True)
 
 
-def _check(walk: Affinity | AttentionAffinity, **least: float) -> None:
-    check_least(SaliencyError, walk, **least)
-    if not walk.steps or min(walk.steps) < 0:
-        raise SaliencyError(f"steps: expected a tuple of one number at least, none below 0, got {walk.steps!r}")
-    if not 0 < walk.scale < float("inf"):
-        raise SaliencyError(f"scale: expected a number above 0, got {walk.scale}")
+@dataclass(frozen=True)
+class Walk(Method):
+    """A random walk of a method's map over what the network itself takes to belong together.
 
+    The rows of the affinities are normalised to 1, and the map, brought to their grid, takes ``steps`` steps; after
+    each walk but the last, the classes of a photograph compete as `Rivals` has it, and at the end each map's minimum is
+    subtracted. Costs one forward pass unless the method itself looks at the photographs at ``scale``.
 
-def _maps_and_pass(
-    walk: Affinity | AttentionAffinity, classifier: Classifier, x: Tensor, targets: Targets, attention: bool = False
-) -> tuple[Float[Tensor, "n h w"], list[int], ForwardPass]:
-    """The method's maps, the photograph of each, and a pass of the photographs at ``scale``: the method's, if any."""
-    chosen = Remembered(targets)
-    at = resized(x, classifier, walk.scale)
-    with recording(at, attention) as passes:
-        maps = walk.method(classifier, x, chosen)
-    if not passes:
-        with torch.no_grad():
-            passes.append(ForwardPass(at, levels=not attention, attention=attention))
-            run(classifier, fresh(classifier, at), passes[0])
-    return maps, [b for b, _ in chosen.pairs], passes[0]
+    Args:
+        method: any saliency method.
+        over: `Features`, or `Attention` of a vision transformer.
+        steps: of each walk; ``(0,)`` only brings the map to the grid. None takes ``(8,)`` over features and ``(2,)``
+            over attention.
+        scale: of the photographs that the affinities are taken from, as a factor of the classifier's own size; None
+            takes the middle one of those that the method looks at, of two the larger.
+    """
+
+    method: Saliency
+    over: Features | Attention = Features()
+    steps: tuple[int, ...] | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and (not self.steps or min(self.steps) < 0):
+            raise SaliencyError(f"steps: expected a tuple of one number at least, none below 0, got {self.steps!r}")
+        if self.scale is not None and not 0 < self.scale < float("inf"):
+            raise SaliencyError(f"scale: expected a number above 0, got {self.scale}")
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        looked = sorted(self.scales)
+        at = view.at(looked[len(looked) // 2] if self.scale is None else self.scale)
+        self.over.declare(at)
+        asked = Remembered(targets, self.method)
+        maps = explained(self.method, view, asked)
+        photographs = [b for b, _ in asked.pairs]
+        with _exactly(view.x):
+            grid, walks = self.over.shares(at, sorted(set(photographs)))
+            steps = self.over.steps if self.steps is None else self.steps
+            return upsampled(walked(maps, photographs, walks, grid, steps), view.x.shape[2:])
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return scales_of(self.method)
 
 
 @contextmanager
@@ -190,7 +226,7 @@ def walked(
     """The maps, the n-th of photograph ``photographs[n]``, brought to the grid and walked over it."""
     if not len(maps):
         return maps
-    at = F.adaptive_avg_pool2d(maps.to(torch.promote_types(maps.dtype, torch.float32)), grid)
+    at = F.adaptive_avg_pool2d(wide(maps), grid)
     walks = {b: walk.to(at.dtype) for b, walk in walks.items()}
     for number, many in enumerate(steps):
         if number:
@@ -199,17 +235,6 @@ def walked(
         for _ in range(many):
             places = [walks[b] @ place for b, place in zip(photographs, places, strict=True)]
         at = torch.stack(places).view(at.shape)
-    # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another.
-    return at - at.amin((1, 2), keepdim=True)
-
-
-def against_each_other(
-    maps: Float[Tensor, "n h w"], photographs: Sequence[int], strength: float = 1.0
-) -> Float[Tensor, "n h w"]:
-    """`Rivals`' formula, for maps of which the n-th is of photograph ``photographs[n]``."""
-    maps = relative(maps)
-    for b in set(photographs):
-        here = [n for n, other in enumerate(photographs) if other == b]
-        strongest = maps[here].amax(0).clamp(min=torch.finfo(maps.dtype).tiny)
-        maps[here] = maps[here] * (maps[here] / strongest) ** strength
-    return maps
+    # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another. Rows sum to
+    # 1 only to rounding, in each step.
+    return above_least(at, rounding=16 * (1 + sum(steps)))

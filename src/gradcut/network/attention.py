@@ -1,0 +1,115 @@
+"""Attention, which fused functions compute out of sight, written out so that it can be seen."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from gradcut.errors import SaliencyError
+from gradcut.network.layouts import SOFTMAXES
+
+
+class WrittenOut(TorchFunctionMode):
+    """While this context is open, attention is computed with its softmax in sight: the same but for rounding.
+
+    Args:
+        gradients: make the attention fit to take gradients of: if nothing before asks for one, the graph begins at the
+            first attention.
+
+    Attributes:
+        layers: of every layer ``Float "b heads queries keys"``, rows summing to 1.
+    """
+
+    def __init__(self, gradients: bool = False) -> None:
+        super().__init__()
+        self.gradients = gradients
+        self.layers: list[Tensor] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            value = args[2] if len(args) > 2 else kwargs["value"]
+            weights = self._keep(_softmax_of_products(*args, **kwargs))
+            return weights @ _repeated(value, weights.shape[-3])
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(args, kwargs)
+        result = func(*args, **kwargs)
+        return self._keep(result) if func in SOFTMAXES and isinstance(result, Tensor) else result
+
+    def _keep(self, weights: Tensor) -> Tensor:
+        if weights.ndim == 4:
+            if self.gradients and torch.is_grad_enabled() and not weights.requires_grad:
+                weights = weights.detach().requires_grad_()
+            self.layers.append(weights)
+        return weights
+
+    def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """`torch.nn.MultiheadAttention`, whose softmax is out of sight, written out (tokens first: ``t b c``)."""
+        bound = _MULTI_HEAD.bind(*args, **kwargs)
+        bound.apply_defaults()
+        a = bound.arguments
+        unusual = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v")
+        if any(a[name] is not None and a[name] is not False for name in unusual):
+            raise SaliencyError(f"attention with {', '.join(unusual)} cannot be followed; GradCAM() can do without")
+        if a["use_separate_proj_weight"]:
+            weights = [a[f"{name}_proj_weight"] for name in "qkv"]
+        else:
+            weights = a["in_proj_weight"].chunk(3)
+        biases = (None,) * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].chunk(3)
+        heads, mask = a["num_heads"], a["attn_mask"]
+        query, key, value = (
+            F.linear(a[name], weight, bias).view(*a[name].shape[:2], heads, -1).permute(1, 2, 0, 3)
+            for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True)
+        )
+        if mask is not None:
+            # Here True forbids, in scaled_dot_product_attention it allows.
+            mask = ~mask if mask.dtype == torch.bool else mask
+            mask = mask.view(-1, heads, *mask.shape[1:]) if mask.ndim == 3 else mask
+        attention = self._keep(_softmax_of_products(query, key, value, mask))
+        mixed = (attention @ value).permute(2, 0, 1, 3).flatten(2)
+        output = F.linear(mixed, a["out_proj_weight"], a["out_proj_bias"])
+        if not a["need_weights"]:
+            return output, None
+        return output, attention.mean(1) if a["average_attn_weights"] else attention
+
+
+_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
+
+
+def _softmax_of_products(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The attention inside `F.scaled_dot_product_attention`, with its arguments; there is no dropout here."""
+    key = _repeated(key, query.shape[-3]) if enable_gqa else key
+    products = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(products.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if attn_mask is not None:
+        allowed = attn_mask.dtype == torch.bool
+        products = products.masked_fill(~attn_mask, -torch.inf) if allowed else products + attn_mask
+    return products.softmax(-1)
+
+
+def _repeated(value: Tensor, heads: int) -> Tensor:
+    """Keys or values that several heads share, once a head."""
+    times = heads // value.shape[-3]
+    return value if times == 1 else value.repeat_interleave(times, -3)

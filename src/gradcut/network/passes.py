@@ -1,0 +1,200 @@
+"""One forward pass of a classifier, watched: the contexts put together, and checked against the bare model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import ClassifierError, SaliencyError
+from gradcut.network.activations import Backward, Rule
+from gradcut.network.attention import WrittenOut
+from gradcut.network.cuts import Cuts
+from gradcut.network.faster import Faster
+from gradcut.network.forward import ForwardPass, OnMap
+from gradcut.network.frozen import Frozen
+from gradcut.network.known import Known
+from gradcut.network.layouts import Layout, MapCall
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What a forward pass is watched for.
+
+    Args:
+        levels, prefix, on_map: as for `ForwardPass`.
+        gradients: of the photographs are wanted: they begin the graph.
+        attention: is to be written out and kept.
+        from_attention: as ``attention``, and the graph begins there if it has not begun before.
+        cuts: calls at which the graph begins if it has not begun before.
+        rule: for the backward pass of the activations.
+    """
+
+    levels: int = 1
+    prefix: int | None = None
+    on_map: OnMap | None = None
+    gradients: bool = False
+    attention: bool = False
+    from_attention: bool = False
+    cuts: tuple[MapCall, ...] = ()
+    rule: Rule | None = None
+
+
+class Attended(NamedTuple):
+    """The attention of a layer, rows summing to 1, and how the places of the map lie in its queries, if they do."""
+
+    weights: Float[Tensor, "b heads queries keys"]
+    layout: Layout | None
+
+
+class Pass(NamedTuple):
+    """A forward pass that has been made.
+
+    Attributes:
+        x: the photographs as they went in; a leaf of the graph if gradients were asked for.
+        attention: of every layer, if it was asked for.
+        cut: for each of the cuts the tensor as the model has it, fit to take gradients of.
+        followed: how many activations followed the backward rule.
+    """
+
+    x: Float[Tensor, "b 3 h w"]
+    logits: Float[Tensor, "b classes"]
+    seen: ForwardPass
+    attention: tuple[Attended, ...]
+    cut: tuple[Tensor, ...]
+    followed: int
+
+
+#: Kinds of passes that were found to give the bare model's logits.
+_CHECKED: Known[bool] = Known()
+
+#: Models that count on the order in which a photograph's values lie in memory.
+_IN_ORDER: Known[bool] = Known()
+
+
+def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted | None = None) -> Pass:
+    """One forward pass of copies of the photographs, watched.
+
+    Compiled code runs as it was before compilation: the compiled one shows none of its functions. On the CPU the
+    channels of a pixel lie side by side, which makes convolutions faster; a model that fails on such photographs, or
+    answers otherwise, gets them as they are. The first pass of its kind by a model, a number type and a size of
+    photograph is compared with the bare model's logits.
+
+    Raises:
+        ClassifierError: as `Classifier.logits`.
+        SaliencyError: watched, the network gives other logits than bare, or it gives others at every call.
+        OtherPathError: a cut is not where it was.
+    """
+    model, wanted = classifier.model, wanted or Wanted()
+    # TorchScript is given what it was made for.
+    reordered = x.device.type == "cpu" and not scripted(model) and not _IN_ORDER.get(model, None)
+    if reordered:
+        try:
+            made = _made(classifier, x.detach().clone(memory_format=torch.channels_last), wanted)
+            if _difference(classifier, x, made, wanted) is None:
+                return made
+        except ClassifierError:
+            pass  # if it is not the order in memory that it fails for, it fails again
+    made = _made(classifier, x.detach().clone(memory_format=torch.contiguous_format), wanted)
+    difference = _difference(classifier, x, made, wanted)
+    if difference is not None:
+        raise SaliencyError(difference)
+    if reordered:
+        _IN_ORDER.put(model, None, True)
+    return made
+
+
+def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -> Pass:
+    rule = None if wanted.rule is None else Backward(wanted.rule)
+    attention = WrittenOut(wanted.from_attention) if wanted.attention or wanted.from_attention else None
+    cuts = Cuts(wanted.cuts) if wanted.cuts else None
+    seen = ForwardPass(x, wanted.levels, wanted.prefix, wanted.on_map)
+    faster = Faster() if x.device.type == "cpu" else None
+    frozen = Frozen() if torch.is_grad_enabled() else None
+    x.requires_grad_(wanted.gradients)
+    with ExitStack() as stack:
+        stack.enter_context(as_written(classifier.model))
+        # Outermost first: the watch sees the calls that the model itself makes, the others what is left of them.
+        for mode in (rule, faster, frozen, attention, cuts, seen):
+            if mode is not None:
+                stack.enter_context(mode)
+        logits = classifier.logits(x)
+    layers = tuple(
+        Attended(layer, seen.token_grid(layer.shape[2])) for layer in (attention.layers if attention else ())
+    )
+    return Pass(x, logits, seen, layers, tuple(cuts.tensors if cuts else ()), rule.followed if rule else 0)
+
+
+def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], made: Pass, wanted: Wanted) -> str | None:
+    """What is wrong with the logits of a pass, beside those of the bare model; None if nothing is, or was before.
+
+    Other kernels add in another order. In a deep network that costs the last digits, up to half of those of
+    the number type, of the largest logit; a pass that computes another function differs by more.
+    """
+    model, logits = classifier.model, made.logits.detach().float()
+    kind = (
+        tuple(x.shape[1:]), x.dtype, x.device.type, _autocast(x), made.x.is_contiguous(), torch.get_num_threads() == 1,
+        made.seen.calls, tuple(place.call for place in wanted.cuts), wanted.rule,
+        wanted.attention or wanted.from_attention,
+    )  # fmt: skip
+    if _CHECKED.get(model, kind):
+        return None
+    tolerance = _precision(x, made.logits) ** 0.5
+
+    def bare() -> Float[Tensor, "b n"]:
+        with torch.no_grad(), as_written(model):
+            return classifier.logits(x.detach().clone(memory_format=torch.contiguous_format)).float()
+
+    expected = bare()
+    largest = float(expected.abs().max())
+    difference = float((logits - expected).abs().max())
+    if difference <= tolerance * largest:
+        _CHECKED.put(model, kind, True)
+        return None
+    if float((bare() - expected).abs().max()) > tolerance * largest:
+        return (
+            f"{classifier.name}: its logits for the same photographs differ from one call to the next, in evaluation "
+            "mode too, so that nothing can be said about why; turn off what is random in it"
+        )
+    return (
+        f"{classifier.name}: gradcut cannot follow this network: watched, its logits differ from its own by "
+        f"{difference:.2g}, where the largest is {largest:.2g}"
+    )
+
+
+def _precision(x: Tensor, logits: Tensor) -> float:
+    """Of the coarsest number type at work, the distance from 1 to the next number."""
+    types = {x.dtype, logits.dtype, _autocast(x) or x.dtype}
+    if x.device.type == "cuda":
+        types.add(torch.float16)  # TensorFloat-32 has as many digits
+    return max(torch.finfo(each).eps for each in types)
+
+
+def _autocast(x: Tensor) -> torch.dtype | None:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+@contextmanager
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Run what has been compiled as it was before."""
+    if "torch._dynamo" in sys.modules and any(
+        isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
+        for module in model.modules()
+    ):
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
+        yield
+
+
+def scripted(model: nn.Module) -> bool:
+    """Whether any part of a model is TorchScript, whose functions cannot be seen."""
+    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())

@@ -1,0 +1,59 @@
+"""What the saliency methods of this package have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import SaliencyError
+from gradcut.network.view import View
+from gradcut.saliency.targets import Saliency, Targets
+
+
+class Method:
+    """A saliency method that can share forward passes: what it computes is written in `explain`.
+
+    A method of one's own need not be one: any function ``(classifier, x, targets)`` will do. It then makes its
+    own forward passes.
+    """
+
+    def __call__(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"], targets: Targets) -> Float[Tensor, "n h w"]:
+        """A map for each target.
+
+        Raises:
+            SaliencyError: photographs or targets of another kind, or a classifier that this method cannot explain.
+            ClassifierError: as `Classifier.logits`.
+        """
+        _check_photographs(x)
+        return self.explain(View(classifier, x), targets)
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        """A map for each target, of photographs that others may look at too."""
+        raise NotImplementedError
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The sizes of photographs that it looks at, as factors of the classifier's own."""
+        return (1.0,)
+
+
+def explained(method: Saliency, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    """What any method says of a view: it shares the passes if it can."""
+    if isinstance(method, Method):
+        return method.explain(view, targets)
+    return method(view.classifier, view.x, targets)
+
+
+def scales_of(method: Saliency) -> tuple[float, ...]:
+    """The sizes that a method looks at; a function of one's own looks at the classifier's."""
+    scales: tuple[float, ...] = getattr(method, "scales", (1.0,))
+    return scales
+
+
+def _check_photographs(x: Any) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 4 or x.shape[1] != 3:
+        came = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise SaliencyError(f"x: expected floats of shape (b, 3, h, w), as Classifier.prepare makes them, got {came}")
