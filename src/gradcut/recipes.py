@@ -79,8 +79,8 @@ class Recipe:
         shared, sizes = int((sides[0] & sides[1]).sum()), [int(side.sum()) for side in sides]
         if shared or (any(sizes) and not all(sizes)):  # a map that says nothing has no seeds on either side
             raise SeedError(
-                f"seeds: expected {rule!r} to return two sides that share no pixel, both or neither empty, got {sizes[0]} and "
-                f"{sizes[1]} pixels, {shared} in both"
+                f"seeds: expected {rule!r} to return two sides that share no pixel, both or neither empty, "
+                f"got {sizes[0]} and {sizes[1]} pixels, {shared} in both"
             )
         return seeds
 
