@@ -19,10 +19,10 @@ from scipy.special import expit
 from skimage.color import rgb2lab
 
 from gradcut import images
-from gradcut.errors import MaskError
+from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
 from gradcut.masks.contrasts import Contrast, Exponential, Inverse
-from gradcut.masks.makers import check_between, check_callable, check_input, check_numbers, check_whole, enlarged
+from gradcut.masks.makers import check_between, check_callable, check_input, enlarged
 from gradcut.masks.maxflow import alpha_expansion, ends, min_cut
 from gradcut.masks.mixtures import fit_mixture, log_likelihood, products
 from gradcut.seeds import Seeds, is_constant
@@ -51,7 +51,7 @@ class GraphCut:
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
         if self.grid is not None:
-            check_whole(self, grid=2)
+            check_least(MaskError, self, grid=2)
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
@@ -134,8 +134,8 @@ class ColourCut:
     def __post_init__(self) -> None:
         check_between(self, "middle", 0, 1)
         check_between(self, "least_variance", 0)
-        check_numbers(self, slope=0, smoothness=0, steepness=0, clip=0, seed_weight=0)
-        check_whole(self, components=0, grid=2, rounds=1, sample=1, iterations=1)
+        check_least(MaskError, self, slope=0.0, smoothness=0.0, steepness=0.0, clip=0.0, seed_weight=0.0)
+        check_least(MaskError, self, components=0, grid=2, rounds=1, sample=1, iterations=1)
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
 
@@ -250,7 +250,7 @@ class RandomWalker:
     neighbours: int = 4
 
     def __post_init__(self) -> None:
-        check_whole(self, grid=2)
+        check_least(MaskError, self, grid=2)
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
 

@@ -7,14 +7,14 @@ photograph, at the maps' size, and returns ``Bool "n H W"`` at the photograph's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from gradcut import images
-from gradcut.errors import MaskError, check_least
+from gradcut.errors import MaskError
 from gradcut.images import Photograph
 from gradcut.seeds import Seeds, described
 
@@ -70,25 +70,6 @@ def check_callable(maker: object, name: str, what: str) -> None:
     """Raise MaskError unless an option is something to call."""
     if not callable(getattr(maker, name)):
         raise MaskError(f"{name}: expected {what}, got {getattr(maker, name)!r}")
-
-
-def check_whole(maker: object, **least: int) -> None:
-    """Raise MaskError unless options are whole numbers of at least so much."""
-    for name in least:
-        value = getattr(maker, name)
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise MaskError(f"{name}: expected a whole number, got {value!r}")
-    check_least(MaskError, maker, **least)
-
-
-def check_numbers(maker: object, **least: float) -> None:
-    """Raise MaskError unless options are finite numbers of at least so much."""
-    for name in least:
-        check_number(maker, name)
-    check_least(MaskError, maker, **least)
-    for name in least:
-        if getattr(maker, name) == float("inf"):
-            raise MaskError(f"{name}: expected a finite number, got inf")
 
 
 def check_between(maker: object, name: str, low: float, high: float = float("inf")) -> None:

@@ -12,9 +12,9 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import slic
 
 from gradcut import images
-from gradcut.errors import MaskError
+from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
-from gradcut.masks.makers import check_between, check_fraction, check_input, check_number, check_whole, enlarged
+from gradcut.masks.makers import check_between, check_fraction, check_input, check_number, enlarged
 from gradcut.seeds import Seeds, is_constant
 
 
@@ -61,7 +61,7 @@ class Otsu:
     bins: int = 256
 
     def __post_init__(self) -> None:
-        check_whole(self, bins=2)
+        check_least(MaskError, self, bins=2)
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
@@ -100,7 +100,7 @@ class Superpixels:
     iterations: int = 10
 
     def __post_init__(self) -> None:
-        check_whole(self, count=1, grid=2, iterations=1)
+        check_least(MaskError, self, count=1, grid=2, iterations=1)
         check_between(self, "compactness", 0)
         check_fraction(self, "at")
 
@@ -139,7 +139,7 @@ class Expansion:
     percentile: float = 90
 
     def __post_init__(self) -> None:
-        check_whole(self, start=1)
+        check_least(MaskError, self, start=1)
         check_number(self, "percentile")
         if not 0 <= self.percentile <= 100:
             raise MaskError(f"percentile: expected a number from 0 to 100, got {self.percentile}")
