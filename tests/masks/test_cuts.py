@@ -127,7 +127,7 @@ def test_a_flat_photograph_and_a_map_of_zeros_are_cut_all_the_same() -> None:
         (ColourCut, {"grid": 160.0}, "grid: expected a whole number of at least 2, got 160.0"),
         (ColourCut, {"rounds": True}, "rounds: expected a whole number of at least 1, got True"),
         (ColourCut, {"slope": "6"}, "slope: expected a number of at least 0, got '6'"),
-        (ColourCut, {"slope": float("inf")}, "slope: expected a finite number, got inf"),
+        (ColourCut, {"slope": float("inf")}, "slope: expected a number of at least 0, got inf"),
         (ColourCut, {"middle": None}, "middle: expected a number, got None"),
         (ColourCut, {"clip": -1.0}, "clip: expected a number of at least 0, got -1.0"),
         (ColourCut, {"seed_weight": -1.0}, "seed_weight: expected a number of at least 0, got -1.0"),
