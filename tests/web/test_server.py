@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import io
 import json
+import re
 import sys
 import threading
 import time
@@ -259,6 +260,9 @@ def test_sliders_answer_without_the_network(visit, server, drawn):
     assert page.locator("output[for=high]").inner_text() == "95th"
     seeds = page.get_attribute("img.seeds", "src")
     before = mask_of(page)
+    # This recipe has no confidence, and the page says nothing of one.
+    figures = page.inner_text("#figures")
+    assert re.fullmatch(r"\w+: score [\d.]+, [\d.]+ % of the photograph; [\d.]+ s", figures)
     slide(page, "high", 60)
     assert page.get_attribute("img.seeds", "src") != seeds
     assert mask_of(page).sum() > before.sum()
@@ -599,6 +603,15 @@ def test_more_unusable_requests(server, key):
     assert answer.status == 200
     assert last["state"] == "error"
     assert "no label 'green'" in last["message"]
+
+
+def test_nothing_is_expected_of_seeds_that_were_changed(server, key):
+    def confidence(**changes):
+        _, data = ask(server, "POST", "/api/segment", question(key, recipe="fast", label="red", **changes))
+        return json.loads(data.splitlines()[-1])["confidence"]
+
+    assert 0 < confidence() < 1
+    assert confidence(foreground=0.9, background=0.1) is None
 
 
 def test_a_class_below_the_threshold_is_cut_alone(server, key):
