@@ -293,6 +293,32 @@ def test_a_step_that_breaks_its_promise_is_named_in_one_line(brightness, drawn, 
     assert repr(next(iter(steps.values()))) in str(refused.value)
 
 
+class Full(torch.autograd.Function):
+    """Memory runs out in the backward pass."""
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 6.64 GB)\nmore lines")
+
+
+def test_memory_that_runs_out_is_one_line_wherever_it_does(brightness, drawn):
+    forward = brightness.model.forward
+    segment = Segmenter(brightness, "simonyan")
+    says = r"memory: there is not enough for 1 photograph of 448 x 448 at once: .*out of memory"
+    for fails in (lambda x: Full.apply(forward(x)), lambda x: forward(x) + Full.backward(None, x)):
+        brightness.model.forward = fails
+        with pytest.raises(GradcutError, match=says) as refused:
+            segment(drawn[0])
+        assert "\n" not in str(refused.value)
+        assert isinstance(refused.value, torch.OutOfMemoryError)
+    del brightness.model.forward
+    assert len(segment(drawn[0])) == 2
+
+
 def test_maps_of_half_precision_come_out_in_single(brightness, drawn):
     recipe = Recipe("own", "", cam_and(lambda maps: maps.bfloat16()), Percentiles(99, 30), GraphCut())
     (evidence,) = Segmenter(brightness, recipe).explain([drawn[0]])

@@ -18,6 +18,7 @@ from torch import Tensor
 from gradcut import confidence, images
 from gradcut.classifiers import Classifier, Detection, load_classifier
 from gradcut.classifiers.arguments import check_limits
+from gradcut.classifiers.classifier import memory_errors
 from gradcut.errors import GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import Recipe, as_recipe, fitted_name
@@ -112,6 +113,7 @@ class Segmenter:
         Raises:
             ClassifierError: an unknown label, or a model that does not do its part.
             SaliencyError: a saliency method that cannot explain this classifier, or does not do its part.
+            NoMemoryError: memory does not hold so many photographs at once.
         """
         classifier, method = self.classifier, self.recipe.saliency
         asked = None if labels is None else self.asked(labels)
@@ -138,15 +140,17 @@ class Segmenter:
             return [(number, found.members) for number, several in enumerate(detections) for found in several]
 
         clock = [time.perf_counter()]
-        x = classifier.at(classifier.scaled(self.recipe.largest)).prepare(photographs)
-        clock.append(time.perf_counter())
-        maps = method(classifier, x, targets)
-        if not calls:
-            raise SaliencyError(f"saliency: expected {method!r} to ask for its targets, it did not")
-        detailed = _checked_maps(method, maps, sum(map(len, detections)))
-        if tuple(detailed.shape[1:]) != classifier.size:
-            detailed = F.interpolate(detailed[:, None], classifier.size, mode="area")[:, 0]
-        saliency = detailed.cpu().numpy()
+        size = classifier.scaled(self.recipe.largest)
+        with memory_errors(len(photographs), size):
+            x = classifier.at(size).prepare(photographs)
+            clock.append(time.perf_counter())
+            maps = method(classifier, x, targets)
+            if not calls:
+                raise SaliencyError(f"saliency: expected {method!r} to ask for its targets, it did not")
+            detailed = _checked_maps(method, maps, sum(map(len, detections)))
+            if tuple(detailed.shape[1:]) != classifier.size:
+                detailed = F.interpolate(detailed[:, None], classifier.size, mode="area")[:, 0]
+            saliency = detailed.cpu().numpy()
         clock.append(time.perf_counter())
         share = np.diff(clock) / len(photographs)
         seconds = dict(zip(("prepare", "saliency"), share.tolist(), strict=True))

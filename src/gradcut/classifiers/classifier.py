@@ -178,17 +178,17 @@ class Classifier:
 
         Raises:
             ClassifierError: the model fails on ``x`` or answers with something else than finite ``(b, n)``.
-            torch.OutOfMemoryError: the device's memory does not hold the pass; fewer photographs may fit.
+            NoMemoryError: memory does not hold the pass; fewer photographs may fit.
         """
-        try:
-            with evaluating(self.model):
-                logits = self.model(x)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            if out_of_memory(error):
-                raise torch.OutOfMemoryError(one_line(error)) from error
-            raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {one_line(error)}") from error
+        with memory_errors(len(x), tuple(x.shape[2:])):
+            try:
+                with evaluating(self.model):
+                    logits = self.model(x)
+            except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+                if out_of_memory(error):
+                    raise
+                reason = one_line(error)
+                raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {reason}") from error
         if not isinstance(logits, Tensor):
             raise ClassifierError(
                 f"model: expected a tensor of logits, got {type(logits).__name__}; wrap it so that it returns one"
@@ -284,6 +284,10 @@ class Classifier:
         return {"name": self.name, **document, "sha256": _sha256(document)}
 
 
+class NoMemoryError(ClassifierError, torch.OutOfMemoryError):
+    """Memory does not hold so many photographs at once; fewer may fit."""
+
+
 #: What PyTorch says of memory that it could not get, where its error has no type of its own.
 _NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory|alloc_failed", re.IGNORECASE)
 
@@ -293,6 +297,24 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+
+
+@contextmanager
+def memory_errors(number: int, size: tuple[int, ...]) -> Iterator[None]:
+    """Turn whatever says in the block that memory ran out into one line about so many photographs of that size.
+
+    Raises:
+        NoMemoryError: in the place of such an error.
+    """
+    try:
+        yield
+    except NoMemoryError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        photographs = f"{number} photograph{'' if number == 1 else 's'} of {' x '.join(map(str, size))}"
+        raise NoMemoryError(f"memory: there is not enough for {photographs} at once: {one_line(error)}") from error
 
 
 def _sha256(document: Any) -> str:
