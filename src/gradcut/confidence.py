@@ -95,8 +95,8 @@ def coefficients() -> Mapping[str, Any]:
     return document
 
 
-#: How `support` changes what a mask is made from: the seeds' sizes, and the exponent of the saliency.
-_VARIANTS = ((0.4, 1.6, 1.5), (0.7, 1.3, 1.2), (1.4, 0.7, 0.85), (2.0, 0.4, 0.7))
+#: How `support` changes what a mask is made from: the sizes of the two sides' seeds, and the exponent of the saliency.
+VARIANTS = ((0.4, 1.6, 1.5), (0.7, 1.3, 1.2), (1.4, 0.7, 0.85), (2.0, 0.4, 0.7))
 
 
 def support(
@@ -112,12 +112,12 @@ def support(
     the other way round. Each costs as much as the mask did.
     """
     votes = masks.astype(np.float32)
-    for foreground, background, exponent in _VARIANTS:
+    for foreground, background, exponent in VARIANTS:
         peak = saliency.max(axis=(1, 2), keepdims=True, initial=0)
         bent = (saliency / np.where(peak > 0, peak, 1)) ** exponent * peak
         others = [resized(s, each, foreground, background) for s, each in zip(saliency, seeds, strict=True)]
         votes += maker(photograph, bent.astype(saliency.dtype), others)
-    return votes / (1 + len(_VARIANTS))
+    return votes / (1 + len(VARIANTS))
 
 
 def resized(saliency: Float[np.ndarray, "h w"], seeds: Seeds, foreground: float, background: float) -> Seeds:

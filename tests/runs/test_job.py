@@ -24,6 +24,7 @@ from PIL import Image
 
 from gradcut import GradcutError, Segmenter, files, images, recipes
 from gradcut.files import Folder
+from gradcut.runs import job as batch
 from gradcut.runs import run as runs
 from gradcut.runs.decoder import Decoder
 from gradcut.runs.job import Job, Task
@@ -237,6 +238,14 @@ def test_a_run_of_another_version_of_the_algorithms_is_refused(job, tmp_path, mo
         name: value for name, value in contents(tmp_path / "out").items() if name.startswith(("results/", "masks/"))
     }
     assert results.items() <= before.items()
+
+
+def test_unsure_pixels_are_made_in_one_way_in_a_run(job, monkeypatch):
+    unsure = replace(job, void=(0.2, 0.8))
+    before, plain = unsure.settings, job.settings
+    monkeypatch.setattr(batch, "VARIANTS", batch.VARIANTS[:2])
+    assert replace(unsure).settings != before
+    assert replace(job).settings == plain, "without them nothing depends on it"
 
 
 def test_names_and_words_and_paths_do_not_stop_a_run(job, brightness, tmp_path):

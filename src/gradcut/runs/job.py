@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from gradcut import files, images, results
 from gradcut.classifiers.classifier import evaluating, out_of_memory
 from gradcut.classifiers.threads import each_on_one_thread, single_threaded_pool
+from gradcut.confidence import VARIANTS
 from gradcut.errors import GradcutError, OutputError, check_least, one_line
 from gradcut.files import Folder
 from gradcut.images import Photograph
@@ -87,6 +88,7 @@ class Job:
         return {
             **self.segmenter.record(), "labels": None if self.labels is None else list(self.labels),
             "void": None if self.void is None else list(self.void), "pictures": self.pictures, "batch": self.batch,
+            "variants": None if self.void is None else list(map(list, VARIANTS)),
         }  # fmt: skip
 
     def about(self) -> dict[str, Any]:
