@@ -29,12 +29,9 @@ from gradcut.saliency import (
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
 
 #: Raise it when a step gives other masks for the same options: what another version began is not continued then.
-ALGORITHMS = 1
-
-
-def algorithms() -> str:
-    """The version of what the steps compute: gradcut's major and minor number, and `ALGORITHMS`."""
-    return f"{'.'.join(__version__.split('.')[:2])}+{ALGORITHMS}"
+REVISION = 1
+#: The version of what the steps compute: gradcut's major and minor number, and the above.
+ALGORITHMS = f"{'.'.join(__version__.split('.')[:2])}+{REVISION}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class Recipe:
         document = {
             "name": self.name, "saliency": described(self.saliency), "seeds": described(self.seeds),
             "masks": described(self.masks), "size": list(self.size) if isinstance(self.size, tuple) else self.size,
-            "detail": self.largest, "algorithms": algorithms(),
+            "detail": self.largest, "algorithms": ALGORITHMS,
         }  # fmt: skip
         return document | {"sha256": fingerprint(document)}
 
@@ -119,7 +116,7 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides a pixel: the steps, the sizes and `algorithms`; in hexadecimal digits."""
+        """SHA-256 of what decides a pixel: the steps, the sizes and `ALGORITHMS`; in hexadecimal digits."""
         return str(self.record()["sha256"])
 
 
