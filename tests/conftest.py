@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import pkgutil
 import sys
 from pathlib import Path
@@ -98,3 +99,21 @@ def drawn() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     photograph[square] = (255, 0, 0)
     photograph[disc] = (0, 0, 255)
     return photograph, {"red": square, "blue": disc}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Call the command line in this process; returns exit status, standard output, standard error."""
+
+    def call(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = 0
+        try:
+            gradcut.cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

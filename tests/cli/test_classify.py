@@ -12,25 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import gradcut.cli
-
 
 @pytest.fixture
-def gradcut_command(monkeypatch, capsys, embedded):
-    """Call the command line in this process; returns exit status, standard output, standard error."""
+def gradcut_command(command, monkeypatch, embedded):
+    """The command line, with the embedded classifier for every name."""
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name="embedded": embedded)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
-        status = 0
-        try:
-            gradcut.cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return command
 
 
 @pytest.fixture

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 
 import numpy as np
 import pytest
 from drawn_runs import QUICK, draw
 from PIL import Image
 
-import gradcut.cli
 from gradcut import Segmenter
 from gradcut.recipes import RECIPES
 from gradcut.runs import job as batch
@@ -19,23 +16,11 @@ from gradcut.runs.run import read_run
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, brightness):
-    """Call the command line in this process; returns exit status, standard output, standard error."""
+def command(command, monkeypatch, brightness):
+    """The command line, with the classifier of the drawings for every name and a recipe of milliseconds."""
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: brightness)
     monkeypatch.setitem(RECIPES, "quick", QUICK)
-
-    def call(*arguments, stdin=""):
-        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        status = 0
-        try:
-            gradcut.cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return command
 
 
 def names(folder):

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import gradcut.cli
 from gradcut import Segmenter, datasets, evaluation
 from gradcut.errors import EvaluationError
 from gradcut.evaluation import gallery, summary
@@ -176,21 +174,10 @@ def test_names_cannot_break_the_page(rows):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, brightness):
-    """Call the command line in this process with the classifier of the drawings."""
+def command(command, monkeypatch, brightness):
+    """The command line, with the classifier of the drawings for every name."""
     monkeypatch.setattr("gradcut.evaluation.opening.load_classifier", lambda name="embedded": brightness)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])
-        status = 0
-        try:
-            gradcut.cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return command
 
 
 def arguments(folder: Path) -> list:

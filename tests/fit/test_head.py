@@ -10,6 +10,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 import torch
+from networks import SixFeatures
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.special import expit
@@ -26,22 +27,10 @@ from gradcut.labels import coco_ids
 from gradcut.saliency import CAM
 
 
-class Colours(nn.Module):
-    """Features: the means of the three channels and of their squares."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 1)
-        self.head = nn.Linear(6, 4)
-
-    def forward(self, x):
-        return self.head(self.conv(x).relu().mean((2, 3)))
-
-
 @pytest.fixture(scope="module")
 def backbone() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(Colours(), ("red", "sofa", "b", "c"), size=16, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
+    return Classifier(SixFeatures(), ("red", "sofa", "b", "c"), size=16, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +258,7 @@ def test_a_head_and_its_file(backbone, data, tmp_path):
 
 def test_heads_that_do_not_fit(backbone, data, tmp_path):
     head, _ = fitting.fit(backbone, data, LinearFit(), fitting.features(backbone, data.files))
-    other = Classifier(Colours(), backbone.labels, size=16)
+    other = Classifier(SixFeatures(), backbone.labels, size=16)
     with pytest.raises(ClassifierError, match="was fitted on a backbone with weights"):
         attach(other, head, "mine")
     with pytest.raises(ClassifierError, match="expected a layer 'fc', the model has none"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import ColoursOfPlaces
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -23,26 +24,10 @@ from gradcut.saliency import CAM, Gradient, PlaceProbability
 SIZE = 40
 
 
-class Colours(nn.Module):
-    """Features of a place: how red, green, blue and grey it is, and one that is always there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 5, 4, 4)
-        self.head = nn.Linear(5, 3)
-        with torch.no_grad():
-            mixed = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [0.1, 0.1, 0.1], [0, 0, 0]])
-            self.conv.weight.copy_((mixed / 16)[:, :, None, None].expand(-1, -1, 4, 4))
-            self.conv.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0.05]))
-
-    def forward(self, x):
-        return self.head(self.conv(x).relu().mean((2, 3)))
-
-
 @pytest.fixture(scope="module")
 def backbone() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(Colours(), ("red", "b", "c"), size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
+    return Classifier(ColoursOfPlaces(), ("red", "b", "c"), size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
 
 
 def draw(red: bool, blue: bool, random: np.random.Generator, green: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -241,7 +226,7 @@ def test_command(data, tmp_path):
 
 
 def test_a_backbone_whose_logits_are_no_mean_over_places_gets_none(data, tmp_path, monkeypatch):
-    class Maximum(Colours):
+    class Maximum(ColoursOfPlaces):
         def forward(self, x):
             return self.head(self.conv(x).relu().amax((2, 3)))
 

@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from networks import ReshapedPatches
 from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
@@ -37,24 +38,6 @@ def photographs(size: int, n: int = 2) -> Tensor:
 def timms(name: str, **options: Any) -> nn.Module:
     torch.manual_seed(0)
     return timm.create_model(name, num_classes=5, **options)
-
-
-class ReshapedPatches(nn.Module):
-    """A transformer without a convolution: patches cut out by reshape, one class token, torch's own layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(3 * 8 * 8, 16)
-        self.token = nn.Parameter(torch.randn(1, 1, 16))
-        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.head = nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, _, h, w = x.shape
-        patches = x.reshape(b, 3, h // 8, 8, w // 8, 8).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        tokens = torch.cat([self.token.expand(b, -1, -1), self.embed(patches)], 1)
-        return self.head(self.blocks(tokens)[:, 0])
 
 
 #: How a network is made, its photographs' size, and the channels, height and width of its last map.

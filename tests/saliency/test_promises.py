@@ -13,7 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from networks import attention_of
+from networks import TwoResolutions, attention_of
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -46,24 +46,9 @@ from gradcut.saliency import (
 )
 
 
-class Net(nn.Module):
-    """Two scales of maps and a head of two layers or one."""
-
-    def __init__(self, deep: bool = False, classes: int = 5) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(inplace=True))
-        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
-        self.head = (
-            nn.Sequential(nn.Linear(12, 9), nn.SiLU(), nn.Linear(9, classes)) if deep else nn.Linear(12, classes)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(self.stem(x)).mean((2, 3)))
-
-
 def net(deep: bool = False, multilabel: bool = False, classes: int = 5) -> Classifier:
     torch.manual_seed(2)
-    model = Net(deep, classes)
+    model = TwoResolutions(deep, classes)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.35)
     return Classifier(model.eval(), classes, 24, multilabel=multilabel)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from captum.attr import Deconvolution
 from captum.attr import GuidedBackprop as CaptumGuided
 from captum.attr import Saliency as CaptumSaliency
+from networks import SmallNet, SmallTransformer
 from torch import Tensor, nn
 
 from gradcut import RECIPES, Segmenter
@@ -88,63 +89,6 @@ METHODS: dict[str, Any] = {
     "AttentionGradient, transformer": AttentionGradient(),
     "Walk over attention, transformer": Walk(GradCAM(), Attention()),
 }
-
-
-class SmallNet(nn.Module):
-    """Two convolutions, batch normalisation, dropout, ReLU, mean, linear: small, with state that could be spoilt."""
-
-    def __init__(self, activation: Callable[[], nn.Module] = lambda: nn.ReLU(inplace=True), classes: int = 5) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8), activation(),
-            nn.Conv2d(8, 12, 3, padding=1, stride=2), nn.BatchNorm2d(12), activation(), nn.Dropout(0.5),
-        )  # fmt: skip
-        self.head = nn.Linear(12, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean((2, 3)))
-
-
-class Tokens(nn.Module):
-    """Places of a map to tokens, with something of their own."""
-
-    def __init__(self, places: int, channels: int) -> None:
-        super().__init__()
-        self.position = nn.Parameter(torch.zeros(1, places, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(2).transpose(1, 2) + self.position
-
-
-class Block(nn.Module):
-    """Attention of two heads, far from the same everywhere, and a perceptron."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm, self.qkv = nn.LayerNorm(channels), nn.Linear(channels, 3 * channels)
-        self.perceptron = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, 9), nn.GELU(), nn.Linear(9, channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
-        x = x + F.scaled_dot_product_attention(q, k, v, scale=3.0).transpose(1, 2).flatten(2)
-        return x + self.perceptron(x)
-
-
-class SmallTransformer(nn.Module):
-    """Patches of 4 by 4 pixels, two blocks, the mean of the tokens, linear."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 12, 4, 4), nn.BatchNorm2d(12), nn.GELU(), Tokens(36, 12), Block(12), Block(12),
-            nn.LayerNorm(12), nn.Dropout(0.5),
-        )  # fmt: skip
-        self.head = nn.Linear(12, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean(1))
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -8,7 +8,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from networks import attention_of
+from networks import Halves, attention_of
 
 from gradcut import Classifier
 from gradcut.errors import SaliencyError
@@ -45,21 +45,6 @@ def test_rivals_follow_their_formula(brightness, x):
     assert torch.allclose(rivals[0], n[0] * (n[0] / strongest) ** 2)
     assert torch.allclose(rivals[1], n[1] * (n[1] / strongest) ** 2)
     assert torch.allclose(rivals[2], n[2])  # alone in its photograph
-
-
-class Halves(torch.nn.Module):
-    """Features that are alike within the left and within the right half; evidence in one corner of the left."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 3, 1, bias=False)
-        self.fc = torch.nn.Linear(3, 1)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.eye(3)[:, :, None, None])
-            self.fc.weight.copy_(torch.tensor([[0.0, 0, 1.0]]))
-
-    def forward(self, x):
-        return self.fc(self.conv(x).mean((2, 3)))
 
 
 @pytest.fixture
