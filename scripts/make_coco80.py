@@ -10,15 +10,15 @@ train2017; its card (`gradcut classifiers coco80`) has the options, the scores a
 
 import argparse
 import json
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import gradcut
+from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
+from gradcut.labels import vocabulary
 
-OPTIONS = {"--backbone": "lite2", "--size": "384", "--classes": "coco", "--l2": "2e-4", "--prior": "1.5"}
+#: Chosen by cross-validation on the development photographs.
+SIZE, OPTIONS = 384, LinearFit(l2=2e-4, prior=1.5)
 HOME = Path(__file__).parent.parent / "src/gradcut/data/coco80.safetensors"
 
 
@@ -48,12 +48,12 @@ def main() -> None:
         labels = arguments.labels or Path(temporary) / "labels.csv"
         if arguments.instances:
             labels.write_text(labels_from(arguments.instances, arguments.limit), encoding="utf-8")
-        folder = arguments.folds_to or Path(temporary) / "fit"
-        options = [part for pair in OPTIONS.items() for part in pair]
-        command = [sys.executable, "-m", "gradcut", "fit", "--images", arguments.images, "--labels", labels]
-        subprocess.run([*command, *options, "-o", folder], check=True)
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "head.safetensors", arguments.output)
+        data = read_labels(labels, arguments.images, vocabulary("coco"))
+    backbone = gradcut.load_classifier("lite2").at(SIZE)
+    heads = fit_folds(backbone, data, OPTIONS, PlaceFit(), every_fold=arguments.folds_to is not None)
+    if arguments.folds_to:
+        heads.save(arguments.folds_to)
+    heads.save(arguments.output)
     gradcut.load_classifier("coco80" if arguments.output == HOME else str(arguments.output))
     print(arguments.output)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import replace
@@ -20,9 +21,11 @@ from typer.testing import CliRunner
 from gradcut import Classifier, GradcutError, load_classifier
 from gradcut.classifiers.heads import attach, read_head
 from gradcut.cli import app
-from gradcut.errors import ClassifierError
-from gradcut.fit import head as fitting
-from gradcut.fit.head import LinearFit, best_threshold, calibration_error, platt, stratified_folds
+from gradcut.errors import ClassifierError, FitError
+from gradcut.fit import PlaceFit, features, fit_folds, linear_layer, read_labels
+from gradcut.fit.calibration import best_threshold, calibration_error, platt, stratified_folds
+from gradcut.fit.features import prior_rows
+from gradcut.fit.head import BIAS_L2, LinearFit, fit, spread
 from gradcut.labels import coco_ids
 from gradcut.saliency import CAM
 
@@ -46,7 +49,7 @@ def data(tmp_path_factory):
         Image.fromarray(pixels).save(folder / f"{number:02}.png")
         rows.append(f"{number:02}.png,{';'.join(np.array(['red', 'couch', 'bright'])[[red, blue, bright]])}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return fitting.read_labels(folder / "labels.csv", folder)
+    return read_labels(folder / "labels.csv", folder)
 
 
 def random_problem(views: int = 1, n: int = 60, d: int = 90, k: int = 4):
@@ -68,7 +71,7 @@ def objective(options, x, truth, prior, weight, bias) -> float:
     return float(
         (np.logaddexp(0, z) - y * z).sum() / len(y)
         + options.l2 / 2 * pull
-        + fitting.BIAS_L2 / 2 * ((at_centre - base) ** 2).sum()
+        + BIAS_L2 / 2 * ((at_centre - base) ** 2).sum()
     )
 
 
@@ -127,7 +130,7 @@ def test_labels_without_meaning_give_no_precision():
 
 @pytest.mark.parametrize("options", [{"l2": 0}, {"l2": float("nan")}, {"prior": -1}, {"folds": 1}])
 def test_wrong_options(options):
-    with pytest.raises(fitting.FitError, match=f"^{next(iter(options))}: expected"):
+    with pytest.raises(FitError, match=f"^{next(iter(options))}: expected"):
         LinearFit(**options)
 
 
@@ -190,16 +193,29 @@ def write(folder, text: str):
     ],
 )
 def test_wrong_labels(tmp_path, text, classes, says):
-    with pytest.raises(fitting.FitError, match=says) as error:
-        fitting.read_labels(*write(tmp_path, text), classes)
+    with pytest.raises(FitError, match=says) as error:
+        read_labels(*write(tmp_path, text), classes)
     assert "\n" not in str(error.value)
 
 
-def test_one_example_gives_a_warning_with_its_name(tmp_path):
-    with pytest.warns(UserWarning, match="only one photograph has x:"):
-        data = fitting.read_labels(*write(tmp_path, "file,labels\na.png,x;y\nb.png,y\nc.png,\n"))
+def test_a_class_of_one_photograph_is_doubtful(tmp_path):
+    data = read_labels(*write(tmp_path, "file,labels\na.png,x;y\nb.png,y\nc.png,\n"))
+    assert data.doubtful == ("x",)
     assert data.labels == ("x", "y")
     assert data.truth.tolist() == [[True, True], [False, True], [False, False]]
+
+
+def test_rows_that_differ_by_rounding_alone_have_no_spread():
+    """What is left of equal features is not blown up to a norm of 1."""
+    random = np.random.default_rng(0)
+    equal = np.full((200, 6), 3.7, np.float32) + random.normal(0, 1e-7, (200, 6)).astype(np.float32)
+    centre = equal.mean(0)
+    assert spread(equal - centre, centre) == 1.0
+    different = equal + random.normal(0, 1e-2, (200, 6))
+    assert spread(different - different.mean(0), different.mean(0)) == pytest.approx(1e-2 * 6**0.5, rel=0.1)
+    truth = np.arange(200)[:, None] % 2 == 0
+    scores = LinearFit(folds=2)(equal[None], truth, np.zeros((1, 6))).scores
+    assert np.abs(scores - 0.5).max() < 0.05
 
 
 # Features, heads --------------------------------------------------------------------------------------------------
@@ -214,20 +230,20 @@ def test_features_are_kept(backbone, data, tmp_path):
             yield file
 
     cache = tmp_path / "f.npz"
-    x = fitting.features(backbone, data.files, cache, mirror=True, track=track)
+    x = features(backbone, data.files, cache, mirror=True, track=track)
     assert x.shape == (2, 40, 6)
     assert len(looked) == 40
-    assert np.array_equal(fitting.features(backbone, data.files, cache, mirror=True, track=track), x)
+    assert np.array_equal(features(backbone, data.files, cache, mirror=True, track=track), x)
     assert len(looked) == 40
-    assert fitting.features(backbone.at(8), data.files, cache, mirror=True, track=track).shape == x.shape
+    assert features(backbone.at(8), data.files, cache, mirror=True, track=track).shape == x.shape
     assert len(looked) == 80
-    assert fitting.features(backbone, data.files, cache, mirror=False, track=track).shape == (1, 40, 6)
+    assert features(backbone, data.files, cache, mirror=False, track=track).shape == (1, 40, 6)
     cache.write_bytes(b"damaged")
-    assert len(fitting.features(backbone, data.files, cache, mirror=False)) == 1
+    assert len(features(backbone, data.files, cache, mirror=False)) == 1
 
 
 def test_prior_is_the_backbones_own_opinion(backbone):
-    rows = fitting.prior_rows(backbone, ("couch", "red", "unknown"))
+    rows = prior_rows(backbone, ("couch", "red", "unknown"))
     weight = backbone.model.head.weight.detach().double().numpy()
     np.testing.assert_allclose(rows[0], weight[1] - weight.mean(0))  # 'sofa' is its namesake
     np.testing.assert_allclose(rows[1], weight[0] - weight.mean(0))
@@ -235,9 +251,9 @@ def test_prior_is_the_backbones_own_opinion(backbone):
 
 
 def test_a_head_and_its_file(backbone, data, tmp_path):
-    x = fitting.features(backbone, data.files)
+    x = features(backbone, data.files)
     before = {key: value.clone() for key, value in backbone.model.state_dict().items()}
-    head, fitted = fitting.fit(backbone, data, LinearFit(l2=1e-3), x)
+    head, fitted = fit(backbone, data, LinearFit(l2=1e-3), x)
     assert fitted.mean_average_precision > 0.85
     for key, value in backbone.model.state_dict().items():
         assert torch.equal(value, before[key])
@@ -257,7 +273,7 @@ def test_a_head_and_its_file(backbone, data, tmp_path):
 
 
 def test_heads_that_do_not_fit(backbone, data, tmp_path):
-    head, _ = fitting.fit(backbone, data, LinearFit(), fitting.features(backbone, data.files))
+    head, _ = fit(backbone, data, LinearFit(), features(backbone, data.files))
     other = Classifier(SixFeatures(), backbone.labels, size=16)
     with pytest.raises(ClassifierError, match="was fitted on a backbone with weights"):
         attach(other, head, "mine")
@@ -278,7 +294,45 @@ def test_heads_that_do_not_fit(backbone, data, tmp_path):
 def test_a_backbone_without_a_linear_head():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(GradcutError, match=r"one nn\.Linear over a vector of features"):
-        fitting.prior_rows(Classifier(model, 4, size=16), ("a",))
+        prior_rows(Classifier(model, 4, size=16), ("a",))
+
+
+def test_the_backbone_is_not_copied_and_each_photograph_is_looked_at_once(backbone, data, monkeypatch):
+    model = SixFeatures()
+    model.load_state_dict(backbone.model.state_dict())
+    classifier = replace(backbone, model=model)
+    passes = []
+    copies, deepcopy = [], copy.deepcopy
+    monkeypatch.setattr(copy, "deepcopy", lambda value, *rest: copies.append(type(value)) or deepcopy(value, *rest))
+    forward = SixFeatures.forward
+    monkeypatch.setattr(SixFeatures, "forward", lambda self, x: passes.append(len(x)) or forward(self, x))
+    heads = fit_folds(classifier, data, LinearFit(folds=3))
+    assert linear_layer(classifier) == "head"
+    # Two to find the layer, one more to compare the first pass of two views with the bare model's.
+    assert sorted(passes) == sorted([1, 1, 2, *[2] * len(data.files)])
+    assert len(heads.of_folds) == 3
+    assert not [kind for kind in copies if issubclass(kind, nn.Module)]
+
+
+def test_heads_of_folds_have_not_seen_their_photographs(backbone, data, tmp_path):
+    heads = fit_folds(backbone, data, LinearFit(folds=2, seed=3))
+    x = features(backbone, data.files)
+    for number, head in enumerate(heads.of_folds):
+        part = heads.folds != number
+        alone, _ = fit(backbone, data.part(part), LinearFit(folds=2, seed=3), x[:, part])
+        assert torch.equal(head.weight, alone.weight)
+    heads.save(tmp_path / "heads")
+    assert read_head(tmp_path / "heads/fold-1.safetensors").labels == data.labels
+    lines = (tmp_path / "heads/folds.csv").read_text().splitlines()
+    assert lines[1:] == [f"{file.name},{fold}" for file, fold in zip(data.files, heads.folds, strict=True)]
+    heads.save(tmp_path / "alone.safetensors")
+    assert torch.equal(read_head(tmp_path / "alone.safetensors").weight, heads.head.weight)
+
+
+def test_places_that_cannot_be_fitted_are_an_error_with_a_way_on(data):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
+    with pytest.raises(FitError, match=r"^places: .*--no-places fits a head alone$"):
+        fit_folds(Classifier(model, 3, 16), data, places=PlaceFit(), every_fold=False)
 
 
 # The command ------------------------------------------------------------------------------------------------------
@@ -287,7 +341,7 @@ def test_a_backbone_without_a_linear_head():
 def test_command(data, tmp_path):
     folder = data.files[0].parent
     common = ["fit", "--images", str(folder), "--labels", str(folder / "labels.csv"), "--backbone", "embedded"]
-    common += ["--size", "32", "--folds", "3"]
+    common += ["--size", "32", "--folds", "3", "--no-places"]
     run = CliRunner().invoke(app, [*common, "-o", str(tmp_path / "heads"), "--json"])
     assert run.exit_code == 0, run.output
     told = json.loads(run.stdout)

@@ -13,11 +13,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gradcut import Classifier, GradcutError, load_classifier
-from gradcut.classifiers.heads import Head, PlaceWeights, attach, find_layer, places_of, read_head, weights_sha256
+from gradcut.classifiers.heads import Head, PlaceWeights, attach, places_of, read_head, weights_sha256
 from gradcut.cli import app
-from gradcut.errors import ClassifierError
-from gradcut.fit import head as fitting
-from gradcut.fit.head import ImageLabels
+from gradcut.errors import ClassifierError, FitError
+from gradcut.fit import linear_layer, read_labels
+from gradcut.fit.labels import ImageLabels
 from gradcut.fit.places import PlaceFit, softmax_regression
 from gradcut.saliency import CAM, Gradient, PlaceProbability
 
@@ -53,7 +53,7 @@ def data(tmp_path_factory) -> ImageLabels:
         Image.fromarray(draw(red, blue, random, green=number % 4 == 0)[0]).save(folder / f"{number:02}.png")
         rows.append(f"{number:02}.png,{';'.join(['red'] * red + ['blue'] * blue)}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return fitting.read_labels(folder / "labels.csv", folder)
+    return read_labels(folder / "labels.csv", folder)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def head(backbone, data) -> Head:
     assert data.labels == ("blue", "red")
     return Head(
         weight, torch.tensor([-0.3, -0.3]), data.labels, backbone.name, weights_sha256(backbone.model),
-        find_layer(backbone), backbone.size, 0.5,
+        linear_layer(backbone), backbone.size, 0.5,
     )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def test_command(data, tmp_path):
     assert places_of(load_classifier("coco80").model).weight.shape == (81, 1280)
 
 
-def test_a_backbone_whose_logits_are_no_mean_over_places_gets_none(data, tmp_path, monkeypatch):
+def test_a_backbone_whose_logits_are_no_mean_over_places_says_what_to_leave_out(data, tmp_path, monkeypatch):
     class Maximum(ColoursOfPlaces):
         def forward(self, x):
             return self.head(self.conv(x).relu().amax((2, 3)))
@@ -234,10 +234,18 @@ def test_a_backbone_whose_logits_are_no_mean_over_places_gets_none(data, tmp_pat
     backbone = Classifier(Maximum(), ("a", "b", "c"), size=SIZE, name="maximum")
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda *_, **__: backbone)
     folder = data.files[0].parent
-    done = CliRunner().invoke(
-        app,
-        ["fit", "--images", str(folder), "--labels", str(folder / "labels.csv"), "-o", str(tmp_path / "h.safetensors")],
-    )
+    command = [
+        "fit",
+        "--images",
+        str(folder),
+        "--labels",
+        str(folder / "labels.csv"),
+        "-o",
+        str(tmp_path / "h.safetensors"),
+    ]
+    with pytest.raises(FitError, match=r"^places: PlaceFit needs a classifier whose logits.*--no-places"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not (tmp_path / "h.safetensors").exists()
+    done = CliRunner().invoke(app, [*command, "--no-places"])
     assert done.exit_code == 0, done.output
-    assert "gradcut: warning: no weights for places: PlaceFit needs a classifier whose logits" in done.stderr
     assert read_head(tmp_path / "h.safetensors").places is None

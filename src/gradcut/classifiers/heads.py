@@ -193,46 +193,6 @@ def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
     )
 
 
-def find_layer(classifier: Classifier) -> str:
-    """The dotted name of the linear layer that makes the logits out of the features.
-
-    Raises:
-        ClassifierError: the logits are not the outputs of one ``nn.Linear``.
-    """
-    linears = [
-        name
-        for name, module in classifier.model.named_modules()
-        if isinstance(module, nn.Linear) and name and module.out_features == len(classifier.labels)
-    ]
-    for layer in linears[-1:]:
-        x = torch.rand(1, 3, *classifier.size, generator=torch.Generator().manual_seed(0))
-        x = x.to(classifier.device, classifier.dtype)
-        linear = linear_of(classifier, layer)
-        with torch.no_grad():
-            features = extractor(classifier, layer)(x)
-            logits = classifier.logits(x)
-            if isinstance(features, Tensor) and features.ndim == 2:
-                expected = linear(features)
-                if torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
-                    return str(layer)
-    raise ClassifierError(
-        f"backbone: expected a classifier whose logits come from one nn.Linear over a vector of features; "
-        f"those of {classifier.name} do not"
-    )
-
-
-def extractor(classifier: Classifier, layer: str) -> nn.Module:
-    """The model without its linear layer, in evaluation mode: photographs ``b 3 h w`` to features ``b d``."""
-    return _replaced(classifier.model, layer, nn.Identity()).eval()
-
-
-def linear_of(classifier: Classifier, layer: str) -> nn.Linear:
-    """The layer of that name."""
-    module = classifier.model.get_submodule(layer)
-    assert isinstance(module, nn.Linear)
-    return module
-
-
 def _replaced(model: nn.Module, layer: str, replacement: nn.Module) -> nn.Module:
     """A copy of the model with another module at ``layer``."""
     model = copy.deepcopy(model)

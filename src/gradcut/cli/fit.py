@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,6 @@ import typer
 from rich.table import Table
 
 from gradcut.errors import GradcutError
-from gradcut.files import writing
 
 if TYPE_CHECKING:
     pass
@@ -53,45 +51,23 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit a linear multi-label head on a frozen backbone, from image-level labels alone."""
-    import warnings
+    from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
 
-    import numpy as np
-
-    from gradcut.errors import SaliencyError
-    from gradcut.files import replacing
-    from gradcut.fit import head as fitting
-    from gradcut.fit.places import PlaceFit
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        data = fitting.read_labels(table, folder, _classes(classes))
-    for warning in caught:
-        err.print(f"gradcut: warning: {warning.message}", markup=False)
+    data = read_labels(table, folder, _classes(classes))
+    if data.doubtful:
+        labels = ", ".join(data.doubtful)
+        err.print(
+            f"gradcut: only one photograph has {labels}: nothing can be said of how well it is found", markup=False
+        )
     alone = output.suffix == ".safetensors"
-    asked = load(backbone, device)
-    asked = asked if size is None else asked.at(size)
-    options = fitting.LinearFit(l2, prior, folds, seed)
-    with writing(output if not alone else output.parent), bar("looking", len(data.files)) as advance:
-        cache = cache or (output.with_suffix(".features.npz") if alone else output / "features.npz")
-        x = fitting.features(asked, data.files, cache, mirror, advance)
-    head, found = fitting.fit(asked, data, options, x)
-    parts = [np.ones(len(data.files), bool)] + ([] if alone else [found.folds != fold for fold in range(folds)])
-    heads = [head, *(fitting.fit(asked, data.part(kept), options, x[:, kept])[0] for kept in parts[1:])]
-    if places:
-        with bar("looking at places", PlaceFit.rounds * len(data.files)) as advance:
-            try:
-                fitted = PlaceFit(seed=seed)(asked, data, heads, parts, advance)
-                heads = [replace(one, places=each) for one, each in zip(heads, fitted, strict=True)]
-            except SaliencyError as error:
-                err.print(f"gradcut: warning: no weights for places: {error}", markup=False)
-    with writing(output if not alone else output.parent):
-        heads[0].save(output if alone else output / "head.safetensors")
-        if not alone:
-            for fold, one in enumerate(heads[1:]):
-                one.save(output / f"fold-{fold}.safetensors")
-            lines = [f"{file.name},{fold}" for file, fold in zip(data.files, found.folds, strict=True)]
-            with replacing(output / "folds.csv") as temporary:
-                temporary.write_text("\n".join(["file,fold", *lines]) + "\n", encoding="utf-8")
+    classifier = load(backbone, device)
+    heads = fit_folds(
+        classifier if size is None else classifier.at(size), data, LinearFit(l2, prior, folds, seed),
+        PlaceFit(seed=seed) if places else None, every_fold=not alone, mirror=mirror,
+        cache=cache or (output.with_suffix(".features.npz") if alone else output / "features.npz"), progress=bar,
+    )  # fmt: skip
+    heads.save(output)
+    head, fitted = heads.head, heads.fitted
     if as_json:
         print(json.dumps({"head": str(output), "threshold": head.threshold, **head.figures}, indent=1))
         return
@@ -101,8 +77,8 @@ def fit(
     out.print(per_class)
     out.print(
         f"{len(data.files)} photographs, {len(data.labels)} classes, {folds} folds: "
-        f"mean average precision {found.mean_average_precision:.3f}; at the threshold {found.threshold:.2f} "
-        f"F1 {found.f1:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f}",
+        f"mean average precision {fitted.mean_average_precision:.3f}; at the threshold {fitted.threshold:.2f} "
+        f"F1 {fitted.f1:.3f}, precision {fitted.precision:.3f}, recall {fitted.recall:.3f}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     print(output)

@@ -7,13 +7,7 @@ took no part in the fit (cross-validation).
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import warnings
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,152 +16,14 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from gradcut import images, labels
-from gradcut.classifiers import heads
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head
 from gradcut.classifiers.weights import weights_sha256
 from gradcut.errors import FitError, check_least
-from gradcut.files import replacing
+from gradcut.fit.calibration import best_threshold, calibration_error, platt, stratified_folds
+from gradcut.fit.features import linear_layer, prior_rows
+from gradcut.fit.labels import ImageLabels
 from gradcut.ranking import average_precision
-
-Track = Callable[[Sequence[Path]], Iterable[Path]]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageLabels:
-    """Photographs and the classes that are in them.
-
-    Attributes:
-        files: the photographs.
-        labels: the classes, in the order of the head's outputs.
-        truth: whether a class is in a photograph.
-        sha256: of the labels file.
-    """
-
-    files: tuple[Path, ...] = field(repr=False)
-    labels: tuple[str, ...]
-    truth: Bool[np.ndarray, "n k"] = field(repr=False)
-    sha256: str
-
-    def part(self, chosen: Bool[np.ndarray, " n"]) -> ImageLabels:
-        """Some of the photographs, with all the labels."""
-        files = tuple(file for file, wanted in zip(self.files, chosen, strict=True) if wanted)
-        return ImageLabels(files, self.labels, self.truth[chosen], self.sha256)
-
-
-def read_labels(path: Path, folder: Path, classes: Sequence[str] | None = None) -> ImageLabels:
-    """Read a CSV with the columns ``file`` (below ``folder``) and ``labels`` (separated by ``;``, may be empty).
-
-    A class with one photograph gives a warning with its name: cross-validation cannot judge it.
-
-    Args:
-        classes: the head's classes in order; by default those in the file, sorted by name.
-
-    Raises:
-        FitError: the file cannot be read, names a photograph twice, names one that does not exist, or lacks a
-            photograph of a class; the message names it.
-    """
-    try:
-        content = path.read_bytes()
-        rows = list(csv.DictReader(content.decode("utf-8-sig").splitlines()))
-    except FileNotFoundError:
-        raise FitError(f"labels: {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FitError(f"labels: {path} cannot be read: {error}") from error
-    if not rows or not {"file", "labels"} <= set(rows[0]):
-        got = f"the columns {', '.join(filter(None, rows[0]))}" if rows else "no rows"
-        raise FitError(f"labels: expected a CSV with the columns file and labels in {path}, got {got}")
-    found = [
-        list(dict.fromkeys(name.strip() for name in (row["labels"] or "").split(";") if name.strip())) for row in rows
-    ]
-    files = [folder / row["file"] for row in rows]
-    twice = {file for file in files if files.count(file) > 1} if len(set(files)) < len(files) else set()
-    if twice:
-        raise FitError(f"labels: {path} names {len(twice)} photographs twice, the first is {sorted(twice)[0]}")
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise FitError(f"images: {len(missing)} of {len(files)} photographs do not exist, the first is {missing[0]}")
-    names = tuple(sorted({name for row in found for name in row}) if classes is None else classes)
-    if not names:
-        raise FitError(f"labels: {path} has no label in any row")
-    unknown = sorted({name for row in found for name in row} - set(names))
-    if unknown:
-        raise FitError(f"labels: {path} has labels that are not among the classes: {', '.join(unknown[:5])}")
-    truth = np.array([[name in row for name in names] for row in found], dtype=bool)
-    counts = truth.sum(0)
-    if (counts == 0).any():
-        without = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 0)
-        raise FitError(f"labels: no photograph has {without}")
-    if (counts == len(files)).any():
-        always = ", ".join(name for name, count in zip(names, counts, strict=True) if count == len(files))
-        raise FitError(f"labels: every photograph has {always}; photographs without it are needed too")
-    if (counts == 1).any():
-        once = ", ".join(name for name, count in zip(names, counts, strict=True) if count == 1)
-        warnings.warn(f"only one photograph has {once}: nothing can be said of how well it is found", stacklevel=2)
-    return ImageLabels(tuple(files), names, truth, hashlib.sha256(content).hexdigest())
-
-
-def features(
-    backbone: Classifier,
-    files: Sequence[Path],
-    cache: Path | None = None,
-    mirror: bool = True,
-    track: Track = iter,
-) -> Float[np.ndarray, "views n d"]:
-    """What the backbone's last linear layer sees in each photograph, at the backbone's size.
-
-    Args:
-        cache: an ``.npz`` file to keep the features in; it is used again when the photographs' contents, the
-            backbone's weights, its preparation and ``mirror`` are the same.
-        mirror: take each photograph's mirror image as a second view.
-        track: wraps the photographs to be looked at, for a progress bar.
-
-    Raises:
-        ImageError: a photograph cannot be read.
-        ClassifierError: the backbone's logits are not linear in features.
-    """
-    layer = heads.find_layer(backbone)
-    digest = hashlib.sha256(repr((backbone, layer, mirror, weights_sha256(backbone.model))).encode())
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    key = digest.hexdigest()
-    if cache is not None and (kept := _kept(cache, key)) is not None:
-        return kept
-    model = heads.extractor(backbone, layer)
-    rows = []
-    with torch.inference_mode():
-        for file in track(files):
-            x = backbone.prepare([images.read(file)])
-            views = torch.cat([x, x.flip(3)]) if mirror else x
-            rows.append(model(views).float().cpu().numpy())
-    found = np.stack(rows, axis=1)
-    if cache is not None:
-        with replacing(cache) as temporary, temporary.open("wb") as file_object:
-            np.savez(file_object, features=found, key=key)
-    return found
-
-
-def _kept(cache: Path, key: str) -> Float[np.ndarray, "views n d"] | None:
-    try:
-        with np.load(cache, allow_pickle=False) as document:
-            return document["features"] if str(document["key"]) == key else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def prior_rows(backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "k d"]:
-    """The backbone's own opinion of each class: the mean of its rows that mean the class, less the mean of all.
-
-    A class that the backbone does not know gets zeros.
-    """
-    weight = heads.linear_of(backbone, heads.find_layer(backbone)).weight.detach().cpu().double().numpy()
-    rows = np.zeros((len(names), weight.shape[1]))
-    for row, name in zip(rows, names, strict=True):
-        own = labels.kinds(name, backbone.labels, related=True) or labels.group(name, backbone.labels)
-        if own:
-            row[:] = weight[list(own)].mean(0) - weight.mean(0)
-    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +128,7 @@ class LinearFit:
         rows = x.reshape(views * n, d).astype(np.float64)
         centre = rows.mean(0)
         rows = rows - centre
-        scale = float(np.sqrt((rows**2).sum(1).mean())) or 1.0
+        scale = spread(rows, centre)
         rows /= scale
         start = self.prior * prior * scale
         # The pull is towards the prior, so the solution leaves it only in the span of the photographs.
@@ -300,6 +156,17 @@ class LinearFit:
         return weight, solved.x[k * r :] - weight @ centre
 
 
+def spread(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> float:
+    """The root of the mean squared norm of centred rows; 1 where they are equal but for rounding.
+
+    Args:
+        centre: what was subtracted: it says how large the rows' rounding may be.
+    """
+    scale = float(np.sqrt((rows**2).sum(1).mean()))
+    rounding = 1e-5 * float(np.sqrt((centre**2).sum()))  # single precision, and a sum over thousands of rows
+    return scale if scale > rounding else 1.0
+
+
 #: Keeps the bias of a class without a positive example finite; far below what the data say otherwise.
 BIAS_L2 = 1e-4
 
@@ -316,7 +183,6 @@ def fit(
     Args:
         x: `features` of the data's photographs.
     """
-    layer = heads.find_layer(backbone)
     fitted = options(x, data.truth, prior_rows(backbone, data.labels), folds)
     counts = data.truth.sum(0)
     figures: dict[str, Any] = {
@@ -340,69 +206,9 @@ def fit(
         labels=data.labels,
         backbone=backbone.name,
         backbone_sha256=weights_sha256(backbone.model),
-        layer=layer,
+        layer=linear_layer(backbone),
         size=backbone.size,
         threshold=fitted.threshold,
         figures=figures,
     )
     return head, fitted
-
-
-def stratified_folds(truth: Bool[np.ndarray, "n k"], folds: int, seed: int) -> Int[np.ndarray, " n"]:
-    """A fold for each photograph, so that every class is spread as evenly as its examples allow.
-
-    Iterative stratification (Sechidis et al. 2011): the rarest class that is left goes first, each of its
-    photographs to the fold that lacks the class most.
-    """
-    random = np.random.default_rng(seed)
-    fold = np.full(len(truth), -1)
-    lacking = np.tile(truth.sum(0) / folds, (folds, 1))
-    room = np.full(folds, len(truth) / folds)
-    order = random.permutation(len(truth))
-    while (fold < 0).any():
-        left = truth[fold < 0].sum(0)
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else None
-        for photograph in order:
-            if fold[photograph] >= 0 or (rarest is not None and not truth[photograph, rarest]):
-                continue
-            need = np.zeros(folds) if rarest is None else lacking[:, rarest]
-            best = int(np.lexsort((random.random(folds), room, need))[-1])
-            fold[photograph] = best
-            lacking[best] -= truth[photograph]
-            room[best] -= 1
-    return fold
-
-
-def platt(z: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> tuple[float, float]:
-    """Slope and offset that turn logits into calibrated ones (Platt 1999), the same for all classes."""
-    y = truth.astype(np.float64)
-
-    def loss(p: Float[np.ndarray, " 2"]) -> tuple[float, Float[np.ndarray, " 2"]]:
-        logits = p[0] * z + p[1]
-        residual = expit(logits) - y
-        value = float((np.logaddexp(0, logits) - y * logits).mean())
-        return value, np.array([(residual * z).mean(), residual.mean()])
-
-    solved = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, None), (None, None)])
-    return float(solved.x[0]), float(solved.x[1])
-
-
-def best_threshold(
-    truth: Bool[np.ndarray, "n k"], scores: Float[np.ndarray, "n k"]
-) -> tuple[float, float, float, float]:
-    """Threshold (two decimals) with the best F1 over all pairs of photograph and class; F1, precision, recall."""
-    best = (0.5, 0.0, 0.0, 0.0)
-    for threshold in np.round(np.arange(0.01, 1, 0.01), 2):
-        found = scores >= threshold
-        hits = int((found & truth).sum())
-        f1 = 2 * hits / max(1, int(found.sum()) + int(truth.sum()))
-        if f1 > best[1]:
-            best = (float(threshold), f1, hits / max(1, int(found.sum())), hits / max(1, int(truth.sum())))
-    return best
-
-
-def calibration_error(truth: Bool[np.ndarray, "n k"], scores: Float[np.ndarray, "n k"], bins: int = 15) -> float:
-    """Expected calibration error over bins of equal width (Naeini et al. 2015)."""
-    place = np.minimum((scores.ravel() * bins).astype(int), bins - 1)
-    gap = np.bincount(place, scores.ravel() - truth.ravel(), bins)
-    return float(np.abs(gap).sum() / scores.size)

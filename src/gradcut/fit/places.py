@@ -22,7 +22,9 @@ from gradcut import images
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head, PlaceWeights
 from gradcut.errors import FitError, check_least
-from gradcut.fit.head import ImageLabels, Track, prior_rows
+from gradcut.fit.features import Track, prior_rows
+from gradcut.fit.head import spread
+from gradcut.fit.labels import ImageLabels
 from gradcut.network.view import View
 from gradcut.saliency.cams import linear_head, place_probabilities
 from gradcut.saliency.maps import against_each_other
@@ -189,7 +191,7 @@ def softmax_regression(
     share = importance / importance.sum()
     centre = share @ x
     x = x - centre
-    scale = float(np.sqrt(share @ (x**2).sum(1))) or 1.0
+    scale = spread(x * np.sqrt(share * len(x))[:, None], centre)
     x /= scale
     start = (prior * scale).astype(np.float32)
     fixed = x @ start.T

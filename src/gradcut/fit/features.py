@@ -1,0 +1,121 @@
+"""What a backbone's last linear layer sees in photographs, and what its own rows say of classes."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gradcut import images, labels
+from gradcut.classifiers.classifier import Classifier
+from gradcut.errors import ClassifierError
+from gradcut.files import replacing
+from gradcut.network.known import Known
+from gradcut.network.passes import Pass, watched
+
+Track = Callable[[Sequence[Path]], Iterable[Path]]
+
+#: By model and size of photograph: the name of its last linear layer.
+_LAYERS: Known[str] = Known()
+
+
+def linear_layer(classifier: Classifier) -> str:
+    """The dotted name of the linear layer that makes the logits out of the features, seen in a forward pass.
+
+    Raises:
+        ClassifierError: the logits are not the outputs of one ``nn.Linear`` over a vector of features.
+    """
+    known = _LAYERS.get(classifier.model, classifier.size)
+    if known is not None:
+        return known
+    x = torch.rand(1, 3, *classifier.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made = watched(classifier, x.to(classifier.device, classifier.dtype))
+    linear = made.seen.linear
+    if linear is not None and linear.input.ndim == 2:
+        expected = F.linear(linear.input, linear.weight, linear.bias)
+        tolerance = 1e-3 * float(made.logits.abs().max())
+        if expected.shape == made.logits.shape and torch.allclose(expected, made.logits, rtol=1e-3, atol=tolerance):
+            for name, module in classifier.model.named_modules():
+                if name and isinstance(module, nn.Linear) and module.weight is linear.parameter:
+                    _LAYERS.put(classifier.model, classifier.size, name)
+                    return str(name)
+    raise ClassifierError(
+        f"backbone: expected a classifier whose logits come from one nn.Linear over a vector of features; those of "
+        f"{classifier.name} do not"
+    )
+
+
+def _input(made: Pass) -> Float[Tensor, "b d"]:
+    linear = made.seen.linear
+    assert linear is not None  # `linear_layer` has seen it
+    return linear.input
+
+
+def features(
+    backbone: Classifier,
+    files: Sequence[Path],
+    cache: Path | None = None,
+    mirror: bool = True,
+    track: Track = iter,
+) -> Float[np.ndarray, "views n d"]:
+    """What the backbone's last linear layer sees in each photograph, at the backbone's size.
+
+    Args:
+        cache: an ``.npz`` file to keep the features in; it is used again when the photographs' contents, the
+            backbone's weights, its preparation and ``mirror`` are the same.
+        mirror: take each photograph's mirror image as a second view.
+        track: wraps the photographs to be looked at, for a progress bar.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+        ClassifierError: the backbone's logits are not linear in features.
+    """
+    layer = linear_layer(backbone)
+    digest = hashlib.sha256(repr((backbone.record(), layer, mirror)).encode())
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    key = digest.hexdigest()
+    if cache is not None and (kept := _kept(cache, key)) is not None:
+        return kept
+    rows = []
+    with torch.no_grad():
+        for file in track(files):
+            x = backbone.prepare([images.read(file)])
+            rows.append(_input(watched(backbone, torch.cat([x, x.flip(3)]) if mirror else x)).float().cpu().numpy())
+    values = np.stack(rows, axis=1)
+    if cache is not None:
+        with replacing(cache) as temporary, temporary.open("wb") as file_object:
+            np.savez(file_object, features=values, key=key)
+    return values
+
+
+def _kept(cache: Path, key: str) -> Float[np.ndarray, "views n d"] | None:
+    try:
+        with np.load(cache, allow_pickle=False) as document:
+            return document["features"] if str(document["key"]) == key else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def prior_rows(backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "k d"]:
+    """The backbone's own opinion of each class: the mean of its rows that mean the class, less the mean of all.
+
+    A class that the backbone does not know gets zeros.
+    """
+    linear = backbone.model.get_submodule(linear_layer(backbone))
+    assert isinstance(linear, nn.Linear)
+    weight = linear.weight.detach().cpu().double().numpy()
+    rows = np.zeros((len(names), weight.shape[1]))
+    for row, name in zip(rows, names, strict=True):
+        own = labels.kinds(name, backbone.labels, related=True) or labels.group(name, backbone.labels)
+        if own:
+            row[:] = weight[list(own)].mean(0) - weight.mean(0)
+    return rows

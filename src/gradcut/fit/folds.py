@@ -1,0 +1,107 @@
+"""A head for use, and one for each fold of the photographs, which judges them without having seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.heads import Head
+from gradcut.errors import FitError, SaliencyError
+from gradcut.files import replacing, writing
+from gradcut.fit.features import Track, features
+from gradcut.fit.head import Fitted, LinearFit, fit
+from gradcut.fit.labels import ImageLabels
+from gradcut.fit.places import PlaceFit
+
+#: Shows how far a step is: called with what it does and the number of photographs, it gives the `Track` to use.
+Progress = Callable[[str, int], AbstractContextManager[Track]]
+
+
+def _unseen(what: str, total: int) -> AbstractContextManager[Track]:
+    return nullcontext(iter)
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """Heads on one backbone.
+
+    Attributes:
+        head: fitted to all the photographs.
+        of_folds: one a fold, fitted without its photographs; none if they were not asked for.
+        files: the photographs.
+        folds: the fold of each photograph.
+        fitted: the head's weights, and what cross-validation says of it.
+    """
+
+    head: Head
+    of_folds: tuple[Head, ...]
+    files: tuple[Path, ...] = field(repr=False)
+    folds: Int[np.ndarray, " n"] = field(repr=False)
+    fitted: Fitted = field(repr=False)
+
+    def save(self, output: Path) -> None:
+        """Write ``output``, a ``.safetensors`` file of the head alone; or, into a folder, ``head.safetensors``,
+        ``fold-N.safetensors`` for each fold, and ``folds.csv`` with the columns file and fold.
+
+        Raises:
+            GradcutError: it cannot be written.
+        """
+        with writing(output):
+            if output.suffix == ".safetensors":
+                self.head.save(output)
+                return
+            self.head.save(output / "head.safetensors")
+            for number, head in enumerate(self.of_folds):
+                head.save(output / f"fold-{number}.safetensors")
+            lines = [f"{file.name},{fold}" for file, fold in zip(self.files, self.folds, strict=True)]
+            with replacing(output / "folds.csv") as temporary:
+                temporary.write_text("\n".join(["file,fold", *lines]) + "\n", encoding="utf-8")
+
+
+def fit_folds(
+    backbone: Classifier,
+    data: ImageLabels,
+    options: LinearFit | None = None,
+    places: PlaceFit | None = None,
+    *,
+    every_fold: bool = True,
+    mirror: bool = True,
+    cache: Path | None = None,
+    progress: Progress = _unseen,
+) -> Heads:
+    """Fit a head to all the photographs, and one without each fold's.
+
+    Args:
+        options: of the head; by default `LinearFit`'s own.
+        places: fit weights for single places too; None leaves them out.
+        every_fold: False fits the head alone.
+        mirror, cache: as for `gradcut.fit.features.features`.
+        progress: shows how far it is.
+
+    Raises:
+        FitError: fewer photographs than folds, or a backbone that weights for places cannot be fitted on.
+        ClassifierError: the backbone's logits are not linear in features.
+        ImageError: a photograph cannot be read.
+    """
+    options = options or LinearFit()
+    with progress("looking", len(data.files)) as track:
+        x = features(backbone, data.files, cache, mirror, track)
+    head, fitted = fit(backbone, data, options, x)
+    parts = [np.ones(len(data.files), dtype=bool)]
+    if every_fold:
+        parts += [fitted.folds != fold for fold in range(options.folds)]
+    heads = [head, *(fit(backbone, data.part(part), options, x[:, part])[0] for part in parts[1:])]
+    if places is not None:
+        with progress("looking at places", places.rounds * len(data.files)) as track:
+            try:
+                weights = places(backbone, data, heads, parts, track)
+            except SaliencyError as error:
+                raise FitError(f"places: {error}. --no-places fits a head alone") from error
+        heads = [replace(each, places=of_places) for each, of_places in zip(heads, weights, strict=True)]
+    return Heads(heads[0], tuple(heads[1:]), data.files, fitted.folds, fitted)
