@@ -16,28 +16,24 @@ import numpy as np
 from photographs import FOLDER, OUTLINES
 from PIL import Image
 
-from gradcut import Segmenter, images, load_classifier
-from gradcut.runs.job import Job, Task, segment_all
-from gradcut.runs.run import Place
+from gradcut import Segmenter, load_classifier, segment_folder
 
 
 def main(output: str, *paths: str) -> None:
     classifier = load_classifier("coco80")
-    photographs, unusable = images.find(paths or [FOLDER / name for name in OUTLINES])
-    job = Job(Segmenter(classifier, "fast"), Place(output), void=(0.25, 0.75), pictures=False)
+    photographs = paths or [FOLDER / name for name in OUTLINES]
+    lines = segment_folder(Segmenter(classifier, "fast"), photographs, output, void=(0.25, 0.75), pictures=False)
     pixels: Counter[str] = Counter()
     names = ("background", *classifier.labels)
-    for line, _ in segment_all(job, [Task(str(path), name) for path, name in photographs], workers=2):
+    for line in lines:
         if line["state"] == "failed":
-            unusable.append(line["error"])
+            print(line["error"], file=sys.stderr)
         elif classmap := line["files"].get("classmap"):
             values, counts = np.unique(np.asarray(Image.open(f"{output}/{classmap}")), return_counts=True)
             for value, count in zip(values.tolist(), counts.tolist(), strict=True):
                 pixels["unsure" if value == 255 else names[value]] += count
     for name, count in pixels.most_common():
         print(f"{name:14}{count / pixels.total():>7.1%}")
-    for reason in unusable:
-        print(reason, file=sys.stderr)
 
 
 if __name__ == "__main__":

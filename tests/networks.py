@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradcut import Classifier
+from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
 
 
 class Brightness(nn.Module):
@@ -30,6 +33,18 @@ class Brightness(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.act(self.conv(x)).mean((2, 3)))
+
+
+def placed(classifier: Classifier) -> Classifier:
+    """`Brightness` with weights for places, which say what its head says; the confidence is fitted to such heads."""
+    model = copy.deepcopy(classifier.model)
+    weight, bias = model.fc.weight.detach(), model.fc.bias.detach()
+    weights = torch.cat([weight, weight.new_zeros(1, weight.shape[1])]), torch.cat([bias, bias.new_zeros(1)])
+    model.fc = PlacedLinear(PlaceWeights(*weights))
+    with torch.no_grad():
+        model.fc.weight.copy_(weight)
+        model.fc.bias.copy_(bias)
+    return replace(classifier, model=model)
 
 
 class SmallNet(nn.Module):

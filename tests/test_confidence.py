@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from networks import placed
 
 from gradcut import RECIPES, Segmenter
 from gradcut.confidence import FEATURES, coefficients, expected_iou, features, support
@@ -96,7 +97,9 @@ def test_nothing_is_expected_where_nothing_was_fitted(brightness, drawn):
     values = features(blob()[None], square(22, 44)[None], [0.9])
     assert expected_iou(values, "another") == expected_iou(values, None) == [None]
     default = RECIPES["default"]
-    known = [Segmenter(brightness, recipe)(drawn[0]) for recipe in (default, replace(default, name="mine"), "fast")]
+    known = [
+        Segmenter(placed(brightness), recipe)(drawn[0]) for recipe in (default, replace(default, name="mine"), "fast")
+    ]
     assert all(found.confidence is not None for result in known for found in result)
     assert [found.confidence for found in known[0]] == [found.confidence for found in known[1]], (
         "the name decides nothing"
@@ -106,10 +109,12 @@ def test_nothing_is_expected_where_nothing_was_fitted(brightness, drawn):
         replace(default, seeds=Fractions(0.9, 0.02)), replace(RECIPES["simonyan"], name="default"), "simonyan",
     )  # fmt: skip
     for recipe in others:
-        result = Segmenter(brightness, recipe)(drawn[0])
+        result = Segmenter(placed(brightness), recipe)(drawn[0])
         assert len(result) == 2
         assert {found.confidence for found in result} == {None}
         assert result.confidence is None
+    # Without weights for places the recipe is another, to which nothing was fitted.
+    assert Segmenter(brightness)(drawn[0]).confidence is None
 
 
 def test_every_recipe_that_was_fitted_is_one_of_gradcuts():

@@ -12,7 +12,7 @@ import gradcut
 from gradcut import GradcutError, errors
 from gradcut.errors import MaskError, SaliencyError
 from gradcut.masks import ColourCut, Superpixels
-from gradcut.saliency import Affinity, IntegratedGradients, SmoothGrad
+from gradcut.saliency import Features, IntegratedGradients, SmoothGrad
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_no_other_module_takes_the_first_line_itself():
         (lambda: ColourCut(smoothness=math.inf), MaskError, "smoothness: expected a number of at least 0, got inf"),
         (lambda: ColourCut(smoothness=-1), MaskError, "smoothness: expected a number of at least 0, got -1"),
         (lambda: Superpixels(count=0), MaskError, "count: expected a whole number of at least 1, got 0"),
-        (lambda: Affinity(SmoothGrad(), power=None), SaliencyError, "power: expected a number of at least 0, got None"),
+        (lambda: Features(power=None), SaliencyError, "power: expected a number of at least 0, got None"),
     ],
 )
 def test_options_of_another_type_or_range(unchecked, step, error, says):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import placed
 from PIL import Image, ImageShow
 from torch import nn
 
@@ -124,7 +125,7 @@ def test_two_steps_are_one(brightness, drawn):
 
 
 def test_nothing_is_expected_of_a_mask_that_a_person_painted_into(brightness, drawn):
-    result = Segmenter(brightness)(drawn[0])
+    result = Segmenter(placed(brightness))(drawn[0])
     assert None not in {found.confidence for found in result}
     dab = box((64, 64), 0, 0, 4, 4)
     refined = refine(result, foreground={"red": dab})

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from drawn_runs import QUICK, draw
+from networks import placed
 from PIL import Image
 
 from gradcut import Segmenter
@@ -18,7 +19,7 @@ from gradcut.runs.run import read_run
 @pytest.fixture
 def command(command, monkeypatch, brightness):
     """The command line, with the classifier of the drawings for every name and a recipe of milliseconds."""
-    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: brightness)
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: placed(brightness))
     monkeypatch.setitem(RECIPES, "quick", QUICK)
     return command
 

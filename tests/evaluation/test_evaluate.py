@@ -538,7 +538,7 @@ def test_another_version_of_the_algorithms_or_the_measures_refuses(recipes, tmp_
     before = evaluation.read_settings(path)
     monkeypatch.setattr("gradcut.recipes.ALGORITHMS", 99)
     with pytest.raises(
-        EvaluationError, match=r"other settings: grown: recipe's algorithms .*, now .*\+99; choose"
+        EvaluationError, match=r"other settings: grown: recipe's algorithms .*, now .*99; choose"
     ) as info:
         evaluation.resume(path, all_settings(segmenters))
     assert "\n" not in str(info.value)

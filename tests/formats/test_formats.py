@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import placed
 from PIL import Image
 from scipy import ndimage
 
@@ -41,7 +42,7 @@ def run(brightness, drawn, tmp_path):
     Image.fromarray(drawn[0][:50, ::-1]).save(folder / "deep" / "both.png")
     Image.new("RGB", (30, 20)).save(folder / "dark.png")
     (folder / "broken.png").write_text("nothing")
-    segment = Segmenter(brightness)
+    segment = Segmenter(placed(brightness))
     job = Job(segment, Folder(str(tmp_path / "run")), void=(0.0, 1.0))
     tasks = [Task(str(path), name) for path, name in files.find([folder])[0]]
     list(segment_all(job, tasks))
@@ -181,7 +182,7 @@ def test_yolo_by_supervision(run, tmp_path):
 
 def test_supervision_detections(brightness, drawn):
     pytest.importorskip("supervision")
-    result = Segmenter(brightness)(drawn[0])
+    result = Segmenter(placed(brightness))(drawn[0])
     found = formats.detections(result)
     assert len(found) == 2
     for number, known in enumerate(result.objects):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from drawn_runs import QUICK, contents, draw
+from networks import placed
 from PIL import Image
 
 from gradcut import GradcutError, Segmenter, files, images, recipes
@@ -548,7 +549,7 @@ def test_review_ranks_the_least_certain_first(brightness, tmp_path, recipe, meas
     """By confidence, and by score where a recipe has none."""
     tasks = draw(tmp_path / "in", 6)
     Image.new("RGB", (20, 20)).save(tmp_path / "in/dark.png")
-    job = Job(Segmenter(brightness, recipe), Folder(str(tmp_path / "out")), pictures=False)
+    job = Job(Segmenter(placed(brightness), recipe), Folder(str(tmp_path / "out")), pictures=False)
     run(job, [*tasks, Task(str(tmp_path / "in/dark.png"), "dark")])
     ranked = runs.review(tmp_path / "out")
     assert ranked[0]["name"] == "dark"

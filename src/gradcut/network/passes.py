@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.classifier import Classifier, NoMemoryError
 from gradcut.errors import ClassifierError, SaliencyError
 from gradcut.network.activations import Backward, Rule
 from gradcut.network.attention import WrittenOut
@@ -100,6 +100,8 @@ def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted 
             made = _made(classifier, x.detach().clone(memory_format=torch.channels_last), wanted)
             if _difference(classifier, x, made, wanted) is None:
                 return made
+        except NoMemoryError:
+            raise  # the same again would need as much
         except ClassifierError:
             pass  # if it is not the order in memory that it fails for, it fails again
     made = _made(classifier, x.detach().clone(memory_format=torch.contiguous_format), wanted)
