@@ -542,7 +542,7 @@ def test_another_version_of_the_algorithms_or_the_measures_refuses(recipes, tmp_
     ) as info:
         evaluation.resume(path, all_settings(segmenters))
     assert "\n" not in str(info.value)
-    with pytest.raises(EvaluationError, match=r"grown: recipe's algorithms .*, now .*\+99; evaluate again"):
+    with pytest.raises(EvaluationError, match=r"grown: recipe's algorithms .*, now .*99; evaluate again"):
         evaluation.check_unchanged(path, before, segmenters)
     monkeypatch.undo()
     evaluation.resume(path, all_settings(segmenters))

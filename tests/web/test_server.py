@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import typer
-from networks import Brightness
+from networks import Brightness, placed
 from PIL import Image
 from pycocotools import mask as coder
 from skimage.data import coffee
@@ -84,7 +84,7 @@ def serve(classifiers, **options):
 
 @pytest.fixture(scope="module")
 def server(embedded):
-    with serve({"tiny": tiny(), "embedded": embedded}) as running:
+    with serve({"tiny": placed(tiny()), "embedded": embedded}) as running:
         yield running
 
 
