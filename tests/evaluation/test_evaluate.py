@@ -66,6 +66,18 @@ def test_ratios_of_nothing_are_none():
     assert evaluation.iou(nothing, ~nothing) == 0
 
 
+def test_rounding_neither_points_nor_ranks():
+    """A map that says nothing is worth the same whatever its last digits are."""
+    truth, ignore = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
+    truth[:10] = True
+    flat = np.full((30, 40), 0.3, np.float32)
+    noisy = flat + np.random.default_rng(0).normal(0, 1e-8, flat.shape).astype(np.float32)
+    assert noisy.min() < noisy.max()
+    for saliency in (flat, noisy):
+        assert evaluation.pointing(saliency, truth, ignore) is False
+        assert evaluation.protocol(saliency, truth) == evaluation.protocol(flat, truth)
+
+
 def test_pointing_game_and_energy():
     saliency = np.zeros((6, 6), dtype=np.float32)
     saliency[1, 1], saliency[4, 4] = 3, 1

@@ -10,6 +10,7 @@ from PIL import Image
 
 from gradcut import images
 from gradcut.ranking import average_precision
+from gradcut.seeds import is_constant
 
 #: Raised whenever a row's numbers are computed otherwise: rows of two versions are not put together.
 MEASURES = 1
@@ -73,10 +74,13 @@ def iou(
 def pointing(
     saliency: Float[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"], ignore: Bool[np.ndarray, "H W"]
 ) -> bool | None:
-    """The pointing game (Zhang et al. 2016): does the map's maximum, its first, lie in the mask? No tolerance."""
+    """The pointing game (Zhang et al. 2016): does the map's maximum, its first, lie in the mask? No tolerance.
+
+    A map that is the same everywhere, up to rounding, points nowhere: a miss.
+    """
     if ignore.all():
         return None
-    return bool(truth.flat[np.argmax(np.where(ignore, -np.inf, saliency))])
+    return not is_constant(saliency) and bool(truth.flat[np.argmax(np.where(ignore, -np.inf, saliency))])
 
 
 def energy_inside(
@@ -101,8 +105,8 @@ def protocol(saliency: Float[np.ndarray, "h w"], truth: Bool[np.ndarray, "H W"])
         ``counts`` of pixels of the thresholded map, and the average precision ``ap``.
     """
     values = images.resize_map(saliency, PROTOCOL_SIZE).astype(np.float64)
-    span = float(values.max() - values.min())
-    values = (values - values.min()) / span if span else np.zeros_like(values)
+    constant = is_constant(values)
+    values = np.zeros_like(values) if constant else (values - values.min()) / float(values.max() - values.min())
     height, width = PROTOCOL_SIZE
     target = np.asarray(Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST))
     both = np.concatenate([1 - values.ravel(), values.ravel()])
