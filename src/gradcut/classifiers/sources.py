@@ -5,18 +5,13 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import timm
-
 from gradcut.classifiers import heads
-from gradcut.classifiers.card import load_card
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.embedded import load_lite
-from gradcut.classifiers.hub import load_hugging_face, load_timm
-from gradcut.classifiers.mldecoder import load_mldecoder
 from gradcut.errors import ClassifierError
 
 #: What `load_classifier` takes, and what it is.
@@ -58,27 +53,36 @@ def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
     name = os.fspath(name)
     kind, _, rest = name.partition("/")
     if name in ("embedded", "lite0", "lite1", "lite2"):
-        return load_lite(0 if name == "embedded" else int(name[-1]), name)
+        return _loader("embedded.load_lite")(0 if name == "embedded" else int(name[-1]), name)
     if name == "coco80":
         with as_file(files("gradcut").joinpath("data/coco80.safetensors")) as path:
             return _head(path, name)
     if kind == "timm" and rest:
-        return load_timm(rest, name)
+        return _loader("hub.load_timm")(rest, name)
     if kind == "hf" and rest:
-        return load_hugging_face(rest, name)
+        return _loader("hub.load_hugging_face")(rest, name)
     if name.startswith("ml-decoder@"):
-        return load_mldecoder(Path(name.partition("@")[2]), name)
+        return _loader("mldecoder.load_mldecoder")(Path(name.partition("@")[2]), name)
     if name.endswith(".safetensors") and not Path(name).with_suffix(".json").is_file():
         return _head(Path(name), name)
     if name.endswith((".json", ".safetensors", ".pth", ".pt", ".bin")):
-        return load_card(Path(name).with_suffix(".json"), name)
+        return _loader("card.load_card")(Path(name).with_suffix(".json"), name)
     near = _near(name)
     hint = f"; did you mean {near!r}?" if near else ""
     raise ClassifierError(f"classifier: expected one of {', '.join(ACCEPTED)}; got {name!r}{hint}")
 
 
+def _loader(name: str) -> Callable[..., Classifier]:
+    """A function of a module beside this one, imported when asked for: they need timm, whose import takes seconds."""
+    module, _, function = name.partition(".")
+    loader: Callable[..., Classifier] = getattr(import_module(f"gradcut.classifiers.{module}"), function)
+    return loader
+
+
 def _near(name: str) -> str | None:
     """What somebody may have meant: a name without its source, or a slip of the keyboard."""
+    import timm
+
     if timm.is_model(name.partition("@")[0].partition(".")[0]):
         return f"timm/{name}"
     if name.count("/") == 1 and all(name.split("/")):
@@ -95,24 +99,21 @@ def list_classifiers(pattern: str | None = None) -> dict[str, str]:
     """
     if pattern is None:
         return dict(ACCEPTED)
+    import timm
+
     wanted = pattern.casefold()
     wanted = wanted if set(wanted) & set("*?[") else f"*{wanted}*"
-    known = dict(ACCEPTED) | {f"timm/{name}": _what(name) for name in timm.list_pretrained() if _classes(name)}
+    configurations = {name: timm.get_pretrained_cfg(name) for name in timm.list_pretrained()}
+    known = dict(ACCEPTED) | {
+        f"timm/{name}": f"{config.num_classes} classes at {config.input_size[1]} x {config.input_size[2]}"
+        for name, config in configurations.items()
+        if config is not None and config.num_classes  # without classes it is a backbone without a head
+    }
     return {
         name: what
         for name, what in known.items()
         if fnmatch.fnmatch(name.casefold(), wanted) or fnmatch.fnmatch(name.casefold().removeprefix("timm/"), wanted)
     }
-
-
-def _classes(name: str) -> int:
-    """0 for a backbone without a head."""
-    return int(timm.get_pretrained_cfg(name).num_classes)
-
-
-def _what(name: str) -> str:
-    config = timm.get_pretrained_cfg(name)
-    return f"{config.num_classes} classes at {config.input_size[1]} x {config.input_size[2]}"
 
 
 def _head(path: Path, name: str) -> Classifier:

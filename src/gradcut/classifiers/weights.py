@@ -8,7 +8,6 @@ from itertools import pairwise
 from weakref import WeakKeyDictionary
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -74,6 +73,8 @@ def fold_batch_norms(model: nn.Module) -> None:
     For networks that call convolutions and norms in the order in which they list them, as EfficientNet does, and in
     evaluation mode: there is nothing left to train the statistics of.
     """
+    from timm.layers import BatchNormAct2d  # its import takes seconds, which digests do without
+
     before = weights_sha256(model)
     model.double()  # so that the product is rounded once
     for parent in list(model.modules()):
