@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
@@ -73,30 +73,32 @@ def all_of(power):
 """
 
 
-def steps_of(folder, source: str, power: int) -> dict[str, str]:
-    """The fingerprints of recipes with steps from a file, made in a process of their own."""
-    folder.mkdir(exist_ok=True)
-    (folder / "steps.py").write_text(source)
+def fingerprints(folder, *sources: tuple[str, int]) -> list[dict[str, str]]:
+    """Of recipes with steps from files, each of which is called steps.py, made in one process of their own."""
+    for number, (source, _) in enumerate(sources):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "steps.py").write_text(source)
     code = (
-        "import steps\nfrom gradcut import Recipe\nfrom gradcut.masks import GraphCut\n"
+        "import importlib.util, json, sys\nfrom gradcut import Recipe\nfrom gradcut.masks import GraphCut\n"
         "from gradcut.seeds import Percentiles\n"
-        f"for name, step in steps.all_of({power}).items():\n"
-        "    print(name, Recipe('x', '', step, Percentiles(), GraphCut()).fingerprint)\n"
+        f"for number, power in enumerate({[power for _, power in sources]}):\n"
+        f"    spec = importlib.util.spec_from_file_location('steps', f'{folder}/{{number}}/steps.py')\n"
+        "    sys.modules['steps'] = steps = importlib.util.module_from_spec(spec)\n"
+        "    spec.loader.exec_module(steps)\n"
+        "    recipes = {n: Recipe('x', '', s, Percentiles(), GraphCut()) for n, s in steps.all_of(power).items()}\n"
+        "    print(json.dumps({name: recipe.fingerprint for name, recipe in recipes.items()}))\n"
     )
-    path = os.pathsep.join([str(folder), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
-    )
-    return dict(line.split() for line in done.stdout.splitlines())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_a_step_of_ones_own_is_known_by_its_source_and_what_it_holds_in_every_process(tmp_path):
-    first, second = (steps_of(tmp_path / folder, STEPS, 2) for folder in ("a", "b"))
+    edit = STEPS.replace("** power", "** (power + 1)").replace("** self.power", "* 2")
+    (first,) = fingerprints(tmp_path / "one", (STEPS, 2))
+    second, held, edited = fingerprints(tmp_path / "another", (STEPS, 2), (STEPS, 3), (edit, 2))
     assert first == second
     assert len(set(first.values())) == len(first)
-    held = steps_of(tmp_path / "c", STEPS, 3)
     assert {name for name in first if held[name] == first[name]} == {"function"}  # it holds nothing
-    edited = steps_of(tmp_path / "d", STEPS.replace("** power", "** (power + 1)").replace("** self.power", "* 2"), 2)
     assert {name for name in first if edited[name] == first[name]} == {
         "lambda",
         "slots",
