@@ -12,6 +12,8 @@ from timm.data import ImageNetInfo
 
 import gradcut
 from gradcut import labels
+from gradcut.errors import GradcutError
+from gradcut.labels import read_names
 
 INFO = ImageNetInfo("imagenet-1k")
 ENTRIES = json.loads(files("gradcut").joinpath("data/labels.json").read_text(encoding="utf-8"))["coco"]
@@ -115,3 +117,67 @@ def test_no_module_has_a_vocabulary_of_its_own():
         }
         for vocabulary in (labels.voc_labels(), labels.coco_ids()):
             assert len(literals & set(vocabulary)) < 5, path
+
+
+# Files of names ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat\ndog\nbig cow\n",
+        "cat\r\ndog\r\nbig cow\r\n\r\n\r\n",
+        "cat\rdog\rbig cow",
+        "cat \ndog\t\nbig cow\n \n",
+        '["cat", "dog", "big cow"]',
+        '{"0": "cat", "2": "big cow", "1": "dog"}',
+        '{"1": "cat", "3": "big cow", "2": "dog"}',
+        '{"dog": 1, "cat": 0, "big cow": 2}',
+        '{"id2label": {"0": "cat", "1": "dog", "2": "big cow"}, "label2id": {}}',
+        "0,cat\n1,dog\n2,big cow\n",
+        "cat,0\nbig cow,2\ndog,1\n",
+        "1;cat\n2;dog\n3;big cow\n",
+        "0\tcat\n1\tdog\n2\tbig cow\n",
+        "0: cat\n1: dog\n2: big cow\n",
+        ",name\n0,cat\n1,dog\n2,big cow\n",
+        'id;"label";"images"\n2;"big cow";"7"\n0;"cat";"5"\n1;"dog";"6"\n',
+        "class_name,images\ncat,12\ndog,12\nbig cow,9\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_files_of_names(text, encoding):
+    assert read_names(text.encode(encoding)) == ("cat", "dog", "big cow")
+    assert read_names(text.encode(encoding), table=True) == ("cat", "dog", "big cow")
+
+
+def test_a_header_of_one_column_is_one_in_a_table_only():
+    assert read_names(b'name\ncat\n"big, red cow"\n', table=True) == ("cat", "big, red cow")
+    assert read_names(b"name\ncat\n") == ("name", "cat")
+
+
+def test_names_with_commas_and_unusual_characters_stay_whole():
+    names = ("tench, Tinca tinca", "5 euro", "Kuh\x85\u2028mit", "r\u00f6d")
+    assert read_names("\n".join(names).encode()) == names
+    assert read_names("\n".join(f"{i},{name}" for i, name in enumerate(names)).encode()) == names
+    assert read_names(json.dumps(names).encode()) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("cat\nk\u00e4se\n".encode("latin-1"), "cannot be read as UTF-8, in line 2; save it as UTF-8"),
+        ("cat\ndog\n".encode("utf-16-le"), "zero bytes, as UTF-16 has"),
+        (b"\xff\xfec\x00a", "cannot be read as UTF-16"),
+        (b'["cat", ', "cannot be read as JSON"),
+        (b'["cat", 3]', "expected a list of names"),
+        (b'{"0": "cat", "2": "dog"}', "expected 2 indices from 0, or from 1, each once, got 0 to 2"),
+        (b'{"cat": "dog"}', r"expected JSON with a list of names, \{index: name\} or \{name: index\}"),
+        (b"{}", "expected JSON with a list"),
+        (b"0,cat\n0,dog\n", "2 indices from 0, or from 1, each once"),
+        (b"0,cat,a\n1,dog,b\n", "a header that calls one of its 3 columns name or label"),
+    ],
+)
+def test_files_without_names(content, says):
+    with pytest.raises(GradcutError, match=says) as error:
+        read_names(content)
+    assert "\n" not in str(error.value)

@@ -8,6 +8,8 @@ hint is better than none, as the prior of a fit does.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import re
 from collections import Counter
@@ -15,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from gradcut.errors import GradcutError, one_line
 
 
 @cache
@@ -128,6 +132,135 @@ def _wordnet(labels: tuple[str, ...]) -> dict[str, int]:
         if wnid:
             found.setdefault(wnid, index)
     return found if len(found) >= 900 else {}
+
+
+#: Marks at the beginning of a text that tell its encoding; UTF-32's begins as UTF-16's does, so it comes first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file: UTF-8, or what a byte-order mark at its beginning says; without the mark.
+
+    Raises:
+        GradcutError: another encoding; which one cannot be known, so that it is not guessed.
+    """
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise GradcutError(f"cannot be read as {encoding.upper()}, in line {line}; save it as UTF-8") from None
+    if "\0" in text:
+        raise GradcutError("cannot be read as UTF-8: it has zero bytes, as UTF-16 has; save it as UTF-8")
+    return text
+
+
+def read_names(content: bytes, table: bool = False) -> tuple[str, ...]:
+    """The classes that a file lists, in the order of a classifier's outputs.
+
+    It has a name a line; or it is JSON, as `names_of` takes it; or a table with commas, semicolons or tabs. A table has
+    a column of indices and one of names, as ``0,cat``, or a header that says which column has the names, or both.
+
+    >>> read_names(b"index;name\\r\\n1;dog\\r\\n0;cat\\r\\n\\r\\n")
+    ('cat', 'dog')
+
+    Args:
+        table: it is one by the file's name; else by what is in it.
+
+    Raises:
+        GradcutError: another encoding, damaged JSON, a table without names, or indices that are not all there once.
+    """
+    text = decoded(content).rstrip()
+    if text.lstrip().startswith(("[", "{")):
+        try:
+            return names_of(json.loads(text))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise GradcutError(f"cannot be read as JSON: {one_line(error)}") from None
+    # Not splitlines, which breaks lines at characters that a name may have.
+    lines = re.split(r"\r\n|\r|\n", text)
+    for delimiter in "\t;,":
+        names = _column([[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter) if row])
+        if names is not None:
+            return names
+    for pattern in (r"\s*(?P<index>\d+)[\t;,:](?P<name>.+)", r"(?P<name>.+)[\t;,:]\s*(?P<index>\d+)\s*"):
+        # A name with commas in it that is not quoted.
+        parts = [part for line in lines if (part := re.fullmatch(pattern, line))]
+        if len(parts) == len(lines):
+            return _ordered([part["name"].strip() for part in parts], [part["index"] for part in parts])
+    if table:
+        rows = list(csv.reader([line.strip() for line in lines]))
+        if any(len(row) > 1 for row in rows):
+            raise GradcutError("expected a column of indices, or a header with name or label")
+        lines = [row[0] if row else "" for row in rows]
+        lines = lines[1:] if lines[0].strip().casefold() in _NAMES else lines
+    return tuple(line.strip() for line in lines)
+
+
+def _column(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
+    """The names in a table, in the order of its indices if it has any; None for what is no table of classes."""
+    if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+        return None
+    header = [cell.casefold() for cell in rows[0]]
+    named = next((header.index(name) for name in _NAMES if name in header), None)
+    body = rows if named is None else rows[1:]
+    for column in range(len(header)):
+        indices = [row[column] for row in body]
+        if column == named or not indices or not all(map(_is_index, indices)):
+            continue
+        if named is None or header[column] in _INDICES or _complete(indices):
+            if named is None and len(header) != 2:
+                raise GradcutError(f"expected a header that calls one of its {len(header)} columns name or label")
+            return _ordered([row[1 - column if named is None else named] for row in body], indices)
+    return None if named is None else tuple(row[named] for row in body)
+
+
+def names_of(document: Any) -> tuple[str, ...]:
+    """The names in a JSON value: a list of them, ``{index: name}`` or ``{name: index}``, or either under ``id2label``.
+
+    Raises:
+        GradcutError: something else, or indices that are not all there once.
+    """
+    if isinstance(document, list):
+        if not all(isinstance(name, str) for name in document):
+            raise GradcutError("expected a list of names, got other values among them")
+        return tuple(document)
+    if isinstance(document, Mapping):
+        inner = document.get("id2label", document)
+        sides = (list(inner), list(inner.values())) if isinstance(inner, Mapping) else ([], [])
+        for indices, names in (sides, sides[::-1]):
+            numbers = [str(index) for index in indices]
+            if names and all(isinstance(name, str) for name in names) and all(map(_is_index, numbers)):
+                return _ordered(names, numbers)
+    raise GradcutError("expected JSON with a list of names, {index: name} or {name: index}")
+
+
+#: What the columns of tables of classes are called.
+_NAMES = ("name", "label", "class_name", "label_name", "class", "category", "names", "labels", "classes")
+
+
+_INDICES = ("", "index", "id", "idx", "class_id", "label_id", "category_id", "class_index", "class_idx", "label_idx")
+
+
+def _is_index(text: str) -> bool:
+    return re.fullmatch(r"\d+", text, re.ASCII) is not None
+
+
+def _complete(indices: Sequence[str]) -> bool:
+    """Whether each index from 0, or from 1, is there once."""
+    numbers = sorted(map(int, indices))
+    return numbers == list(range(min(1, numbers[0]), min(1, numbers[0]) + len(numbers)))
+
+
+def _ordered(names: Sequence[str], indices: Sequence[str]) -> tuple[str, ...]:
+    numbers = [int(index) for index in indices]
+    if not _complete(indices):
+        raise GradcutError(
+            f"expected {len(names)} indices from 0, or from 1, each once, got {min(numbers)} to {max(numbers)}"
+        )
+    return tuple(name for _, name in sorted(zip(numbers, names, strict=True)))
 
 
 def timm_labels(model: Any) -> tuple[str, ...] | None:

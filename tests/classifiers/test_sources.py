@@ -290,7 +290,7 @@ def test_card_labels_by_name_or_file(card, tmp_path):
     (tmp_path / "names.txt").write_bytes("\ufeffw\r\nx\r\ny\r\nz\r\n\r\n".encode())  # as editors on Windows leave it
     assert load_classifier(card(labels="names.txt")).labels == ("w", "x", "y", "z")
     (tmp_path / "names.txt").write_bytes("w\nx\ny\nköttbullar".encode("latin1"))
-    says(card(labels="names.txt"), "labels: names.txt cannot be read as UTF-8")
+    says(card(labels="names.txt"), "labels: names.txt: cannot be read as UTF-8, in line 4; save it as UTF-8")
     says(card(labels="voc"), "20 labels", "expected (20,", "got (4,")
     says(card(labels="other"), "expected a list, coco, voc, imagenet or a file")
 

@@ -190,6 +190,10 @@ def write(folder, text: str):
         ("file,labels\na.png,x\nb.png,\n", ("x", "y", "z"), "no photograph has y, z"),
         ("file,labels\na.png,x\nb.png,x;y\n", None, "every photograph has x"),
         ("file,labels\na.png,x\nb.png,y\n", ("x",), "not among the classes: y"),
+        ("file,labels\n", None, "expected a photograph a row in .*, got no rows"),
+        ("file,labels\na.png,x\nb.png\n", None, "expected 2 columns in every row of .*, got 'b.png'"),
+        ("file,labels\na.png,x,y\nb.png,y\n", None, "expected 2 columns in every row of .*, got 'a.png, x, y'"),
+        ('file,labels\na.png,x\nb.png,"y\n', None, "cannot be read: unexpected end of data"),
     ],
 )
 def test_wrong_labels(tmp_path, text, classes, says):
@@ -203,6 +207,34 @@ def test_a_class_of_one_photograph_is_doubtful(tmp_path):
     assert data.doubtful == ("x",)
     assert data.labels == ("x", "y")
     assert data.truth.tolist() == [[True, True], [False, True], [False, False]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,labels\r\na.png,x;y\r\nb.png,y\r\nc.png,\r\n\r\n",
+        "file;labels\na.png;x;y\nb.png;y\nc.png;\n",
+        'File;Labels\na.png;"x;y"\nb.png;y\nc.png;\n',
+        "labels\tfile\nx;y\ta.png\ny\tb.png\n\tc.png",
+        '"labels","file"\n"x;y","a.png"\n"y","b.png"\n\n"","c.png"\n',
+        "file,labels,by\ra.png,x; y,me\rb.png,y,me\rc.png,,me\r",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_other_programs(tmp_path, content, encoding):
+    path, folder = write(tmp_path, "")
+    path.write_bytes(content.encode(encoding))
+    data = read_labels(path, folder)
+    assert [file.name for file in data.files] == ["a.png", "b.png", "c.png"]
+    assert data.labels == ("x", "y")
+    assert data.truth.tolist() == [[True, True], [False, True], [False, False]]
+
+
+def test_a_table_in_an_unknown_encoding(tmp_path):
+    path, folder = write(tmp_path, "")
+    path.write_bytes("file,labels\na.png,käse\n".encode("latin-1"))
+    with pytest.raises(FitError, match="cannot be read as UTF-8, in line 2; save it as UTF-8"):
+        read_labels(path, folder)
 
 
 def test_rows_that_differ_by_rounding_alone_have_no_spread():

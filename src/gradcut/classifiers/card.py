@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradcut.classifiers.arguments import as_labels
 from gradcut.classifiers.checkpoints import load_strictly, read_checkpoint, state_of
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.hub import create_timm
-from gradcut.errors import ClassifierError, one_line
-from gradcut.labels import vocabulary
+from gradcut.errors import ClassifierError, GradcutError, one_line
+from gradcut.labels import decoded, names_of, read_names, vocabulary
 
 #: What a card may say, and of what type.
 KEYS: Mapping[str, tuple[type, ...]] = {
-    "architecture": (str,), "weights": (str,), "labels": (list, str), "size": (int, list), "mean": (list,),
+    "architecture": (str,), "weights": (str,), "labels": (list, dict, str), "size": (int, list), "mean": (list,),
     "std": (list,), "multilabel": (bool,), "threshold": (int, float), "top_k": (int,), "name": (str,),
 }  # fmt: skip
 
@@ -27,8 +28,11 @@ def load_card(path: Path, name: str) -> Classifier:
         ClassifierError: no such card, one that says something else than `KEYS`, or weights that do not fit it.
     """
     card = _read(path)
-    labels = _labels(card["labels"], path)
-    beside = [path.with_suffix(suffix) for suffix in (".safetensors", ".pth", ".pt", ".bin")]
+    try:
+        labels = as_labels(_labels(card["labels"], path))
+    except ClassifierError as error:
+        raise ClassifierError(f"{path}: {error}") from error
+    beside = [path.with_suffix(suffix) for suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt")]
     weights = path.parent / card["weights"] if "weights" in card else next(filter(Path.is_file, beside), beside[0])
     model = create_timm(card["architecture"].removeprefix("timm/"), name, num_classes=len(labels))
     architecture = f"timm's {card['architecture']} with {len(labels)} labels"
@@ -42,12 +46,12 @@ def load_card(path: Path, name: str) -> Classifier:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(decoded(path.read_bytes()))
     except FileNotFoundError:
         raise ClassifierError(
             f"{path}: no such card; it is JSON with {', '.join(KEYS)}, of which architecture and labels are needed"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ClassifierError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
     if not isinstance(card, dict) or not {"architecture", "labels"} <= set(card) <= set(KEYS):
         got = ", ".join(card) if isinstance(card, dict) else type(card).__name__
@@ -59,18 +63,19 @@ def _read(path: Path) -> dict[str, Any]:
     return card
 
 
-def _labels(labels: list[str] | str, path: Path) -> Sequence[str]:
-    """A list as it is, a vocabulary by its name, or the lines of a file beside the card."""
-    if not isinstance(labels, str):
+def _labels(labels: list[str] | dict[str, Any] | str, path: Path) -> Sequence[str]:
+    """A list as it is, a mapping by its indices, a vocabulary by its name, or the names in a file beside the card."""
+    if isinstance(labels, list):
         return labels
-    known = vocabulary(labels)
-    if known is not None:
-        return known
     try:
-        return (path.parent / labels).read_text(encoding="utf-8-sig").rstrip().splitlines()
+        if isinstance(labels, dict):
+            return names_of(labels)
+        file = path.parent / labels
+        return vocabulary(labels) or read_names(file.read_bytes(), file.suffix.lower() in (".csv", ".tsv"))
     except FileNotFoundError:
         raise ClassifierError(
-            f"{path}: labels: expected a list, coco, voc, imagenet or a file of them, got {labels!r}"
+            f"labels: expected a list, coco, voc, imagenet or a file of them, got {labels!r}"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ClassifierError(f"{path}: labels: {labels} cannot be read as UTF-8: {one_line(error)}") from error
+    except (OSError, GradcutError) as error:
+        what = f"labels: {labels}" if isinstance(labels, str) else "labels"
+        raise ClassifierError(f"{what}: {one_line(error)}") from error

@@ -65,7 +65,7 @@ def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
         return _loader("mldecoder.load_mldecoder")(Path(name.partition("@")[2]), name)
     if name.endswith(".safetensors") and not Path(name).with_suffix(".json").is_file():
         return _head(Path(name), name)
-    if name.endswith((".json", ".safetensors", ".pth", ".pt", ".bin")):
+    if name.endswith((".json", ".safetensors", ".pth", ".pt", ".bin", ".ckpt")):
         return _loader("card.load_card")(Path(name).with_suffix(".json"), name)
     near = _near(name)
     hint = f"; did you mean {near!r}?" if near else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from gradcut.errors import FitError
+from gradcut.errors import FitError, GradcutError, one_line
+from gradcut.labels import decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,9 @@ class ImageLabels:
 def read_labels(path: Path, folder: Path, classes: Sequence[str] | None = None) -> ImageLabels:
     """Read a CSV with the columns ``file`` (below ``folder``) and ``labels`` (separated by ``;``, may be empty).
 
+    Between the columns are commas, tabs, or semicolons; with semicolons, several labels are in quotes. It is in UTF-8,
+    or says what it is in by a byte-order mark.
+
     Args:
         classes: the head's classes in order; by default those in the file, sorted by name.
 
@@ -74,15 +80,36 @@ def read_labels(path: Path, folder: Path, classes: Sequence[str] | None = None) 
 def _rows(path: Path) -> tuple[bytes, list[dict[str, str]]]:
     try:
         content = path.read_bytes()
-        rows = list(csv.DictReader(content.decode("utf-8-sig").splitlines()))
+        text = decoded(content)
     except FileNotFoundError:
         raise FitError(f"labels: {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, GradcutError) as error:
+        raise FitError(f"labels: {path}: {one_line(error)}") from error
+    header = re.split("[\r\n]", text.lstrip(), maxsplit=1)[0]
+    delimiters = [mark for mark in ",;\t" if {"file", "labels"} <= set(_cells(header, mark))]
+    if not delimiters:
+        came = f"the columns {', '.join(next(csv.reader([header])))[:80]}" if header else "no rows"
+        raise FitError(f"labels: expected a CSV with the columns file and labels in {path}, got {came}")
+    try:
+        lines = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiters[0], strict=True)
+        columns, *rows = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
+    except csv.Error as error:
         raise FitError(f"labels: {path} cannot be read: {error}") from error
-    if not rows or not {"file", "labels"} <= set(rows[0]):
-        columns = f"the columns {', '.join(filter(None, rows[0]))}" if rows else "no rows"
-        raise FitError(f"labels: expected a CSV with the columns file and labels in {path}, got {columns}")
-    return content, rows
+    columns = [column.casefold() for column in columns]
+    file, labels = columns.index("file"), columns.index("labels")
+    if not rows:
+        raise FitError(f"labels: expected a photograph a row in {path}, got no rows")
+    if delimiters[0] == ";" and labels == len(columns) - 1:  # several labels that are not in quotes
+        rows = [[*line[:labels], ";".join(line[labels:])] if len(line) > labels else line for line in rows]
+    if wrong := [line for line in rows if len(line) != len(columns) or not line[file]]:
+        raise FitError(
+            f"labels: expected {len(columns)} columns in every row of {path}, got {', '.join(wrong[0])[:80]!r}"
+        )
+    return content, [{"file": line[file], "labels": line[labels]} for line in rows]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=delimiter))]
 
 
 def _files(path: Path, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
