@@ -94,6 +94,8 @@ def test_wrong_models(answer, channels, says):
         ({"top_k": 1.5}, "top_k: expected a whole number of at least 1, got 1.5"),
         ({"top_k": "3"}, "top_k: expected a whole number of at least 1, got '3'"),
         ({"name": 3}, "name: expected a string, got 3"),
+        ({"channels": "rgb"}, "channels: expected 'RGB' or 'BGR', got 'rgb'"),
+        ({"channels": ["RGB"]}, "channels: expected 'RGB' or 'BGR'"),
         ({"model": "resnet50"}, r"model: expected a torch\.nn\.Module, got str"),
     ],
 )
@@ -161,10 +163,23 @@ def test_every_option_matters():
 
     plain = found()
     assert len(plain[0]) == 3
-    for changed in ({"size": 8}, {"mean": (1, 0, 0)}, {"std": (1, 2, 1)}, {"multilabel": True}, {"threshold": 0.4}):
+    for changed in ({"size": 8}, {"mean": (1, 0, 0)}, {"std": (1, 2, 1)}, {"multilabel": True}, {"threshold": 0.4},
+                    {"channels": "BGR"}):  # fmt: skip
         assert found(**changed) != plain
     assert len(found(top_k=1)[0]) == 1
     assert sum(detection.score for detection in plain[0]) == pytest.approx(1)
+
+
+def test_blue_first():
+    photograph = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    options = {"size": 16, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    rgb, bgr = (Classifier(Head(lambda z: z), 3, channels=order, **options) for order in ("RGB", "BGR"))
+    assert torch.equal(bgr.prepare([photograph]), rgb.prepare([photograph]).flip(1))
+    assert torch.equal(bgr.at(8).prepare([photograph]), rgb.at(8).prepare([photograph]).flip(1))
+    assert bgr.prepared((0, 0.5, 1)) == rgb.prepared((0, 0.5, 1))[::-1]
+    grey = bgr.prepare([np.full((4, 4, 3), (0, 51, 255), np.uint8)])
+    assert grey[0, :, 0, 0].tolist() == pytest.approx(bgr.prepared((0, 0.2, 1)))
+    assert bgr.record()["channels"] == "BGR"
 
 
 def test_group_scores():
@@ -273,6 +288,7 @@ def test_the_fingerprint_depends_on_what_decides_and_on_nothing_else():
         assert coloured(**words).fingerprint == fingerprint
     for changed in (
         {"labels": ("a", "c", "b")}, {"size": 8}, {"mean": (0, 0, 0)}, {"std": (1, 1, 1)}, {"multilabel": True},
+        {"channels": "BGR"},
     ):  # fmt: skip
         assert coloured(**changed).fingerprint != fingerprint
     other = coloured()

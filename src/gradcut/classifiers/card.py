@@ -18,6 +18,7 @@ from gradcut.labels import decoded, names_of, read_names, vocabulary
 KEYS: Mapping[str, tuple[type, ...]] = {
     "architecture": (str,), "weights": (str,), "labels": (list, dict, str), "size": (int, list), "mean": (list,),
     "std": (list,), "multilabel": (bool,), "threshold": (int, float), "top_k": (int,), "name": (str,),
+    "channels": (str,),
 }  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def load_card(path: Path, name: str) -> Classifier:
     model = create_timm(card["architecture"].removeprefix("timm/"), name, num_classes=len(labels))
     architecture = f"timm's {card['architecture']} with {len(labels)} labels"
     load_strictly(model, state_of(read_checkpoint(weights), weights), weights, architecture)
-    options = {key: card[key] for key in ("size", "mean", "std", "multilabel", "threshold", "top_k") if key in card}
+    options = {key: value for key, value in card.items() if key not in ("architecture", "weights", "labels", "name")}
     try:
         return Classifier.from_timm(model.eval(), labels, name=card.get("name", path.stem), **options)
     except ClassifierError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pathlib
 import pickle
 import re
 import threading
@@ -44,7 +45,7 @@ _DATA: Sequence[tuple[Callable[..., Any], str]] = (
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
         for name in ("scalar", "_reconstruct")
     ),
-    *((Beside, f"pathlib{local}.{name}Path") for local in ("", "._local") for name in ("Posix", "Windows", "PurePosix")),
+    *((Beside, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name in pathlib.__all__),
     *((Beside, f"builtins.{name}") for name in ("bool", "dict", "float", "int", "list", "str", "tuple")),
     (Beside, "argparse.Namespace"), (Beside, "types.SimpleNamespace"), (Beside, "datetime.datetime"),
     (Beside, "datetime.timedelta"), (Beside, "numpy.dtype"), (Beside, "numpy.ndarray"), (Beside, "typing.Any"),

@@ -47,11 +47,12 @@ class Classifier:
         labels: one name an output, no name twice; or how many outputs there are, which are then called "0", "1", ...
         size: height and width that a photograph is resized to. The whole photograph is squashed into
             it: a centre crop would leave the border without saliency.
-        mean, std: of RGB in [0, 1], subtracted and divided.
+        mean, std: of RGB in [0, 1], subtracted and divided, whatever ``channels`` says.
         multilabel: sigmoid when true, softmax when false.
         threshold: the least probability of a detection. By default 0.75 for a multi-label classifier, else 0.
         top_k: the most detections in one photograph. By default 20 for a multi-label classifier, else 1.
         name: what to call it in records.
+        channels: in what order the model takes colours: ``"RGB"``, or ``"BGR"`` as OpenCV has them.
 
     Raises:
         ClassifierError: an argument of another type or range; the message names it.
@@ -66,6 +67,7 @@ class Classifier:
     threshold: float
     top_k: int
     name: str
+    channels: str = field(default="RGB", repr=False)
 
     # Written out, because it takes more types than the fields have.
     def __init__(
@@ -79,6 +81,7 @@ class Classifier:
         threshold: float | None = None,
         top_k: int | None = None,
         name: str = "custom",
+        channels: str = "RGB",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ClassifierError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -86,12 +89,15 @@ class Classifier:
             raise ClassifierError(f"multilabel: expected True (sigmoid) or False (softmax), got {multilabel!r}")
         if not isinstance(name, str):
             raise ClassifierError(f"name: expected a string, got {name!r}")
+        if channels not in ("RGB", "BGR"):
+            raise ClassifierError(f"channels: expected 'RGB' or 'BGR', got {channels!r}")
         arguments.check_limits(threshold, top_k)
         normalised: dict[str, Any] = {
             "model": model, "labels": arguments.as_labels(labels), "size": arguments.as_size(size),
             "mean": arguments.as_colour("mean", mean), "std": arguments.as_colour("std", std), "multilabel": multilabel,
             "threshold": (0.75 if multilabel else 0.0) if threshold is None else float(threshold),
             "top_k": (20 if multilabel else 1) if top_k is None else int(top_k), "name": name,
+            "channels": channels,
         }  # fmt: skip
         if len(normalised["labels"]) == 1 and not multilabel:
             raise ClassifierError(
@@ -171,7 +177,13 @@ class Classifier:
         pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
         mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        return x.sub_(mean).div_(std).contiguous()
+        x = x.sub_(mean).div_(std)
+        return (x if self.channels == "RGB" else x.flip(1)).contiguous()
+
+    def prepared(self, colour: Sequence[float]) -> tuple[float, float, float]:
+        """What `prepare` makes of one colour, of RGB in [0, 1]."""
+        red, green, blue = ((c - mean) / std for c, mean, std in zip(colour, self.mean, self.std, strict=True))
+        return (red, green, blue) if self.channels == "RGB" else (blue, green, red)
 
     def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
         """The model's outputs, with gradients as the caller's context has them.
@@ -184,7 +196,7 @@ class Classifier:
             try:
                 with evaluating(self.model):
                     logits = self.model(x)
-            except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+            except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError, LookupError) as error:
                 if out_of_memory(error):
                     raise
                 reason = one_line(error)
@@ -281,6 +293,8 @@ class Classifier:
             "labels": _sha256(self.labels), "size": list(self.size), "mean": list(self.mean), "std": list(self.std),
             "multilabel": self.multilabel,
         }  # fmt: skip
+        if self.channels != "RGB":  # named where it matters only, so that other classifiers' records stay theirs
+            document["channels"] = self.channels
         return {"name": self.name, **document, "sha256": _sha256(document)}
 
 

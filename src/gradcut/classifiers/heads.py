@@ -187,6 +187,7 @@ def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
         size=head.size,
         mean=backbone.mean,
         std=backbone.std,
+        channels=backbone.channels,
         multilabel=True,
         threshold=head.threshold,
         name=name,

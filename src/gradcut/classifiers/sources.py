@@ -60,7 +60,7 @@ def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
     if kind == "timm" and rest:
         return _loader("hub.load_timm")(rest, name)
     if kind == "hf" and rest:
-        return _loader("hub.load_hugging_face")(rest, name)
+        return _loader("hugging_face.load_hugging_face")(rest, name)
     if name.startswith("ml-decoder@"):
         return _loader("mldecoder.load_mldecoder")(Path(name.partition("@")[2]), name)
     if name.endswith(".safetensors") and not Path(name).with_suffix(".json").is_file():

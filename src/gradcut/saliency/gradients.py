@@ -230,7 +230,7 @@ class IntegratedGradients(Around):
     def start(self, classifier: Classifier, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "1 3 1 1"]:
         """The baseline's colour, prepared as photographs are."""
         colour = {"mean": classifier.mean, "black": (0.0,) * 3, "white": (1.0,) * 3}[self.baseline]
-        prepared = [(c - mean) / std for c, mean, std in zip(colour, classifier.mean, classifier.std, strict=True)]
+        prepared = classifier.prepared(colour)
         return x.new_tensor(prepared).view(1, 3, 1, 1)
 
 
