@@ -96,9 +96,14 @@ def list_classifiers(pattern: str | None = None) -> dict[str, str]:
 
     Args:
         pattern: part of a name, or a pattern with ``*`` and ``?``; case does not matter.
+
+    Raises:
+        ClassifierError: something else than a string.
     """
     if pattern is None:
         return dict(ACCEPTED)
+    if not isinstance(pattern, str):
+        raise ClassifierError(f"pattern: expected a string, got {pattern!r}")
     import timm
 
     wanted = pattern.casefold()
