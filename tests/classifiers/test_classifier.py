@@ -11,8 +11,9 @@ import timm
 import torch
 from torch import nn
 
-from gradcut import Classifier
+from gradcut import Classifier, load_classifier
 from gradcut.classifiers.classifier import evaluating
+from gradcut.classifiers.sources import list_classifiers
 from gradcut.errors import ClassifierError
 from gradcut.labels import imagenet_labels
 
@@ -112,6 +113,55 @@ def test_one_output_needs_a_sigmoid():
     one_line(error)
     (found,) = Classifier(model, ["crack"], size=16, multilabel=True, threshold=0).detect([GREY])
     assert 0 < found[0].score < 1
+
+
+WRONG = (None, "x", b"x", -1, 1.5, True, float("nan"), object(), [], ["x"], {"x": 1}, np.zeros(3), torch.zeros(2))
+
+
+#: What of `WRONG` an argument takes all the same.
+TAKEN = {"multilabel": (bool,), "name": (str,), "threshold": (type(None),), "top_k": (type(None),)}
+
+
+def refusal(call) -> str | None:
+    """What a ClassifierError says; None without one. Any other error goes through."""
+    try:
+        call()
+    except ClassifierError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("argument", [*TAKEN, "model", "labels", "size", "mean", "std", "channels"])
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: type(value).__name__)
+def test_an_argument_of_another_type_is_refused_by_its_name(unchecked, argument, value):
+    options = {"model": Head(lambda z: z), "labels": ("a", "b", "c"), argument: value}
+    message = refusal(lambda: Classifier(**options))
+    if isinstance(value, TAKEN.get(argument, ())) or (argument == "mean" and isinstance(value, np.ndarray)):
+        assert message is None
+    else:
+        # A list of one label is one output, which has to be a sigmoid.
+        assert message.startswith(
+            "multilabel: " if argument == "labels" and isinstance(value, list) and value else f"{argument}: "
+        )
+        assert "\n" not in message
+
+
+CALLS = {
+    "at": lambda c, v: c.at(v), "scaled": lambda c, v: c.scaled(v), "to": lambda c, v: c.to(v),
+    "prepare": lambda c, v: c.prepare(v), "detect": lambda c, v: c.detect(v), "index": lambda c, v: c.index(v),
+    "find": lambda c, v: c.find(v), "threshold": lambda c, v: c.detect([GREY], threshold=v),
+    "top_k": lambda c, v: c.detect([GREY], top_k=v), "load": lambda c, v: load_classifier(v),
+    "list": lambda c, v: list_classifiers(v), "from_timm": lambda c, v: Classifier.from_timm(v),
+    "labels of timm": lambda c, v: Classifier.from_timm(timm.create_model("test_resnet", num_classes=2), v),
+    "in a list": lambda c, v: c.detect([v]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: type(value).__name__)
+def test_no_call_lets_another_error_out(unchecked, call, value):
+    classifier = Classifier(Head(lambda z: z), ("a", "b", "c"), size=16)
+    assert "\n" not in (refusal(lambda: CALLS[call](classifier, value)) or "")
 
 
 def test_labels_may_be_a_number():

@@ -63,6 +63,12 @@ def check_limits(threshold: Any, top_k: Any) -> None:
         raise ClassifierError(f"top_k: expected a whole number of at least 1, got {top_k!r}")
 
 
+def check_factor(factor: Any) -> None:
+    """Raise ClassifierError unless it is a finite number above 0."""
+    if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < float(factor) < math.inf:
+        raise ClassifierError(f"factor: expected a number above 0, got {_shown(factor)}")
+
+
 def check_photographs(photographs: Any) -> None:
     """Raise ClassifierError unless it is a list of photographs, ``UInt8[ndarray, "H W 3"]``, and not empty."""
     if isinstance(photographs, str) or not isinstance(photographs, Sequence):

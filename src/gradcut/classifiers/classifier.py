@@ -90,7 +90,7 @@ class Classifier:
             raise ClassifierError(f"multilabel: expected True (sigmoid) or False (softmax), got {multilabel!r}")
         if not isinstance(name, str):
             raise ClassifierError(f"name: expected a string, got {name!r}")
-        if channels not in ("RGB", "BGR"):
+        if not isinstance(channels, str) or channels not in ("RGB", "BGR"):
             raise ClassifierError(f"channels: expected 'RGB' or 'BGR', got {channels!r}")
         arguments.check_limits(threshold, top_k)
         normalised: dict[str, Any] = {
@@ -149,7 +149,11 @@ class Classifier:
         """Height and width of photographs at ``factor`` times the classifier's own size, at least 1.
 
         For a network of patches that is the nearest size that it takes.
+
+        Raises:
+            ClassifierError: something else than a finite number above 0.
         """
+        arguments.check_factor(factor)
         height, width = (max(1, round(side * factor)) for side in self.size)
         return self._taken((height, width))
 
@@ -240,7 +244,8 @@ class Classifier:
         height, width = self.made_for
         return (
             f"; the recipe's size or scales ask for {size[0]} x {size[1]}, the classifier was made for "
-            f"{height} x {width}: --size {height} --recipe fast (in Python a Recipe with size={height} and one scale) stays at that"
+            f"{height} x {width}: --size {height} --recipe fast (in Python a Recipe with size={height} and one scale) "
+            "stays at that"
         )
 
     def probabilities(self, logits: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
