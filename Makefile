@@ -8,7 +8,7 @@ BIN := .venv/bin
 EXTRAS := imagenet-seg,ray,supervision,hf,web
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test lint format wheel lowest clean
+.PHONY: demo test fuzz lint format wheel lowest clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -16,6 +16,10 @@ demo: .venv/demo
 # One torch thread in each of two processes: more would only fight over two cores.
 test: .venv/test .venv/datumaro/bin/datum
 	OMP_NUM_THREADS=1 DATUMARO_PYTHON=$(CURDIR)/.venv/datumaro/bin/python $(BIN)/pytest -n 2 $(ARGS)
+
+# More damaged files than the tests look at; SEED chooses others.
+fuzz: .venv/test
+	GRADCUT_FUZZ=200000 GRADCUT_FUZZ_SEED=$(or $(SEED),1) $(BIN)/pytest tests/test_damaged_images.py
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import io
 import struct
 import threading
@@ -33,11 +34,18 @@ def test_png_is_read_exactly(tmp_path, photograph):
     assert np.array_equal(images.read(saved(tmp_path / "a.png", Image.fromarray(photograph))), photograph)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+@pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, photograph, orientation):
+def test_exif_orientation(tmp_path, photograph, orientation, grey, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path / "a.png", Image.fromarray(photograph), exif=exif)
+    if grey:
+        photograph = np.repeat(photograph[..., :1], 3, axis=2)
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = saved(
+        tmp_path / f"a.{suffix}", Image.fromarray(photograph[..., 0] if grey else photograph), exif=exif, **options
+    )
     upright = {
         1: photograph, 2: photograph[:, ::-1], 3: photograph[::-1, ::-1], 4: photograph[::-1],
         5: photograph.transpose(1, 0, 2), 6: np.rot90(photograph, -1),
@@ -48,9 +56,10 @@ def test_exif_orientation(tmp_path, photograph, orientation):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_every_mode_becomes_rgb(tmp_path, mode):
-    grey = Image.new("L", (9, 7), 128)
+    ramp = np.tile(np.array([0, 32, 64, 96, 128, 160, 192, 224, 255], np.uint8), (7, 1))
+    grey = Image.fromarray(ramp)
     if mode == "I;16":
-        image = Image.fromarray(np.full((7, 9), 128 * 257, dtype=np.uint16))
+        image = Image.fromarray(ramp.astype(np.uint16) * 257)
     else:
         image = grey.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr") else grey.convert(mode)
     suffix = {"CMYK": "jpg", "YCbCr": "jpg", "F": "tif", "I": "tif"}.get(mode, "png")
@@ -58,7 +67,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert read.shape == (7, 9, 3)
     assert read.dtype == np.uint8
     if mode != "1":
-        assert abs(read.astype(int) - 128).max() <= 3
+        assert abs(read.astype(int) - ramp[..., None]).max() <= 9
 
 
 def test_sixteen_bits_are_scaled(tmp_path):
@@ -86,6 +95,70 @@ def test_first_frame_of_an_animation(tmp_path):
     path = tmp_path / "a.gif"
     first.save(path, save_all=True, append_images=[second])
     assert (images.read(path) == RED).all()
+
+
+def turned(image, tags):
+    """A JPEG with EXIF entries of any kind: tag, type, count and the four bytes of the value, or bytes beside it."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries, rest = b"", b""
+    for tag, kind, count, value in tags:
+        if isinstance(value, bytes):
+            entries += struct.pack("<HHII", tag, kind, count, start + len(rest))
+            rest += value
+        else:
+            entries += struct.pack("<HHII", tag, kind, count, value)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + rest
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95)
+    data = file.getvalue()
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+@pytest.mark.parametrize("odd", [
+    (256, 2, 7, b"abcdef\0"), (282, 5, 1, bytes(8)), (271, 2, 0, 0), (0x9286, 99, 4, 0), (0x8769, 4, 1, 10_000),
+    (0x8769, 2, 5, b"text\0"), (0x8825, 4, 1, 8), (0x0111, 3, 70_000, 0), (0x9003, 12, 1, b"\0\0\0\0\0\0\xf8\x7f"),
+    (36864, 7, 4, 0x30333230), (0x010F, 10, 1, bytes(8)), (270, 2, 3, b"\xff\xfe\0"), (0xFFFF, 1, 3, b"abc"),
+])  # fmt: skip
+def test_exif_that_cannot_be_written_back(photograph, odd):
+    image = Image.fromarray(np.kron(photograph[:4, :5], np.ones((8, 8, 1), np.uint8)))
+    data = turned(image, [odd, (274, 3, 1, 6)] if odd[0] < 274 else [(274, 3, 1, 6), odd])
+    plain = images.as_photograph(image)
+    read = images.decode(data, "a.jpg")
+    assert read.shape == (40, 32, 3)
+    assert abs(read.astype(int) - np.rot90(plain, -1)).mean() < 30
+    assert np.array_equal(images.as_photograph(Image.open(io.BytesIO(data))), read)
+
+
+def test_exif_that_cannot_be_read_leaves_the_photograph_as_it_is(photograph):
+    image = Image.fromarray(photograph)
+    data = turned(image, [(274, 3, 1, 6)]).replace(b"II*\0", b"XX*\0", 1)
+    assert images.decode(data, "a.jpg").shape == photograph.shape
+
+
+@pytest.mark.parametrize("path", [17, None, b"a.jpg", ["a.jpg"]])
+def test_what_is_no_path(path):
+    with pytest.raises(ImageError, match=f"^path: expected a path or an address, got {type(path).__name__}"):
+        inspect.unwrap(images.read)(path)  # past the check of types
+
+
+@pytest.mark.parametrize("name", ["a.nef", "b.DNG"])
+def test_the_preview_in_a_raw_file_is_no_photograph(tmp_path, photograph, name):
+    saved(tmp_path / "a.tif", Image.fromarray(photograph)).rename(tmp_path / name)
+    with pytest.raises(ImageError, match=rf"{name}: a camera's raw file; convert it first"):
+        images.read(tmp_path / name)
+
+
+def test_a_format_that_has_to_be_converted_first(tmp_path):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(ImageError, match=r"a\.HEIC: \.heic is not read; convert it first, to JPEG for instance"):
+        images.read(tmp_path / "a.HEIC")
+
+
+def test_label_images_are_limited_too(tmp_path, photograph):
+    path = saved(tmp_path / "a.png", Image.fromarray(photograph))
+    assert np.array_equal(images.read_values(path), photograph)
+    with pytest.raises(ImageError, match=r"a\.png: 20 x 12 pixels are more than the limit of 100; shrink"):
+        images.read_values(path, max_pixels=100)
 
 
 def test_missing(tmp_path):

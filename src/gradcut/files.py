@@ -18,6 +18,13 @@ from gradcut.errors import ImageError, OutputError
 
 #: What a folder is searched for.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
+#: Cameras' own files, of which decoders see a small preview at best.
+RAW = frozenset({
+    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf", ".pef", ".srw",
+    ".x3f", ".3fr", ".iiq", ".dcr", ".kdc", ".mrw", ".erf", ".mef", ".mos", ".rwl",
+})  # fmt: skip
+#: Photographs that have to be converted before they are read.
+CONVERTED = RAW | {".heic", ".heif", ".hif", ".avif", ".jxl"}
 
 
 def is_url(path: object) -> TypeGuard[str]:

@@ -9,18 +9,21 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from gradcut.errors import ImageError, one_line
-from gradcut.files import fetch, is_url, replacing
+from gradcut.files import CONVERTED, RAW, fetch, is_url, replacing
+from gradcut.ranges import Again, Range, check_range, eight_bits
 
 Photograph = UInt8[np.ndarray, "H W 3"]
 Photographs = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # each has its own size
+File = str | os.PathLike[str] | io.BytesIO
 
 #: Larger photographs are refused before they are decoded: a small file may claim any size.
 MAX_PIXELS = 150_000_000
@@ -29,90 +32,133 @@ MAX_PIXELS = 150_000_000
 _open_lock = threading.Lock()
 
 
-def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photograph:
+def read(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, value_range: tuple[float, float] | None = None
+) -> Photograph:
     """The photograph in a file: upright by its EXIF orientation, any mode turned to RGB.
 
-    Transparent pixels are laid on white, 16-bit values are scaled to 8 bits, and of an animation the
-    first frame counts.
+    Transparent pixels are laid on white, and of an animation the first frame counts. Numbers of more than 8 bits are
+    stretched to 8, linearly: over ``value_range``; else over the range that the file tells (TIFF's tags, PNG's sBIT,
+    the maximum of PNM, the bits of JPEG 2000); else over the whole of 16 bits, of 0 to 1 or of 0 to 255, where they
+    fill it, as `gradcut.ranges` says.
+
+    Args:
+        path: a file's, or its address.
+        value_range: the numbers that become black and white in files of more than 8 bits.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, no image, or has more than ``max_pixels`` pixels.
+        ImageError: the file is missing, empty, truncated, no image, has more than ``max_pixels`` pixels, or does not
+            say which numbers are black and white.
     """
-    return _read(path, os.fspath(path), max_pixels)
+    if not isinstance(path, str | os.PathLike):
+        raise ImageError(f"path: expected a path or an address, got {type(path).__name__}")
+    return _read(path, os.fspath(path), max_pixels, value_range)
 
 
-def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Photograph:
+def decode(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, value_range: tuple[float, float] | None = None
+) -> Photograph:
     """The photograph in a file's contents, as `read` reads it; ``name`` is what errors call it."""
-    return _read(io.BytesIO(data), name, max_pixels)
+    return _read(io.BytesIO(data), name, max_pixels, value_range)
 
 
-def _read(file: str | os.PathLike[str] | io.BytesIO, name: str, max_pixels: int) -> Photograph:
-    try:
+def _read(file: File, name: str, max_pixels: int, value_range: tuple[float, float] | None) -> Photograph:
+    value_range = check_range(value_range)
+    if Path(name).suffix.lower() in RAW:  # Pillow would read the small preview in some
+        raise ImageError(f"{name}: a camera's raw file; convert it first, to TIFF for instance")
+    with _one_line(name, file):
         if isinstance(file, str) and is_url(file):
             file = fetch(file)
-        with _open(file, name) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(
-                    f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
-                    "shrink the photograph first"
-                )
-            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{name}: no such file") from None
-    except UnidentifiedImageError:
-        size = len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
-        raise ImageError(f"{name}: {'not an image that can be read' if size else 'the file is empty'}") from None
-    # Pillow's decoders raise almost anything on damaged data.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        IndexError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        OverflowError,
-    ) as error:
-        raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
+        with _open(file, name, max_pixels) as image:
+            return _photograph(image, value_range, lambda: _open(file, name, max_pixels))
 
 
-def read_values(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "H W *c"]:
+def read_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Shaped[np.ndarray, "H W *c"]:
     """A label image's numbers as they are stored: palette indices, grey values, or RGB channels.
 
     Raises:
-        ImageError: the file is missing or cannot be read.
+        ImageError: the file is missing or cannot be read, or has more than ``max_pixels`` pixels.
     """
+    with _one_line(os.fspath(path), path), _open(path, os.fspath(path), max_pixels) as image:
+        return np.array(image)
+
+
+@contextmanager
+def _one_line(name: str, file: File | None = None) -> Iterator[None]:
+    """Turn whatever Pillow raises inside the block into one line; on damaged data that is almost anything."""
     try:
-        with _open(path, os.fspath(path)) as image:
-            return np.array(image)
+        yield
+    except ImageError as error:
+        raise error if str(error).startswith(f"{name}: ") else ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(f"{path}: not an image that can be read") from error
+        raise ImageError(f"{name}: no such file") from None
+    except UnidentifiedImageError:
+        suffix = Path(name).suffix.lower()
+        if file is not None and not is_url(file) and not _bytes(file):
+            raise ImageError(f"{name}: the file is empty") from None
+        if suffix in CONVERTED:
+            raise ImageError(f"{name}: {suffix} is not read; convert it first, to JPEG for instance") from None
+        raise ImageError(f"{name}: not an image that can be read") from None
+    except Exception as error:
+        raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
-def _open(file: str | os.PathLike[str] | io.BytesIO, name: str) -> Image.Image:
+def _bytes(file: File) -> int:
+    return len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
+
+
+@contextmanager
+def _open(file: File, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
-    with _open_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            return Image.open(file)
-        except Image.DecompressionBombError:
-            raise ImageError(f"{name}: more pixels than can be decoded safely; shrink the photograph first") from None
+    # By its name Pillow would map a file into memory, and scramble a TIFF that is to be turned.
+    with nullcontext(file) if isinstance(file, io.BytesIO) else Path(file).open("rb") as stream:
+        stream.seek(0)
+        with _open_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            try:
+                image = Image.open(stream)
+            except Image.DecompressionBombError:
+                raise ImageError("more pixels than can be decoded safely; shrink the photograph first") from None
+        with image:
+            _check_pixels(image, max_pixels)
+            yield image
+
+
+def _check_pixels(image: Image.Image, most: int) -> None:
+    width, height = image.size
+    if width * height > most:
+        raise ImageError(f"{width} x {height} pixels are more than the limit of {most:,}; shrink the photograph first")
+
+
+def _photograph(
+    image: Image.Image,
+    value_range: Range | None = None,
+    again: Again | None = None,
+) -> Photograph:
+    plain = eight_bits(image, value_range, again)
+    image.load()  # PNG may have its orientation behind the pixels
+    turn = _TURNS.get(_orientation(image))
+    plain = _to_rgb(plain)
+    return np.array(plain if turn is None else plain.transpose(turn))
+
+
+def _orientation(image: Image.Image) -> object:
+    """What EXIF says, 1 where it cannot be read. Pillow's ``exif_transpose`` writes all of EXIF anew, which fails on
+    much that it can read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as varied as damaged data
+        return 1
+
+
+_TURNS: Mapping[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        values = np.asarray(image).astype(np.float64)
-        # Float images hold 0-1 by convention; integers of more than 8 bits hold 0-65535.
-        if image.mode == "F":
-            full = 1.0 if values.size and np.nanmax(values) <= 1 else 255.0
-        else:
-            full = 65535.0 if image.mode != "I" or values.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.clip(np.nan_to_num(values) * (255 / full), 0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
@@ -124,12 +170,14 @@ def as_photograph(image: object) -> Photograph:
     """An array or a PIL image as a photograph; a path is read.
 
     Raises:
-        ImageError: something else, or an array that is not uint8 of shape (H, W, 3) or (H, W).
+        ImageError: something else, an array that is not uint8 of shape (H, W, 3) or (H, W), or what `read` refuses.
     """
     if isinstance(image, str | os.PathLike):
         return read(image)
     if isinstance(image, Image.Image):
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        with _one_line("image"):
+            _check_pixels(image, MAX_PIXELS)
+            return _photograph(image)
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 2 and image.size:
             return np.repeat(image[:, :, None], 3, axis=2)
