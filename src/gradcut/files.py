@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,13 +62,23 @@ def fetch(url: str) -> io.BytesIO:
     return io.BytesIO(content)
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """What a folder or a pattern holds: photographs, with their paths below it, and the other files' paths below it."""
+
+    kind: str
+    photographs: list[tuple[Path | str, Path]]
+    others: list[Path]
+
+
 def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str, str]], list[str]]:
     """Every photograph under files, folders and patterns, each with a name of its own, and what cannot be used.
 
     Folders are searched recursively, sorted by name, hidden files left out. A pattern has ``*``, ``?`` or
-    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A name is the path below the
-    folder without its suffix; where two photographs would share one, the later one keeps its suffix, or
-    gets its folder's name in front.
+    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. Photographs are told by their suffix:
+    one of `SUFFIXES`, or the one that a pattern names; `left_out` counts the others. A name is the path below the
+    folder without its suffix; where two photographs would share one, the later one keeps its suffix, or gets its
+    folder's name in front.
 
     Returns:
         Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
@@ -77,10 +88,10 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     seen: set[str] = set()
     failures: list[str] = []
     for argument in [os.fspath(path) for path in paths]:
-        members, kind = _remote_members(argument) if is_url(argument) else _members(argument.removeprefix("file://"))
-        if not members:
-            failures.append(f"{argument}: no photographs in this {kind}")
-        for path, below in members:
+        listing = _listing(argument)
+        if not listing.photographs:
+            failures.append(f"{argument}: no photographs in this {listing.kind}")
+        for path, below in listing.photographs:
             where = Path(path.partition("://")[2]) if isinstance(path, str) else path.resolve()
             key = path if isinstance(path, str) else str(where)
             if key in seen:
@@ -96,28 +107,62 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     return [(path, name) for name, path in by_name.items()], failures
 
 
-def _members(argument: str) -> tuple[list[tuple[Path | str, Path]], str]:
-    path = Path(argument)
+def left_out(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """One sentence for each folder or pattern that holds files that `find` leaves out: how many of them, and why."""
+    listings = {argument: _listing(argument) for argument in [os.fspath(path) for path in paths]}
+    return [_counted(argument, listing.others) for argument, listing in listings.items() if listing.others]
+
+
+def _counted(argument: str, others: Sequence[Path]) -> str:
+    kinds = Counter("hidden" if _hidden(path) else path.suffix.lower() or "without a suffix" for path in others)
+    ranked = sorted(kinds.items(), key=lambda counted: (-counted[1], counted[0]))
+    counts = ", ".join(f"{number} {kind}" for kind, number in ranked)
+    number = f"{len(others)} files" if len(others) > 1 else "1 file"
+    text = f"{number} in {argument} {'were' if len(others) > 1 else 'was'} left out: {counts}"
+    convert = sorted(CONVERTED & kinds.keys())
+    return f"{text}; convert {', '.join(convert)} first, to JPEG for instance" if convert else text
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _listing(argument: str) -> _Listing:
+    if is_url(argument):
+        return _remote_listing(argument)
+    path = Path(argument.removeprefix("file://"))
     if path.is_dir():
-        below = (each.relative_to(path) for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
-        visible = (each for each in below if not any(part.startswith(".") for part in each.parts))
-        return [(path / each, each) for each in sorted(visible) if (path / each).is_file()], "folder"
-    if glob.has_magic(argument) and not path.exists():
-        matches = (Path(each) for each in sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207  the pattern may be absolute
-        return [(m, Path(m.name)) for m in matches if m.suffix.lower() in SUFFIXES and m.is_file()], "pattern"
-    return [(path, Path(path.name))], "path"
+        below = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        names = [name for name in below if name.suffix.lower() in SUFFIXES and not _hidden(name)]
+        return _Listing("folder", [(path / name, name) for name in names], sorted(set(below) - set(names)))
+    if glob.has_magic(str(path)) and not path.exists():
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207  the pattern may be absolute
+        files = [match for match in matches if match.is_file()]
+        names = [file for file in files if file.suffix.lower() in _suffixes(path)]
+        return _Listing("pattern", [(file, Path(file.name)) for file in names], sorted(set(files) - set(names)))
+    return _Listing("path", [(path, Path(path.name))], [])
 
 
-def _remote_members(url: str) -> tuple[list[tuple[Path | str, Path]], str]:
+def _suffixes(pattern: Path) -> frozenset[str]:
+    """`SUFFIXES`, and the suffix that a pattern names: whoever names it wants it to be read."""
+    return SUFFIXES if glob.has_magic(pattern.suffix) else SUFFIXES | {pattern.suffix.lower()} - {""}
+
+
+def _remote_listing(url: str) -> _Listing:
     files, root = remote(url)
     pattern = glob.has_magic(root)
     if not pattern and not files.isdir(root):
-        return [(url, Path(Path(root).name))], "path"
-    inside = sorted(files.glob(root) if pattern else files.find(root))
-    photographs = [path for path in inside if Path(path).suffix.lower() in SUFFIXES]
-    below = [Path(Path(path).name) if pattern else Path(path).relative_to(root) for path in photographs]
-    return [(files.unstrip_protocol(path), each) for path, each in zip(photographs, below, strict=True)], (
-        "pattern" if pattern else "folder"
+        return _Listing("path", [(url, Path(Path(root).name))], [])
+    suffixes = _suffixes(Path(root)) if pattern else SUFFIXES
+    below = {
+        path: Path(Path(path).name) if pattern else Path(path).relative_to(root)
+        for path in sorted(files.glob(root) if pattern else files.find(root))
+    }
+    photographs = [path for path, name in below.items() if name.suffix.lower() in suffixes]
+    return _Listing(
+        "pattern" if pattern else "folder",
+        [(files.unstrip_protocol(path), below[path]) for path in photographs],
+        [name for name in below.values() if name.suffix.lower() not in suffixes],
     )
 
 

@@ -17,6 +17,7 @@ from gradcut.cli.options import (
     Size,
     Threshold,
     TopK,
+    ValueRange,
     app,
     err,
     load,
@@ -32,6 +33,7 @@ def classify(
     top_k: TopK = None,
     threshold: Threshold = None,
     size: Size = None,
+    value_range: ValueRange = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +49,7 @@ def classify(
     table = Table("photograph", "label", "score")
     for path, _ in photographs:
         try:
-            photograph = images.read(path)
+            photograph = images.read(path, value_range=value_range)
         except GradcutError as error:
             errors.append(str(error))
             continue
@@ -61,7 +63,7 @@ def classify(
         print(json.dumps({"results": results, "errors": errors}, indent=1))
     elif table.row_count:
         out.print(table)
-    for reason in errors:
+    for reason in [*files.left_out(paths), *errors]:
         err.print(f"gradcut: {reason}", markup=False)
     raise typer.Exit(1 if errors else 0)
 

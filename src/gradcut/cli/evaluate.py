@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gradcut.cli.options import CLASSIFIER, AsJson, Device, Limit, Threshold, TopK, app, bar, err, out
-from gradcut.files import replacing, writing
+from gradcut.cli.options import CLASSIFIER, AsJson, Device, Limit, Threshold, TopK, ValueRange, app, bar, err, out
+from gradcut.files import left_out, replacing, writing
 
 
 @app.command()
@@ -81,6 +81,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    value_range: ValueRange = None,
     only_known: Annotated[
         bool, typer.Option("--only-known", help="Leave classes that the classifier does not know out of the truth.")
     ] = False,
@@ -100,8 +101,13 @@ def evaluate(
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
         "label": label, "classes": classes,
     }  # fmt: skip
-    where = {"kind": dataset} | {key: str(value) for key, value in options.items() if value is not None}
+    where: dict[str, Any] = {"kind": dataset}
+    where |= {key: str(value) for key, value in options.items() if value is not None}
+    where |= {} if value_range is None else {"value_range": list(value_range)}
     samples = open_dataset(**where)[:limit]
+    if dataset == "folder" and images is not None:
+        for sentence in left_out([images]):
+            err.print(f"gradcut: {sentence}", markup=False)
     asked = labels or ("predicted" if samples.labels is None else "truth")
     source: dict[str, Any] = {
         "classifier": classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER),

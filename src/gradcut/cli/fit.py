@@ -13,7 +13,7 @@ from gradcut.errors import GradcutError
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Size, app, bar, err, load, out
+from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, bar, err, load, out
 
 
 @app.command()
@@ -33,6 +33,7 @@ def fit(
     ],
     backbone: Annotated[str, typer.Option(help="Classifier whose last linear layer is replaced.")] = "lite2",
     size: Size = None,
+    value_range: ValueRange = None,
     classes: Annotated[
         str | None,
         typer.Option(help="coco, voc, or a file with a class a line. [default: those of the CSV]", show_default=False),
@@ -53,7 +54,7 @@ def fit(
     """Fit a linear multi-label head on a frozen backbone, from image-level labels alone."""
     from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
 
-    data = read_labels(table, folder, _classes(classes))
+    data = read_labels(table, folder, _classes(classes), value_range)
     if data.doubtful:
         labels = ", ".join(data.doubtful)
         err.print(

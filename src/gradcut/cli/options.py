@@ -46,6 +46,13 @@ Size = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. [default: cpu]", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ValueRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--range", metavar="LOW HIGH", show_default=False,
+        help="What becomes black and white in photographs of more than 8 bits. [default: what the file says]",
+    ),
+]  # fmt: skip
 Limit = Annotated[int | None, typer.Option(min=1, help="Take the first LIMIT photographs only.", show_default=False)]
 
 

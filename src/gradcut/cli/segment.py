@@ -22,6 +22,7 @@ from gradcut.cli.options import (
     Size,
     Threshold,
     TopK,
+    ValueRange,
     app,
     bar,
     err,
@@ -76,6 +77,7 @@ def segment(
     top_k: TopK = None,
     threshold: Threshold = None,
     size: Size = None,
+    value_range: ValueRange = None,
     device: Device = None,
     void: Annotated[
         tuple[float, float] | None,
@@ -113,7 +115,7 @@ def segment(
     from contextlib import closing
 
     from gradcut import formats as exports
-    from gradcut.files import Folder
+    from gradcut.files import Folder, left_out
     from gradcut.recipes import as_recipe
     from gradcut.runs.job import Job
     from gradcut.runs.segment import default_batch, find_tasks, segment_all
@@ -124,11 +126,12 @@ def segment(
     steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
     segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
     batch = batch or (16 if gpus else default_batch(segmenter))
-    job = Job(segmenter, Folder(output), None if label is None else tuple(label), void, pictures, batch)
+    job = Job(segmenter, Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range)
     runner = _engine(engine, address, gpus)
-    tasks, failures = find_tasks(_given(paths or [], listed or []), limit)
-    for reason in failures:
-        err.print(f"gradcut: {reason}", markup=False)
+    photographs = _given(paths or [], listed or [])
+    tasks, failures = find_tasks(photographs, limit)
+    for sentence in [*failures, *left_out(photographs)]:
+        err.print(f"gradcut: {sentence}", markup=False)
     tally = _Tally(len(tasks))
     try:
         with closing(segment_all(job, tasks, workers, overwrite, runner)) as lines:

@@ -16,13 +16,15 @@ from pycocotools import mask as coco_mask
 from gradcut.datasets.reading import existing_folder, read_photograph, times
 from gradcut.datasets.sample import Dataset, Sample
 from gradcut.errors import DatasetError
+from gradcut.ranges import Range, check_range
 
 
-def coco(folder: str | Path, annotations: str | Path) -> Dataset:
+def coco(folder: str | Path, annotations: str | Path, value_range: Sequence[float] | None = None) -> Dataset:
     """Microsoft COCO (Lin et al. 2014): ``instances_*.json`` and its folder of photographs.
 
     A class's mask is the union of its objects; crowd regions are ignored pixels, whichever class they are of.
-    Photographs may have their 2014 or their 2017 file names, whichever the annotations use.
+    Photographs may have their 2014 or their 2017 file names, whichever the annotations use. They are read with
+    ``value_range``, as by `gradcut.images.read`.
 
     Raises:
         DatasetError: the annotations are missing or not in COCO's instances format.
@@ -40,7 +42,7 @@ def coco(folder: str | Path, annotations: str | Path) -> Dataset:
             f"{annotations}: expected COCO's instances format with images, annotations and categories: {error!r}"
         ) from error
     records = {name: (entry, objects[entry["id"]]) for name, entry in pictures.items()}
-    load = partial(_sample, folder=folder, categories=categories, records=records)
+    load = partial(_sample, folder=folder, categories=categories, records=records, value_range=check_range(value_range))
     return Dataset(f"COCO, {annotations.name}", tuple(categories.values()), tuple(records), load)
 
 
@@ -58,9 +60,10 @@ def _sample(
     folder: Path,
     categories: Mapping[int, str],
     records: Mapping[str, tuple[dict[str, Any], list[dict[str, Any]]]],
+    value_range: Range | None,
 ) -> Sample:
     entry, objects = records[name]
-    photograph = read_photograph(name, _file(folder, name))
+    photograph = read_photograph(name, _file(folder, name), value_range)
     size = (photograph.shape[0], photograph.shape[1])
     if [entry.get("height"), entry.get("width")] != list(size):
         declared = f"{entry.get('height')} x {entry.get('width')}"

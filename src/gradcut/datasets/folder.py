@@ -12,10 +12,14 @@ from gradcut import files
 from gradcut.datasets.reading import existing_folder, masks_of, read_photograph, read_values
 from gradcut.datasets.sample import OBJECT, Dataset, Sample
 from gradcut.errors import DatasetError
+from gradcut.ranges import Range, check_range
 
 
 def folder(
-    photographs: str | Path, masks: str | Path | None = None, labels: Sequence[str] | str | None = None
+    photographs: str | Path,
+    masks: str | Path | None = None,
+    labels: Sequence[str] | str | None = None,
+    value_range: Sequence[float] | None = None,
 ) -> Dataset:
     """Photographs, and mask PNGs of the same names: ``photos/a.jpg`` with ``masks/a.png``.
 
@@ -24,6 +28,7 @@ def folder(
         masks: where the masks are, by default beside the photographs, which then are no PNGs themselves.
         labels: names of the values 1, 2, ... of the masks, 255 being ignored; or one name for every pixel that is
             not 0; or None where the object has no name.
+        value_range: as for `gradcut.images.read`.
 
     Raises:
         DatasetError: no photographs, or a label twice.
@@ -42,12 +47,26 @@ def folder(
     if values is not None and (not values or len(set(values.values())) != len(values)):
         raise DatasetError(f"labels: expected at least one and no label twice, got {list(labels or ())}")
     known = None if labels is None else (labels,) if isinstance(labels, str) else tuple(labels)
-    load = partial(_sample, paths=paths, masks=masks, values=values, label=(known or (OBJECT,))[0])
+    load = partial(
+        _sample,
+        paths=paths,
+        masks=masks,
+        values=values,
+        label=(known or (OBJECT,))[0],
+        value_range=check_range(value_range),
+    )
     return Dataset(f"folder {photographs.name}", known, tuple(paths), load)
 
 
-def _sample(name: str, paths: Mapping[str, Path], masks: Path, values: Mapping[int, str] | None, label: str) -> Sample:
-    photograph = read_photograph(name, paths[name])
+def _sample(
+    name: str,
+    paths: Mapping[str, Path],
+    masks: Path,
+    values: Mapping[int, str] | None,
+    label: str,
+    value_range: Range | None,
+) -> Sample:
+    photograph = read_photograph(name, paths[name], value_range)
     stored = read_values(name, (masks / name).with_name(f"{Path(name).name}.png"), photograph.shape[:2], channels=None)
     nothing = np.zeros(photograph.shape[:2], dtype=bool)
     if values is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,37 +24,45 @@ class Layout(NamedTuple):
 
 
 def _plain(
-    images: str | Path, masks: str | Path | None = None, label: str | None = None, classes: str | Path | None = None
+    images: str | Path,
+    masks: str | Path | None = None,
+    label: str | None = None,
+    classes: str | Path | None = None,
+    value_range: Sequence[float] | None = None,
 ) -> Dataset:
     """`folder` with one name, or with the lines of a text file as names."""
     if label is not None and classes is not None:
         raise DatasetError("folder: label and classes exclude each other")
     if classes is None:
-        return folder(images, masks, label)
+        return folder(images, masks, label, value_range)
     try:
         lines = Path(classes).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"classes: {classes} cannot be read: {error}") from error
-    return folder(images, masks, [line.strip() for line in lines if line.strip()])
+    return folder(images, masks, [line.strip() for line in lines if line.strip()], value_range)
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "coco": Layout(lambda images, annotations: coco(images, annotations), ("images", "annotations")),
+    "coco": Layout(
+        lambda images, annotations, value_range=None: coco(images, annotations, value_range),
+        ("images", "annotations"), ("value_range",),
+    ),
     "voc": Layout(voc, ("root",), ("split", "names")),
     "imagenet-s": Layout(imagenet_s, ("root",), ("split",)),
     "imagenet-seg": Layout(lambda root: imagenet_segmentation(root), ("root",)),
     "pets": Layout(pets, ("root",), ("split", "names")),
-    "folder": Layout(_plain, ("images",), ("masks", "label", "classes")),
-}
+    "folder": Layout(_plain, ("images",), ("masks", "label", "classes", "value_range")),
+}  # fmt: skip
 
 
-def open_dataset(kind: str, **options: str | Path) -> Dataset:
+def open_dataset(kind: str, **options: str | Path | Sequence[float]) -> Dataset:
     """The dataset of that layout, with the options that ``gradcut evaluate`` has.
 
     Args:
         kind: coco, voc, imagenet-s, imagenet-seg, pets or folder.
         options: coco: images, annotations; voc, pets: root, split, names; imagenet-s: root, split; imagenet-seg: root,
-            the file; folder: images, masks, and label or classes, a text file with a name a line.
+            the file; folder: images, masks, and label or classes, a text file with a name a line; coco, folder:
+            value_range, two numbers, as for `gradcut.images.read`.
 
     Raises:
         DatasetError: another kind, an option that is missing or out of place, or files that are not in this layout.

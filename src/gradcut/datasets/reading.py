@@ -11,6 +11,7 @@ from jaxtyping import Bool, Shaped
 from gradcut import images
 from gradcut.errors import DatasetError, ImageError
 from gradcut.images import Photograph
+from gradcut.ranges import check_range
 
 
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
@@ -33,9 +34,9 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def read_photograph(name: str, path: Path) -> Photograph:
+def read_photograph(name: str, path: Path, value_range: Sequence[float] | None = None) -> Photograph:
     try:
-        return images.read(path)
+        return images.read(path, value_range=check_range(value_range))
     except ImageError as error:
         raise DatasetError(f"{name}: {error}") from error
 

@@ -19,6 +19,7 @@ from gradcut.errors import ClassifierError
 from gradcut.files import replacing
 from gradcut.network.known import Known
 from gradcut.network.passes import Pass, watched
+from gradcut.ranges import Range
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
@@ -65,6 +66,7 @@ def features(
     cache: Path | None = None,
     mirror: bool = True,
     track: Track = iter,
+    value_range: Range | None = None,
 ) -> Float[np.ndarray, "views n d"]:
     """What the backbone's last linear layer sees in each photograph, at the backbone's size.
 
@@ -73,13 +75,14 @@ def features(
             backbone's weights, its preparation and ``mirror`` are the same.
         mirror: take each photograph's mirror image as a second view.
         track: wraps the photographs to be looked at, for a progress bar.
+        value_range: as for `gradcut.images.read`.
 
     Raises:
         ImageError: a photograph cannot be read.
         ClassifierError: the backbone's logits are not linear in features.
     """
     layer = linear_layer(backbone)
-    digest = hashlib.sha256(repr((backbone.record(), layer, mirror)).encode())
+    digest = hashlib.sha256(repr((backbone.record(), layer, mirror, *(value_range or ()))).encode())
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     key = digest.hexdigest()
@@ -88,7 +91,7 @@ def features(
     rows = []
     with torch.no_grad():
         for file in track(files):
-            x = backbone.prepare([images.read(file)])
+            x = backbone.prepare([images.read(file, value_range=value_range)])
             rows.append(_input(watched(backbone, torch.cat([x, x.flip(3)]) if mirror else x)).float().cpu().numpy())
     values = np.stack(rows, axis=1)
     if cache is not None:

@@ -91,7 +91,7 @@ def fit_folds(
     """
     options = options or LinearFit()
     with progress("looking", len(data.files)) as track:
-        x = features(backbone, data.files, cache, mirror, track)
+        x = features(backbone, data.files, cache, mirror, track, data.value_range)
     head, fitted = fit(backbone, data, options, x)
     parts = [np.ones(len(data.files), dtype=bool)]
     if every_fold:

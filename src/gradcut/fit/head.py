@@ -189,6 +189,7 @@ def fit(
         "options": asdict(options) | {"views": len(x)},
         "photographs": len(data.files),
         "labels_sha256": data.sha256,
+        **({} if data.value_range is None else {"range": data.value_range}),
         "mean_average_precision": round(fitted.mean_average_precision, 4),
         "average_precision": {
             name: None if np.isnan(value) else round(float(value), 4)

@@ -16,6 +16,7 @@ from jaxtyping import Bool
 
 from gradcut.errors import FitError, GradcutError, one_line
 from gradcut.labels import decoded
+from gradcut.ranges import Range, check_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +28,14 @@ class ImageLabels:
         labels: the classes, in the order of the head's outputs.
         truth: whether a class is in a photograph.
         sha256: of the labels file.
+        value_range: how the photographs are read, as by `gradcut.images.read`.
     """
 
     files: tuple[Path, ...] = field(repr=False)
     labels: tuple[str, ...]
     truth: Bool[np.ndarray, "n k"] = field(repr=False)
     sha256: str
+    value_range: Range | None = None
 
     @property
     def doubtful(self) -> tuple[str, ...]:
@@ -42,10 +45,12 @@ class ImageLabels:
     def part(self, chosen: Bool[np.ndarray, " n"]) -> ImageLabels:
         """Some of the photographs, with all the labels."""
         files = tuple(file for file, wanted in zip(self.files, chosen, strict=True) if wanted)
-        return ImageLabels(files, self.labels, self.truth[chosen], self.sha256)
+        return ImageLabels(files, self.labels, self.truth[chosen], self.sha256, self.value_range)
 
 
-def read_labels(path: Path, folder: Path, classes: Sequence[str] | None = None) -> ImageLabels:
+def read_labels(
+    path: Path, folder: Path, classes: Sequence[str] | None = None, value_range: Range | None = None
+) -> ImageLabels:
     """Read a CSV with the columns ``file`` (below ``folder``) and ``labels`` (separated by ``;``, may be empty).
 
     Between the columns are commas, tabs, or semicolons; with semicolons, several labels are in quotes. It is in UTF-8,
@@ -53,6 +58,7 @@ def read_labels(path: Path, folder: Path, classes: Sequence[str] | None = None) 
 
     Args:
         classes: the head's classes in order; by default those in the file, sorted by name.
+        value_range: as for `gradcut.images.read`.
 
     Raises:
         FitError: the file cannot be read, names a photograph twice, names one that does not exist, or lacks a
@@ -74,7 +80,7 @@ def read_labels(path: Path, folder: Path, classes: Sequence[str] | None = None) 
     ):
         if wrong := [name for name, number in zip(names, truth.sum(0), strict=True) if number == count]:
             raise FitError(message.format(", ".join(wrong)))
-    return ImageLabels(files, names, truth, hashlib.sha256(content).hexdigest())
+    return ImageLabels(files, names, truth, hashlib.sha256(content).hexdigest(), check_range(value_range))
 
 
 def _rows(path: Path) -> tuple[bytes, list[dict[str, str]]]:

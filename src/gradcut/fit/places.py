@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from gradcut.errors import FitError, check_least
 from gradcut.fit.features import Track, prior_rows
 from gradcut.fit.head import spread
 from gradcut.fit.labels import ImageLabels
+from gradcut.images import Photograph
 from gradcut.network.view import View
 from gradcut.saliency.cams import linear_head, place_probabilities
 from gradcut.saliency.maps import against_each_other
@@ -100,7 +100,9 @@ class PlaceFit:
             for number, file in enumerate(track(data.files)):
                 using = [n for n, part in enumerate(parts) if part[number]]
                 present = np.flatnonzero(data.truth[number])
-                seen = self._look(backbone, file, present, [(heads[n], found[n] if found else None) for n in using])
+                photograph = images.read(file, value_range=data.value_range)
+                so_far = [(heads[n], found[n] if found else None) for n in using]
+                seen = self._look(backbone, photograph, present, so_far)
                 for n, (features, maps) in zip(using, seen, strict=True):
                     random = np.random.default_rng([self.seed, number])
                     places, classes = self.sure(maps, present, len(data.labels), random)
@@ -111,12 +113,12 @@ class PlaceFit:
     def _look(
         self,
         backbone: Classifier,
-        file: Path,
+        photograph: Photograph,
         present: Int[np.ndarray, " k"],
         heads: Sequence[tuple[Head, PlaceWeights | None]],
     ) -> list[tuple[Float32[np.ndarray, "p d"], Float32[np.ndarray, "k p"]]]:
         """For each head: the features of the photograph's places, and how sure the classes are of them, in [0, 1]."""
-        large = backbone.at(backbone.scaled(max(SCALES))).prepare([images.read(file)])
+        large = backbone.at(backbone.scaled(max(SCALES))).prepare([photograph])
         of = [n for n in range(len(heads)) for _ in present]
         maps = torch.zeros(len(of), FEATURES.grid, FEATURES.grid, device=large.device)
         view = View(backbone, large)

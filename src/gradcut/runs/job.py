@@ -25,6 +25,7 @@ from gradcut.confidence import VARIANTS
 from gradcut.errors import GradcutError, OutputError, check_least, one_line
 from gradcut.files import Folder
 from gradcut.images import Photograph
+from gradcut.ranges import Range, check_range
 from gradcut.records import differing, versions
 from gradcut.results import checked_void
 from gradcut.runs.decoder import Decoder
@@ -61,6 +62,7 @@ class Job:
         batch: photographs that the network sees at once. A batch that is not full is filled up with copies, so
             that every photograph goes through the same arithmetic whatever its neighbours are. Where memory does not
             hold a batch, this job goes on with half as many, and without copies.
+        value_range: the numbers that become black and white in photographs of more than 8 bits, as for `images.read`.
 
     Raises:
         GradcutError: an unknown label, options out of range, or a step of one's own that no second process could tell
@@ -73,11 +75,13 @@ class Job:
     void: tuple[float, float] | None = None
     pictures: bool = True
     batch: int = 1
+    value_range: Range | None = None
 
     def __post_init__(self) -> None:
         if self.void is not None:
             checked_void(self.void)
         check_least(GradcutError, self, batch=1)
+        check_range(self.value_range)
         if self.labels is not None:
             self.segmenter.asked(self.labels)
         _ = self.settings  # refuses a recipe that has no record
@@ -88,6 +92,7 @@ class Job:
         return {
             **self.segmenter.record(), "labels": None if self.labels is None else list(self.labels),
             "void": None if self.void is None else list(self.void), "pictures": self.pictures, "batch": self.batch,
+            "range": None if self.value_range is None else list(map(float, self.value_range)),
             "variants": None if self.void is None else list(map(list, VARIANTS)),
         }  # fmt: skip
 
@@ -173,7 +178,8 @@ class Job:
             self.folder.write(mark(task.name), content.encode())
         began = time.perf_counter()
         read: Reading | Entry = self._guard(
-            task, lambda: Reading(images.read(task.photograph), time.perf_counter() - began)
+            task,
+            lambda: Reading(images.read(task.photograph, value_range=self.value_range), time.perf_counter() - began),
         )
         return read
 

@@ -25,6 +25,7 @@ def segment_folder(
     void: tuple[float, float] | None = None,
     pictures: bool = True,
     batch: int | None = None,
+    value_range: tuple[float, float] | None = None,
     workers: int | None = None,
     limit: int | None = None,
     overwrite: bool = False,
@@ -41,6 +42,8 @@ def segment_folder(
         labels: classes to ask for whatever their score, instead of the detected ones.
         void, pictures: as for `Job`.
         batch: photographs that the network sees at once; by default as `default_batch` says.
+        value_range: the numbers that become black and white in photographs of more than 8 bits; by default what the
+            files say.
         workers: threads here, actors on Ray; by default one a core, or 2 actors.
         limit: take the first so many photographs only.
         overwrite: do finished photographs again.
@@ -58,7 +61,15 @@ def segment_folder(
     if problems or not tasks:
         raise GradcutError(f"photographs: {'; '.join(problems) or 'expected at least one, got none'}")
     batch = default_batch(segmenter) if batch is None else batch
-    job = Job(segmenter, Folder(os.fspath(output)), None if labels is None else tuple(labels), void, pictures, batch)
+    job = Job(
+        segmenter,
+        Folder(os.fspath(output)),
+        None if labels is None else tuple(labels),
+        void,
+        pictures,
+        batch,
+        value_range,
+    )
     with closing(segment_all(job, tasks, workers, overwrite, engine)) as lines:
         return [line for line, _ in lines]
 
