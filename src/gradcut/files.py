@@ -75,8 +75,8 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     """Every photograph under files, folders and patterns, each with a name of its own, and what cannot be used.
 
     Folders are searched recursively, sorted by name, hidden files left out. A pattern has ``*``, ``?`` or
-    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. Photographs are told by their suffix:
-    one of `SUFFIXES`, or the one that a pattern names; `left_out` counts the others. A name is the path below the
+    ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A photograph's suffix is one
+    of `SUFFIXES`, or the one that a pattern names; `left_out` counts the other files. A name is the path below the
     folder without its suffix; where two photographs would share one, the later one keeps its suffix, or gets its
     folder's name in front.
 

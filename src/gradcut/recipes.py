@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut import __version__
+from gradcut import __version__, saliency
 from gradcut.errors import GradcutError, MaskError, SeedError
 from gradcut.images import Photograph
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
@@ -19,6 +20,7 @@ from gradcut.saliency import (
     DeconvNet,
     Gradient,
     GuidedBackprop,
+    Method,
     MultiScale,
     PlaceProbability,
     Rivals,
@@ -186,6 +188,53 @@ def as_recipe(recipe: Recipe | str) -> Recipe:
     if recipe not in RECIPES:
         raise GradcutError(f"recipe: expected one of {', '.join(RECIPES)}, got {recipe!r}")
     return RECIPES[recipe]
+
+
+#: The saliency methods that `with_saliency` knows: those that need no other method. The rest change a method.
+METHODS: Mapping[str, type[Method]] = {
+    method.__name__: method
+    for method in (
+        saliency.AttentionGradient,
+        saliency.AttentionRollout,
+        saliency.CAM,
+        DeconvNet,
+        saliency.GradCAM,
+        saliency.GradCAMPlusPlus,
+        Gradient,
+        saliency.GradientXInput,
+        GuidedBackprop,
+        saliency.GuidedGradCAM,
+        saliency.HiResCAM,
+        saliency.IntegratedGradients,
+        saliency.LayerCAM,
+        PlaceProbability,
+        saliency.SmoothGrad,
+        saliency.VarGrad,
+    )
+}
+
+
+def with_saliency(recipe: Recipe | str, name: str) -> Recipe:
+    """The recipe with another saliency method, as it is without options; the seeds and the masks stay the recipe's.
+
+    >>> with_saliency("fast", "GradCAM").saliency
+    GradCAM(of='logit', layers=1, fuse='mean')
+
+    Args:
+        name: one of `METHODS`, whatever its case.
+
+    Raises:
+        GradcutError: no recipe, or no method, of that name; the message has the nearest ones.
+    """
+    recipe = as_recipe(recipe)
+    methods = {method.casefold(): method for method in METHODS}
+    method = methods.get(name.casefold()) if isinstance(name, str) else None
+    if method is None:
+        near = difflib.get_close_matches(str(name).casefold(), methods, n=3)
+        nearest = f"; near it: {', '.join(methods[match] for match in near)}" if near else ""
+        raise GradcutError(f"saliency: expected one of {', '.join(METHODS)}, got {name!r}{nearest}")
+    title, summary = f"{recipe.name} with {method}", f"{recipe.summary}; with the saliency {method}"
+    return replace(recipe, name=title, summary=summary, saliency=METHODS[method]())
 
 
 def fitted_name(recipe: Recipe) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -202,6 +203,28 @@ def test_classify(gradcut_command, cat_file):
     assert document["results"][str(cat_file)][0]["label"] == "Egyptian cat"
     status, out, _ = gradcut_command("classify", cat_file, "--threshold", 0.99)
     assert "nothing reaches the threshold" in out
+
+
+def test_odd_files_cost_no_other_photograph_its_result(gradcut_command, cat_file, cat, tmp_path):
+    """An EXIF entry that Pillow reads and cannot write, and numbers of an unknown range."""
+    text = b"abcdef\0"
+    entries = struct.pack("<HHII", 256, 2, len(text), 38) + struct.pack("<HHIHH", 274, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + text
+    data = cat_file.read_bytes()
+    (tmp_path / "odd.jpg").write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    Image.fromarray(280 + 20 * (cat[..., 0] / 255).astype(np.float32)).save(tmp_path / "kelvin.tif")
+    paths = [tmp_path / "odd.jpg", tmp_path / "kelvin.tif", cat_file]
+    status, out, err = gradcut_command("classify", *paths, "--json")
+    assert status == 1
+    assert set(json.loads(out)["results"]) == {str(tmp_path / "odd.jpg"), str(cat_file)}
+    assert err.startswith(f"gradcut: {tmp_path / 'kelvin.tif'}: 32-bit real numbers from 2")
+    status, out, err = gradcut_command("classify", *paths, "--range", 280, 300, "--json", "--top-k", 1)
+    assert (status, err) == (0, "")
+    assert len(json.loads(out)["results"]) == 3
+    status, _, err = gradcut_command("segment", *paths[:2], "-o", tmp_path / "out", "--range", 280, 300, "-r", "fast")
+    assert status == 0
+    record = json.loads((tmp_path / "out/results/odd.json").read_text())
+    assert (record["width"], record["height"]) == cat.shape[:2]
 
 
 def test_recipes(gradcut_command):

@@ -171,3 +171,63 @@ def test_export_and_review(command, tmp_path):
     ranked = json.loads(command("review", tmp_path / "out", "--json", "--limit", 3)[1])
     assert ranked[0]["name"] == "dark"
     assert ranked[1]["confidence"] <= ranked[2]["confidence"] + np.ptp([o["confidence"] for o in ranked[2]["objects"]])
+
+
+def deep(folder):
+    """The first drawings with 12 bits in 16, in files that do not say so."""
+    (folder / "deep").mkdir()
+    for task in draw(folder / "drawn", 2):
+        with Image.open(task.photograph) as photograph:
+            values = np.array(photograph).astype(">u2") * 16
+        header = f"P6 {values.shape[1]} {values.shape[0]} 65535\n".encode()
+        (folder / f"deep/{task.name}.ppm").write_bytes(header + values.astype(">u2").tobytes())
+    return folder / "deep"
+
+
+def test_a_range_is_chosen_and_kept(command, tmp_path):
+    folder = deep(tmp_path)
+    Image.new("RGB", (40, 40), "red").save(folder / "plain.png")
+    run = ["segment", folder, "-r", "quick", "--label", "red", "--no-pictures", "-o"]
+    status, out, err = command(*run, tmp_path / "out")
+    assert status == 1
+    assert "plain.png: red" in out  # the others' results are not lost
+    lines = [line for line in err.splitlines() if ".ppm: " in line]
+    assert len(lines) == 2
+    assert all("16-bit unsigned numbers from 0 to 4080" in line and "--range LOW HIGH" in line for line in lines)
+    status, out, err = command(*run, tmp_path / "chosen", "--range", 0, 4080)
+    assert (status, len(out.splitlines())) == (0, 3), err
+    assert read_run(tmp_path / "chosen")[0]["settings"]["range"] == [0, 4080]
+    status, _, err = command(*run, tmp_path / "chosen", "--range", -20, 4080)
+    assert status == 2
+    assert "was made with other settings: range [0.0, 4080.0], now [-20.0, 4080.0]" in err
+    assert command(*run, tmp_path / "wide", "--range", 0, 100_000)[0] == 0
+    scores = [next(read_run(tmp_path / name)[1])["objects"][0]["score"] for name in ("chosen", "wide")]
+    assert scores[0] != scores[1]
+    assert command(*run, tmp_path / "none", "--range", 3, 3)[0] == 2
+
+
+def test_what_a_folder_held_and_was_not_read_is_said(command, tmp_path):
+    draw(tmp_path / "in", 1)
+    for name in ("b.heic", "c.HEIC", "notes.txt", ".hidden.jpg"):
+        (tmp_path / "in" / name).touch()
+    sentence = (
+        f"gradcut: 4 files in {tmp_path / 'in'} were left out: 2 .heic, 1 .txt, 1 hidden; convert .heic first, "
+        "to JPEG for instance"
+    )
+    for arguments in (["segment", "-o", tmp_path / "out", "-r", "quick"], ["classify"]):
+        status, _, err = command(*arguments, tmp_path / "in")
+        assert status == 0
+        assert err.splitlines().count(sentence) == 1
+
+
+def test_a_saliency_method_instead_of_the_recipes(command, tmp_path):
+    draw(tmp_path / "in", 1)
+    arguments = ["segment", tmp_path / "in", "-o", tmp_path / "out", "-r", "quick", "--no-pictures"]
+    assert command(*arguments, "--saliency", "gradcam", "--size", 32)[0] == 0
+    recipe = read_run(tmp_path / "out")[0]["settings"]["recipe"]
+    assert (recipe["name"], recipe["saliency"].split("(")[0]) == ("quick with GradCAM", "GradCAM")
+    assert (recipe["size"], recipe["seeds"]) == (32, repr(QUICK.seeds))
+    status, _, err = command(*arguments, "--saliency", "GradCamm")
+    assert status == 2
+    assert "saliency: expected one of" in err
+    assert "near it: GradCAM" in err

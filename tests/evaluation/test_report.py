@@ -221,6 +221,31 @@ def test_evaluate_and_report(command, folder, tmp_path):
     assert len(json.loads(out)["errors"]) == 1
 
 
+def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder, tmp_path):
+    for number in range(3):
+        with Image.open(folder / f"photos/{number}.png") as photograph:
+            kelvin = 280 + np.array(photograph.convert("L"), np.float32) / 10
+        (folder / f"photos/{number}.png").unlink()
+        Image.fromarray(kelvin).save(folder / f"photos/{number}.tif")
+    (folder / "photos/notes.txt").touch()
+    scores = tmp_path / "scores.jsonl"
+    status, out, err = command(*arguments(folder), "--json")
+    assert status == 1
+    assert len(json.loads(out)["errors"]) == 3
+    assert f"gradcut: 1 file in {folder / 'photos'} was left out: 1 .txt" in err.splitlines()
+    chosen = [*arguments(folder), "-o", scores, "--range", 280, 300, "--saliency", "GradCAM"]
+    assert command(*chosen, "--json")[0] == 0
+    settings = evaluation.read_settings(scores)
+    assert settings["dataset"]["value_range"] == [280, 300]
+    assert settings["source"]["saliency"] == "GradCAM"
+    assert command("report", scores, "-o", tmp_path / "report.html", "--gallery", 1)[0] == 0
+    assert Page((tmp_path / "report.html").read_text()).articles > 0
+    status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "GradCAM")
+    assert status == 2
+    status, _, err = command("evaluate", "voc", "--root", folder, "--range", 0, 1)
+    assert (status, err) == (2, "gradcut: voc: has no use for value_range\n")
+
+
 def test_commands_name_what_is_wrong(command, folder, tmp_path):
     def message(*given) -> str:
         status, _, err = command(*given)

@@ -399,6 +399,29 @@ def test_command(data, tmp_path):
     }  # fmt: skip
 
 
+def test_the_command_reads_photographs_over_a_range(data, tmp_path):
+    """Photographs of 12 bits in 16 make the head that their 8 bits make."""
+    for file in data.files:
+        with Image.open(file) as photograph:
+            grey = np.array(photograph.convert("L"))
+        Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / file.name)
+    (tmp_path / "labels.csv").write_bytes((data.files[0].parent / "labels.csv").read_bytes())
+    common = ["fit", "--images", str(tmp_path), "--labels", str(tmp_path / "labels.csv"), "--backbone", "embedded"]
+    common += ["--size", "32", "--folds", "3", "-o", str(tmp_path / "head.safetensors"), "--no-places"]
+    run = CliRunner().invoke(app, common)
+    assert "--range LOW HIGH" in str(run.exception)
+    run = CliRunner().invoke(app, [*common, "--range", "0", "4080"])
+    assert run.exit_code == 0, run.output
+    assert read_head(tmp_path / "head.safetensors").figures["range"] == [0, 4080]
+    stretched = read_labels(tmp_path / "labels.csv", tmp_path, value_range=(0, 4080)).part(np.arange(40) < 2)
+    assert stretched.value_range == (0, 4080)
+    backbone = load_classifier("embedded").at(32)
+    values = features(backbone, stretched.files, tmp_path / "cache.npz", value_range=(0, 4080))
+    assert not np.array_equal(
+        values, features(backbone, stretched.files, tmp_path / "cache.npz", value_range=(0, 9000))
+    )
+
+
 def test_coco80_is_what_the_command_makes():
     head = load_classifier("coco80")
     assert head.labels == tuple(coco_ids())

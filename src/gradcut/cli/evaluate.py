@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gradcut.cli.options import CLASSIFIER, AsJson, Device, Limit, Threshold, TopK, ValueRange, app, bar, err, out
+from gradcut.cli.options import (
+    CLASSIFIER,
+    AsJson,
+    Device,
+    Limit,
+    SaliencyName,
+    Threshold,
+    TopK,
+    ValueRange,
+    app,
+    bar,
+    err,
+    out,
+)
 from gradcut.files import left_out, replacing, writing
 
 
@@ -63,6 +76,7 @@ def evaluate(
     recipe: Annotated[
         list[str] | None, typer.Option("--recipe", "-r", help="May be repeated. [default: default]", show_default=False)
     ] = None,
+    saliency: SaliencyName = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +127,7 @@ def evaluate(
         "classifier": classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER),
         "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip
+    source |= {} if saliency is None else {"saliency": saliency}
     segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
     settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
     rows: list[dict[str, Any]] = []

@@ -32,6 +32,10 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 Paths = Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
 ClassifierName = Annotated[str, typer.Option("--classifier", "-c", help="Which classifier to ask.")]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="How masks are made; see 'gradcut recipes'.")]
+SaliencyName = Annotated[
+    str | None,
+    typer.Option("--saliency", help="A method instead of the recipe's, such as GradCAM.", show_default=False),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(help="Least probability of a class. [default: the classifier's]", show_default=False),

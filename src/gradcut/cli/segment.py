@@ -19,6 +19,7 @@ from gradcut.cli.options import (
     Device,
     Limit,
     RecipeName,
+    SaliencyName,
     Size,
     Threshold,
     TopK,
@@ -70,6 +71,7 @@ def segment(
     ] = None,
     classifier: ClassifierName = CLASSIFIER,
     recipe: RecipeName = "default",
+    saliency: SaliencyName = None,
     label: Annotated[
         list[str] | None,
         typer.Option(help="Ask for this class whatever its score; may be repeated.", show_default=False),
@@ -116,14 +118,15 @@ def segment(
 
     from gradcut import formats as exports
     from gradcut.files import Folder, left_out
-    from gradcut.recipes import as_recipe
+    from gradcut.recipes import as_recipe, with_saliency
     from gradcut.runs.job import Job
     from gradcut.runs.segment import default_batch, find_tasks, segment_all
     from gradcut.segmenter import Segmenter
 
     for name in formats or ():
         exports.check(name)
-    steps = as_recipe(recipe) if size is None else replace(as_recipe(recipe), size=size)
+    steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
+    steps = steps if size is None else replace(steps, size=size)
     segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(segmenter, Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range)

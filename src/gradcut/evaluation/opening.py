@@ -9,6 +9,7 @@ from pathlib import Path
 from gradcut.classifiers import Classifier, load_classifier
 from gradcut.errors import EvaluationError
 from gradcut.evaluation.segment import OutOfFold
+from gradcut.recipes import as_recipe, with_saliency
 from gradcut.segmenter import Segmenter
 
 
@@ -19,6 +20,7 @@ def open_segmenters(
     folds: str | Path | None = None,
     threshold: float | None = None,
     top_k: int | None = None,
+    saliency: str | None = None,
     device: str | None = None,
 ) -> dict[str, Segmenter | OutOfFold]:
     """Recipes by name, each with the classifier, or with one classifier a fold.
@@ -28,6 +30,7 @@ def open_segmenters(
         classifier: a name for `gradcut.load_classifier`; not asked with ``folds``.
         folds: the folder that ``gradcut fit --folds`` wrote: ``folds.csv`` and ``fold-0.safetensors``, ...
         threshold, top_k: as for `Segmenter`.
+        saliency: a method instead of the recipes' own, as `gradcut.recipes.with_saliency` knows it.
         device: where the models go; by default they stay on the CPU.
 
     Raises:
@@ -38,13 +41,15 @@ def open_segmenters(
         loaded = load_classifier(name)
         return loaded if device is None else loaded.to(device)
 
+    steps = {name: as_recipe(name) if saliency is None else with_saliency(name, saliency) for name in recipes}
     if folds is None:
         asked = load(classifier)
-        return {name: Segmenter(asked, name, threshold, top_k) for name in recipes}
+        return {name: Segmenter(asked, recipe, threshold, top_k) for name, recipe in steps.items()}
     table = read_folds(Path(folds) / "folds.csv")
     heads = [load(str(Path(folds) / f"fold-{number}.safetensors")) for number in range(max(table.values()) + 1)]
     return {
-        name: OutOfFold(tuple(Segmenter(head, name, threshold, top_k) for head in heads), table) for name in recipes
+        name: OutOfFold(tuple(Segmenter(head, recipe, threshold, top_k) for head in heads), table)
+        for name, recipe in steps.items()
     }
 
 
