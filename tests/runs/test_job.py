@@ -319,11 +319,11 @@ def test_killed_at_twenty_random_moments(job, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def _crashing(path, *_):
+def _crashing(path, **options):
     """A decoder that dies on one file, as a bug in native code does."""
     if Path(path).name == "004.png":
         os.kill(os.getpid(), signal.SIGSEGV)
-    return READ(path)
+    return READ(path, **options)
 
 
 READ = images.read

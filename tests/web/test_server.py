@@ -457,7 +457,7 @@ def test_a_server_that_fails_or_goes_becomes_a_sentence(visit, drawn):
         page = visit(server.url)
 
         def fail():
-            raise KeyError("/srv/secret")
+            raise ZeroDivisionError("/srv/secret")
 
         broken.model.meanwhile = fail
         upload(page, png(drawn[0]), settled=False)
