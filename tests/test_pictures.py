@@ -63,3 +63,14 @@ def test_seeds_are_red_and_blue():
     picture = pictures.draw_seeds(np.full((8, 8, 3), 90, dtype=np.uint8), Seeds(half, ~half)).astype(int)
     assert (picture[half][:, 0] > picture[half][:, 2] + 50).all()
     assert (picture[~half][:, 2] > picture[~half][:, 0] + 50).all()
+
+
+def test_a_row_of_a_blank_map_says_so():
+    photograph = np.full((60, 80, 3), 90, dtype=np.uint8)
+    nowhere = np.zeros((8, 8), dtype=bool)
+    blank = ("cat  0.91", np.zeros((8, 8), dtype=np.float32), Seeds(nowhere, nowhere), np.zeros((60, 80), dtype=bool))
+    picture = pictures.strip(photograph, [blank])
+    right = picture[:, picture.shape[1] * 2 // 5 + 10 :]
+    assert (right[40:] == 255).all(), "no seeds, no mask"
+    without = pictures.strip(photograph, [(blank[0], np.eye(8, dtype=np.float32), *blank[2:])])
+    assert (picture[:30] != without[:30]).any(), "the title says blank"

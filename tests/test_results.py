@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import replace
 
 import fsspec
@@ -12,6 +13,8 @@ from PIL import Image
 
 from gradcut import RECIPES, GradcutError, Segmenter, images, results
 from gradcut.files import Folder
+from gradcut.names import filenames
+from gradcut.runs.run import manifest_line
 from gradcut.saliency import CAM
 
 
@@ -62,7 +65,7 @@ def test_nothing_found_leaves_the_record_alone_and_old_files_go(tmp_path, bright
 
 @given(st.lists(st.text(max_size=12), max_size=6))
 def test_file_names_are_safe_and_unique(labels):
-    names = results.filenames(labels)
+    names = filenames(labels)
     assert len({name.casefold() for name in names}) == len(labels)
     for name in names:
         assert name
@@ -71,7 +74,7 @@ def test_file_names_are_safe_and_unique(labels):
 
 
 def test_plain_labels_keep_their_names():
-    assert results.filenames(["Egyptian cat", "jack-o'-lantern", "traffic light"]) == [
+    assert filenames(["Egyptian cat", "jack-o'-lantern", "traffic light"]) == [
         "Egyptian cat", "jack-o_-lantern", "traffic light",
     ]  # fmt: skip
 
@@ -152,3 +155,46 @@ def test_a_result_saves_itself(tmp_path, brightness, drawn):
     assert (tmp_path / "out/results/photograph.json").is_file()
     with pytest.raises(GradcutError, match=r"output: .* cannot be written"):
         Segmenter(brightness)(drawn[0]).save(tmp_path / "shapes.png" / "below")
+
+
+def test_a_blank_object_has_no_mask_file(tmp_path, brightness, drawn):
+    segment = Segmenter(brightness)
+    (evidence,) = segment.explain([drawn[0]])
+    half = segment.cut(replace(evidence, saliency=evidence.saliency * np.array([0, 1], np.float32)[:, None, None]))
+    document = results.save(half, tmp_path, "half", classmaps=True)
+    assert document["state"] == "done"
+    assert [entry["state"] for entry in document["objects"]] == ["blank", "done"]
+    assert document["objects"][0]["mask"] is None
+    assert document["objects"][0]["box"] is None
+    assert "--saliency" in document["advice"]
+    assert len(list((tmp_path / "masks/half").iterdir())) == 1
+    blank = segment.cut(replace(evidence, saliency=evidence.saliency * 0))
+    document = results.save(blank, tmp_path, "blank", classmaps=True)
+    assert document["state"] == "blank"
+    assert set(document["files"]) == {"picture"}, "a class map would call it background"
+    line = manifest_line("blank", document)
+    assert line["state"] == "blank"
+    assert line["advice"] == document["advice"]
+    assert results.record(segment.cut(evidence))["state"] == "done"
+    assert "advice" not in results.record(segment.cut(evidence))
+
+
+def test_labels_that_differ_in_case_are_told_apart(brightness, drawn):
+    segment = Segmenter(replace(brightness, labels=("Red", "red")))
+    result = segment(drawn[0])
+    assert [result[label].members for label in ("Red", "red")] == [(0,), (1,)]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["con", "AUX.b", "e\u0301" * 90, "\u00e9" * 90, "...", ". .", " ", "a" * 300, "A" * 300, "/"])
+    )
+)
+def test_file_names_fit_every_file_system(labels):
+    made = filenames(labels)
+    normal = [unicodedata.normalize("NFC", name).casefold() for name in made]
+    assert len(set(normal)) == len(labels)
+    for name in made:
+        assert len(name.encode()) <= 130
+        assert name.strip(" .") == name
+        assert name.split(".")[0].casefold() not in ("con", "aux")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import gc
+import inspect
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from networks import Brightness, placed
+from torch import nn
 
-from gradcut import RECIPES, Classifier, GradcutError, Recipe, Segmenter, images
+from gradcut import RECIPES, Classifier, GradcutError, Recipe, Segmenter, images, refine, saliency
 from gradcut.masks import GraphCut
-from gradcut.saliency import CAM, Gradient, MultiScale
+from gradcut.recipes import METHODS, blank_advice, with_saliency
+from gradcut.saliency import CAM, Gradient, Method, MultiScale
 from gradcut.seeds import Percentiles, Seeds
 
 
@@ -410,3 +414,151 @@ def test_evidence_is_shared_by_those_that_differ_in_seeds_and_masks_alone(bright
         assert Segmenter(replace(brightness, **{name: value}), recipe).evidence_key != key, name
     assert Segmenter(brightness, recipe, threshold=0.1).evidence_key != key
     assert Segmenter(brightness, recipe, top_k=1).evidence_key != key
+
+
+# maps that say nothing, and ways out ---------------------------------------------------------------------------------
+
+
+def constant(value):
+    """Class activation maps, of which the first class's says the same everywhere."""
+
+    def change(maps):
+        maps = maps.clone()
+        maps[0] = value
+        return maps
+
+    return cam_and(change)
+
+
+def everything(photograph, saliency, seeds):
+    """A mask maker that does not look at seeds."""
+    return np.ones((len(saliency), *photograph.shape[:2]), dtype=bool)
+
+
+def any_seeds(saliency):
+    """A seed rule that does not look at the map."""
+    side = np.arange(saliency.size).reshape(saliency.shape) < 9
+    return Seeds(side, ~side)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, 1e-20])
+@pytest.mark.parametrize(("rule", "maker"), [(Percentiles(), GraphCut()), (any_seeds, everything)])
+def test_a_map_that_says_nothing_gives_no_mask_and_says_so(brightness, drawn, value, rule, maker):
+    result = Segmenter(brightness, Recipe("own", "", constant(value), rule, maker))(drawn[0])
+    first, second = result.objects
+    assert first.blank
+    assert not first.mask.any()
+    assert not any(map(np.any, first.seeds))
+    assert not second.blank
+    assert second.mask.any()
+    assert result.state == "done"
+    assert result.advice.startswith(f"{first.label}: the saliency is blank")
+    assert "--saliency GuidedBackprop or --saliency GradCAM" in result.advice
+    assert not result.support()[0].any()
+    assert f"{first.label}: score {first.score:.2f}, blank" in result._repr_html_()
+    inside = np.zeros_like(first.mask)
+    inside[10:20, 10:20] = True
+    again = refine(result, {first.label: inside})
+    assert again.objects[0].mask[inside].all()
+    assert not again.objects[0].blank, "a person has said where it is"
+    assert again.advice is None
+
+
+def test_the_advice_is_about_the_method():
+    assert 'of="logit"' in blank_advice(["cat"], RECIPES["simonyan"])
+    assert "layers" in blank_advice(["cat"], with_saliency("fast", "GradCAM"))
+    assert "--saliency GuidedBackprop" not in blank_advice(["cat"], RECIPES["guided"])
+    assert "layers" not in blank_advice(["cat"], RECIPES["guided"])
+
+
+@pytest.mark.parametrize("recipe", ["default", "fast"])
+def test_no_mask_is_expected_to_be_right_where_there_is_none(brightness, drawn, monkeypatch, recipe):
+    """Of a recipe whose confidence was fitted: a blank class has one of 0."""
+    real = Segmenter._explain
+
+    def explain(self, photographs, asked):
+        return [
+            replace(e, saliency=e.saliency * np.array([0, 1])[:, None, None]) for e in real(self, photographs, asked)
+        ]
+
+    monkeypatch.setattr(Segmenter, "_explain", explain)
+    result = Segmenter(placed(brightness), recipe)(drawn[0])
+    assert [item.blank for item in result.objects] == [True, False]
+    assert result.objects[0].confidence == 0
+    assert result.objects[1].confidence > 0
+
+
+def test_a_method_can_be_chosen_by_name(brightness, drawn):
+    for name in METHODS:
+        recipe = with_saliency("fast", name.lower())
+        assert type(recipe.saliency) is METHODS[name]
+        assert (recipe.seeds, recipe.masks, recipe.size) == (RECIPES["fast"].seeds, RECIPES["fast"].masks, None)
+        assert name in recipe.name
+        assert recipe.fingerprint != RECIPES["fast"].fingerprint
+    assert Segmenter(brightness, with_saliency("fast", "Gradient"))(drawn[0])["red"].mask.any()
+    alone = {
+        name
+        for name, method in vars(saliency).items()
+        if isinstance(method, type) and issubclass(method, Method) and method.explain is not Method.explain
+        and all(p.default is not p.empty for p in inspect.signature(method).parameters.values())
+    }  # fmt: skip
+    assert set(METHODS) == alone - {"PixelMethod"}, "every method that needs no other can be chosen"
+    with pytest.raises(
+        GradcutError, match=r"saliency: expected one of .*, got 'GradCam\+'; near it: GradCAM"
+    ) as refused:
+        with_saliency("fast", "GradCam+")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(GradcutError, match="recipe: expected one of"):
+        with_saliency("quick", "GradCAM")
+
+
+class OneSize(nn.Module):
+    """`Brightness`, but for one input size; deep: with a layer after the head, so that no class activation map does."""
+
+    def __init__(self, side, deep=False):
+        super().__init__()
+        self.side, self.net, self.deep = side, Brightness(), deep
+
+    def forward(self, x):
+        if x.shape[-1] != self.side:
+            raise RuntimeError(f"expected {self.side}")
+        logits = self.net(x)
+        return logits.sigmoid() * 6 if self.deep else logits
+
+
+@pytest.mark.parametrize(
+    ("recipe", "deep", "option"),
+    [
+        ("simonyan", False, "--size 64 (in Python, Recipe.size)"),
+        ("default", False, "--recipe fast (in Python"),
+        (
+            "default",
+            True,
+            '--recipe default --saliency GradCAM (in Python, recipes.with_saliency("default", "GradCAM"))',
+        ),
+        ("fast", True, '--recipe fast --saliency GradCAM (in Python, recipes.with_saliency("fast", "GradCAM"))'),
+    ],
+)
+def test_what_a_recipe_asks_in_vain_names_a_way_out_that_works(drawn, recipe, deep, option):
+    classifier = Classifier(OneSize(64, deep).eval(), ("red", "blue"), 64, (0, 0, 0), (1, 1, 1), multilabel=True)
+    with pytest.raises(GradcutError, match=f"the recipe {recipe} ") as refused:
+        Segmenter(classifier, recipe)(drawn[0])
+    message = str(refused.value)
+    assert "\n" not in message
+    assert option in message
+    works = {
+        "--size": lambda: replace(RECIPES[recipe], size=64),
+        "--recipe fast (": lambda: RECIPES["fast"],
+        "--saliency": lambda: with_saliency(recipe, "GradCAM"),
+    }
+    change = next(make() for start, make in works.items() if start in message)
+    Segmenter(classifier, change)(drawn[0])
+
+
+def test_a_fault_that_no_recipe_mends_has_no_way_out(drawn):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("broken")
+
+    with pytest.raises(GradcutError, match=r"broken$"):
+        Segmenter(Classifier(Broken(), 2, 64), "simonyan")(drawn[0])

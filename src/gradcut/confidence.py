@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from gradcut import images
 from gradcut.images import Photograph
-from gradcut.seeds import Seeds
+from gradcut.seeds import Seeds, is_constant
 
 #: What `features` measures, in order.
 FEATURES = ("score", "area", "contrast", "agreement", "sharpness", "overlap", "border", "lead", "company")
@@ -86,6 +86,17 @@ def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str | None) -> list[f
         return [None] * len(values)
     odds: list[float] = (values @ np.array(fitted["weights"]) + fitted["bias"]).tolist()
     return [1 / (1 + math.exp(-min(max(value, -50.0), 50.0))) for value in odds]
+
+
+def expected(
+    saliency: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n H W"], scores: Sequence[float], recipe: str | None
+) -> list[float | None]:
+    """The IoU to expect of each class, as `expected_iou` says; 0 for one without a mask whose map says nothing."""
+    values = expected_iou(features(saliency, masks, scores), recipe)
+    return [
+        0.0 if value is not None and is_constant(own) and not mask.any() else value
+        for value, own, mask in zip(values, saliency, masks, strict=True)
+    ]
 
 
 @cache

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gradcut import images
 from gradcut.images import Photograph
-from gradcut.seeds import ROUNDING, Seeds
+from gradcut.seeds import ROUNDING, Seeds, is_constant
 
 #: What a person looks at: RGB, 0 to 255.
 Picture = UInt8[np.ndarray, "rows columns 3"]
@@ -88,6 +88,8 @@ def strip(
 ) -> Picture:
     """One row an object: photograph, saliency, seeds, mask and masked photograph, under the row's title.
 
+    Of a saliency that is the same everywhere, with an empty mask, there are the first two, and the title says "blank".
+
     Args:
         rows: title, saliency, seeds and mask of each object; the mask has the photograph's size, maps and seeds
             any other.
@@ -103,7 +105,8 @@ def strip(
     draw = ImageDraw.Draw(sheet)
     for number, (caption, saliency, seeds, mask) in enumerate(rows):
         top = number * (head + height + foot)
-        draw.text((_GAP, top + 7), caption, fill=_INK, font=title)
+        blank = is_constant(saliency) and not mask.any()
+        draw.text((_GAP, top + 7), f"{caption}  blank: no mask" if blank else caption, fill=_INK, font=title)
         inside = images.resize_mask(mask, (height, width))
         panels = (
             small,
@@ -112,7 +115,7 @@ def strip(
             np.repeat(inside[..., None].astype(np.uint8) * 255, 3, axis=2),
             cut_out(small, inside),
         )
-        for column, (name, panel) in enumerate(zip(names, panels, strict=True)):
+        for column, (name, panel) in enumerate(list(zip(names, panels, strict=True))[: 2 if blank else None]):
             left = _GAP + column * (width + _GAP)
             sheet.paste(Image.fromarray(panel), (left, top + head))
             draw.rectangle((left - 1, top + head - 1, left + width, top + head + height), outline=(200, 200, 200))

@@ -28,7 +28,7 @@ from gradcut.saliency import (
     Walk,
     scales_of,
 )
-from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds
+from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds, is_constant
 
 #: Raise it when a step gives other masks for the same options: what another version began is not continued then.
 REVISION = 1
@@ -61,11 +61,14 @@ class Recipe:
             raise GradcutError(f"detail: expected a number above 0, got {self.detail}")
 
     def make_seeds(self, saliency: Float[np.ndarray, "h w"]) -> Seeds:
-        """What the seed rule makes of one map, if it is what a seed rule promises.
+        """What the seed rule makes of one map, if it is what a seed rule promises; none where the map says nothing.
 
         Raises:
             SeedError: the rule returns something else; the message names it.
         """
+        if is_constant(saliency):
+            nowhere = np.zeros(saliency.shape, dtype=bool)
+            return Seeds(nowhere, nowhere.copy())
         rule, seeds = self.seeds, self.seeds(saliency)
         sides = tuple(seeds) if isinstance(seeds, Seeds) else ()
         if not sides or not all(isinstance(side, np.ndarray) and side.dtype == np.bool_ for side in sides):
@@ -76,9 +79,9 @@ class Recipe:
             shapes = " and ".join(str(side.shape) for side in sides)
             raise SeedError(f"seeds: expected {rule!r} to return two sides of shape {saliency.shape}, got {shapes}")
         shared, sizes = int((sides[0] & sides[1]).sum()), [int(side.sum()) for side in sides]
-        if shared or (any(sizes) and not all(sizes)):  # a map that says nothing has no seeds on either side
+        if shared or not all(sizes):
             raise SeedError(
-                f"seeds: expected {rule!r} to return two sides that share no pixel, both or neither empty, "
+                f"seeds: expected {rule!r} to return two sides that share no pixel, neither empty, "
                 f"got {sizes[0]} and {sizes[1]} pixels, {shared} in both"
             )
         return seeds
@@ -86,7 +89,7 @@ class Recipe:
     def make_masks(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
     ) -> Bool[np.ndarray, "n H W"]:
-        """What the mask maker makes, if it is what a mask maker promises.
+        """What the mask maker makes, if it is what a mask maker promises; nothing of a class without seeds.
 
         Raises:
             MaskError: the maker returns something else; the message names it.
@@ -96,7 +99,10 @@ class Recipe:
         if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape != shape:
             came = f"{masks.dtype} of shape {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
             raise MaskError(f"masks: expected {maker!r} to return booleans of shape {shape}, got {came}")
-        return masks
+        # Not every maker looks at seeds.
+        with_seeds = np.array([any(map(np.any, sides)) for sides in seeds], dtype=bool)
+        made: np.ndarray = masks & with_seeds[:, None, None]
+        return made
 
     def record(self) -> dict[str, Any]:
         """What a result depends on of the recipe, as JSON values, and its name for people.
@@ -235,6 +241,25 @@ def with_saliency(recipe: Recipe | str, name: str) -> Recipe:
         raise GradcutError(f"saliency: expected one of {', '.join(METHODS)}, got {name!r}{nearest}")
     title, summary = f"{recipe.name} with {method}", f"{recipe.summary}; with the saliency {method}"
     return replace(recipe, name=title, summary=summary, saliency=METHODS[method]())
+
+
+#: What `blank_advice` names, the surest first.
+_ELSE = ("GuidedBackprop", "GradCAM", "LayerCAM")
+
+
+def blank_advice(labels: Sequence[str], recipe: Recipe) -> str:
+    """A sentence: these classes' saliency is blank, so they have no mask, and what else to try."""
+    others = [name for name in _ELSE if not isinstance(recipe.saliency, METHODS[name])]
+    ways = [f"another method ({' or '.join(f'--saliency {name}' for name in others[:2])}, or recipes.with_saliency)"]
+    if getattr(recipe.saliency, "of", None) == "probability":
+        ways.append('of="logit", since the gradient of a probability near 1 vanishes')
+    if hasattr(recipe.saliency, "layers"):
+        ways.append("layers of the method above 1, since its last feature map says nothing")
+    named = ", ".join(labels)
+    return (
+        f"{named}: the saliency is blank (the same everywhere), so there is no mask; try {', '.join(ways)}, "
+        "or another recipe"
+    )
 
 
 def fitted_name(recipe: Recipe) -> str | None:

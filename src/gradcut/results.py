@@ -7,10 +7,9 @@ import hashlib
 import html
 import json
 import os
-import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,10 +25,11 @@ from gradcut.classifiers.classifier import Classifier, Detection
 from gradcut.errors import GradcutError, LabelError
 from gradcut.files import Folder
 from gradcut.images import Photograph
+from gradcut.names import filenames
 from gradcut.pictures import Picture, palette
-from gradcut.recipes import Recipe
+from gradcut.recipes import Recipe, blank_advice
 from gradcut.records import versions
-from gradcut.seeds import Seeds
+from gradcut.seeds import Seeds, is_constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,9 @@ class Object:
 
     ``members`` are the classifier's outputs that the class consists of, ``score`` is its probability in [0, 1];
     ``saliency`` and ``seeds`` have the classifier's input size, ``mask`` the photograph's own. ``confidence`` is the
-    IoU to expect of the mask, in [0, 1], as `gradcut.confidence.expected_iou` says, and None where it was fitted to no
-    masks of this kind. ``strokes`` is what `gradcut.refine` was given, at the photograph's size.
+    IoU to expect of the mask, in [0, 1], as `gradcut.confidence.expected_iou` says, 0 where the class is `blank`, and
+    None where it was fitted to no masks of this kind. ``strokes`` is what `gradcut.refine` was given, at the
+    photograph's size.
     """
 
     label: str
@@ -50,6 +51,11 @@ class Object:
     mask: Bool[np.ndarray, "H W"] = field(repr=False)
     confidence: float | None
     strokes: Seeds | None = field(default=None, repr=False)
+
+    @property
+    def blank(self) -> bool:
+        """Whether the saliency is the same everywhere, so that nothing says where the class is: there is no mask."""
+        return is_constant(self.saliency) and not self.mask.any()
 
     @property
     def area(self) -> int:
@@ -105,14 +111,15 @@ class Segmentation:
         return True
 
     def __getitem__(self, label: str) -> Object:
-        """The object of that label, whatever its case.
+        """The object of that label; where none is spelt so, whatever its case.
 
         Raises:
             LabelError: there is none; the message lists those that there are.
         """
-        for item in self.objects:
-            if isinstance(label, str) and item.label.casefold() == label.casefold():
-                return item
+        for same in (str, str.casefold):
+            for item in self.objects:
+                if isinstance(label, str) and same(item.label) == same(label):
+                    return item
         labels = ", ".join(repr(item.label) for item in self.objects) or "nothing"
         raise LabelError(f"label: expected one of those found, {labels}, got {label!r}")
 
@@ -152,6 +159,22 @@ class Segmentation:
         """The mean of the objects' confidences; None where nothing was found, or where they have none."""
         known = [item.confidence for item in self.objects if item.confidence is not None]
         return float(np.mean(known)) if known else None
+
+    @property
+    def state(self) -> str:
+        """``"done"``; ``"empty"`` where no class was found, ``"blank"`` where none of those found has a mask.
+
+        See `Object.blank`.
+        """
+        if not self.objects:
+            return "empty"
+        return "blank" if all(item.blank for item in self.objects) else "done"
+
+    @property
+    def advice(self) -> str | None:
+        """Which classes have no mask because their saliency is blank, and what else to try; None where none is so."""
+        blank = [item.label for item in self.objects if item.blank]
+        return blank_advice(blank, self.recipe) if blank else None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -201,7 +224,7 @@ class Segmentation:
         return pictures.overlay(self.image, self.labelmap())
 
     def picture(self) -> Picture:
-        """One row an object: photograph, saliency, seeds, mask, masked photograph."""
+        """One row an object: photograph, saliency, seeds, mask, masked photograph; without the last three if blank."""
         rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
         return pictures.strip(self.image, rows) if rows else self.image
 
@@ -223,7 +246,12 @@ class Segmentation:
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, and a line for each object."""
         picture = base64.b64encode(self._repr_png_()).decode()
-        lines = [f"{o.label}: score {o.score:.2f}, {o.mask.mean():.0%} of the photograph" for o in self.objects]
+        lines = [
+            f"{o.label}: score {o.score:.2f}, " + ("blank" if o.blank else f"{o.mask.mean():.0%} of the photograph")
+            for o in self.objects
+        ]
+        if self.advice:
+            lines.append(self.advice)
         if not lines:
             best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
             lines = [f"Nothing reaches the threshold; the best are {best}"]
@@ -285,8 +313,9 @@ def save(
     ``results/NAME.json``      the record, written last: where it stands, the rest is complete
     ========================== =============================================================
 
-    Without objects only the record is written; it holds the best scores. Files of an earlier result
-    under the same name are removed first.
+    Without objects only the record is written; it holds the best scores. An object whose saliency is blank has no
+    mask's file; where all are, there are no label maps either. Files of an earlier result under the same name are
+    removed first.
 
     Args:
         classmaps: write the class map too.
@@ -301,20 +330,21 @@ def save(
     started = time.perf_counter()
     document = record(result, settings) | {"files": {}}
     contents: dict[str, bytes] = {}
-    if result.objects:
+    if result.state == "done":
         labelmap = images.encode_png(result.labelmap(), palette())
         document["files"]["labelmap"], contents[f"labelmaps/{name}.png"] = f"labelmaps/{name}.png", labelmap
         if classmaps:
             values = result.classmap(void)
             classmap = images.encode_png(values, palette() if values.dtype == np.uint8 else None)
             document["files"]["classmap"], contents[f"classmaps/{name}.png"] = f"classmaps/{name}.png", classmap
-        if pictures:
-            picture = images.encode_png(result.picture())
-            document["files"]["picture"], contents[f"pictures/{name}.png"] = f"pictures/{name}.png", picture
+    if result.objects and pictures:
+        picture = images.encode_png(result.picture())
+        document["files"]["picture"], contents[f"pictures/{name}.png"] = f"pictures/{name}.png", picture
     stems = filenames([item.label for item in result.objects])
     for value, (item, entry, stem) in enumerate(zip(result.objects, document["objects"], stems, strict=True), start=1):
-        entry |= {"labelmap_value": value, "mask": f"masks/{name}/{stem}.png"}
-        contents[entry["mask"]] = images.encode_png(item.mask)
+        entry |= {"labelmap_value": value, "mask": None if item.blank else f"masks/{name}/{stem}.png"}
+        if not item.blank:
+            contents[entry["mask"]] = images.encode_png(item.mask)
     folder = folder if isinstance(folder, Folder) else Folder(os.fspath(folder))
     with files.writing(folder.url):
         remove(folder, name)
@@ -339,6 +369,9 @@ def remove(folder: Folder, name: str) -> None:
 def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions.
 
+    ``state`` of the whole is `Segmentation.state`, that of an object ``"blank"`` or ``"done"``; where one is blank,
+    ``advice`` says what else to try.
+
     Args:
         settings: ``recipe`` and ``classifier`` as their own ``record()`` has them, where many results share them.
 
@@ -350,12 +383,15 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
     height, width = result.image.shape[:2]
     return {
         **_photograph(result),
+        "state": result.state,
+        **({"advice": result.advice} if result.advice else {}),
         "width": width,
         "height": height,
         "confidence": _rounded(result.confidence),
         "objects": [
             {
                 "label": item.label,
+                "state": "blank" if item.blank else "done",
                 "index": result.number(item),
                 "score": round(item.score, 6),
                 "confidence": _rounded(item.confidence),
@@ -381,14 +417,3 @@ def _photograph(result: Segmentation) -> dict[str, str]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
-
-
-def filenames(labels: Sequence[str]) -> list[str]:
-    """A file name for each label: letters, digits and ``-_.() `` are kept; no name twice."""
-    names: list[str] = []
-    for label in labels:
-        name = re.sub(r"[^\w\-.() ]+", "_", label).strip(" .") or "label"
-        while name.casefold() in {taken.casefold() for taken in names}:
-            name += "_"
-        names.append(name)
-    return names

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from torch import Tensor
 from gradcut import confidence, images
 from gradcut.classifiers import Classifier, Detection, load_classifier
 from gradcut.classifiers.arguments import check_limits
-from gradcut.classifiers.classifier import memory_errors
-from gradcut.errors import GradcutError, SaliencyError
+from gradcut.classifiers.classifier import NoMemoryError, memory_errors
+from gradcut.errors import ClassifierError, GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
-from gradcut.recipes import Recipe, as_recipe, fitted_name
+from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, with_saliency
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import Target, resolved
+from gradcut.saliency import Method, Target, resolved, scales_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class Segmenter:
     recipe: Recipe
     threshold: float | None
     top_k: int | None
+    _own_size: tuple[int, int] = field(repr=False, compare=False)  # the classifier's, before the recipe's
 
     # Written out, because it takes more types than the fields have.
     def __init__(
@@ -76,11 +78,14 @@ class Segmenter:
                 f"classifier: expected a Classifier or a name for load_classifier, got {type(classifier).__name__}; "
                 "Classifier(model, labels) makes one of a torch.nn.Module"
             )
+        own_size = classifier.size
         classifier = classifier if recipe.size is None else classifier.at(recipe.size)
         # What runs on this classifier is what is recorded.
         method = resolved(recipe.saliency, classifier)
         recipe = recipe if method == recipe.saliency else replace(recipe, saliency=method)
-        values = {"classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k}
+        values = {
+            "classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k, "_own_size": own_size,
+        }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)  # a frozen dataclass sets its own fields so
 
@@ -112,11 +117,58 @@ class Segmenter:
 
         Raises:
             ClassifierError: an unknown label, or a model that does not do its part.
-            SaliencyError: a saliency method that cannot explain this classifier, or does not do its part.
+            SaliencyError: a saliency method that cannot explain this classifier, or does not do its part. Where
+                another size, recipe or method can, the message says which.
             NoMemoryError: memory does not hold so many photographs at once.
         """
-        classifier, method = self.classifier, self.recipe.saliency
         asked = None if labels is None else self.asked(labels)
+        try:
+            return self._explain(photographs, asked)
+        except NoMemoryError:
+            raise
+        except (ClassifierError, SaliencyError) as error:
+            if not self._way_out:
+                raise
+            raise type(error)(f"{error}; {self._way_out}") from error
+
+    @cached_property
+    def _way_out(self) -> str:
+        """The recipe's choices, and a change of them that this classifier takes; empty where they are not at fault.
+
+        Found by trying on a grey photograph, once: what is recommended has worked here.
+        """
+        recipe, height, width = self.recipe, *self._own_size
+        if not isinstance(recipe.saliency, Method) or self._takes(recipe):
+            return ""
+        changes: dict[str, Recipe] = {}
+        if recipe.size is not None and height == width:  # the option takes one number
+            changes[f"--size {height} (in Python, Recipe.size)"] = replace(recipe, size=height)
+        changes['--recipe fast (in Python, recipe="fast")'] = RECIPES["fast"]
+        plain = recipe.name if recipe.name in RECIPES and RECIPES[recipe.name].size is None else "fast"
+        for name in ("GradCAM", "AttentionGradient", "Gradient"):
+            python = f'recipes.with_saliency("{plain}", "{name}")'
+            changes[f"--recipe {plain} --saliency {name} (in Python, {python})"] = with_saliency(plain, name)
+        option = next((option for option, change in changes.items() if self._takes(change)), None)
+        if option is None:
+            return ""
+        scaled = [self.classifier.scaled(scale) for scale in sorted(scales_of(recipe.saliency))]
+        sizes = ", ".join(f"{rows} x {columns}" for rows, columns in scaled)
+        why = "does not fit this classifier"
+        if scaled != [self._own_size]:
+            why = f"asks it about photographs of {sizes}, and its own size is {height} x {width}"
+        return f"the recipe {recipe.name} {why}; {option} does"
+
+    def _takes(self, recipe: Recipe) -> bool:
+        """Whether a recipe explains this classifier, by its first class in a grey photograph."""
+        grey = np.full((*self._own_size, 3), 128, dtype=np.uint8)
+        try:
+            Segmenter(self.classifier.at(self._own_size), recipe)._explain([grey], {self.classifier.labels[0]: (0,)})
+        except GradcutError:
+            return False
+        return True
+
+    def _explain(self, photographs: Photographs, asked: Mapping[str, tuple[int, ...]] | None) -> list[Evidence]:
+        classifier, method = self.classifier, self.recipe.saliency
         detections: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
         calls = 0
@@ -173,8 +225,8 @@ class Segmenter:
         masks = recipe.make_masks(evidence.photograph, saliency, seeds)
         clock.append(time.perf_counter())
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
-        measured = confidence.features(saliency, masks, [detection.score for detection in detections])
-        expected = confidence.expected_iou(measured, fitted_name(recipe))
+        scores = [detection.score for detection in detections]
+        expected = confidence.expected(saliency, masks, scores, fitted_name(recipe))
         objects = tuple(
             Object(detection.label, detection.members, detection.score, *rest)
             for detection, *rest in zip(detections, saliency, seeds, masks, expected, strict=True)

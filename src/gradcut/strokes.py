@@ -58,8 +58,8 @@ def refine(
     ]
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
-    measured = confidence.features(np.stack([o.saliency for o in found]), np.stack(exact), [o.score for o in found])
-    expected = confidence.expected_iou(measured, fitted_name(segmentation.recipe))
+    maps, scores = np.stack([o.saliency for o in found]), [o.score for o in found]
+    expected = confidence.expected(maps, np.stack(exact), scores, fitted_name(segmentation.recipe))
     objects = tuple(
         # What a person has painted is nothing that the confidence was fitted to.
         replace(o, seeds=seed, mask=mask, strokes=stroke, confidence=None if any(map(np.any, stroke)) else iou)

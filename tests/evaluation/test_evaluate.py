@@ -19,6 +19,9 @@ from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import EvaluationError
 from gradcut.evaluation import BASELINES, Counts, OutOfFold, Rectangle, Region, Regions
 from gradcut.evaluation.evaluate import evaluate
+from gradcut.evaluation.report import page
+from gradcut.evaluation.scoring import score
+from gradcut.evaluation.summary import summarise
 from gradcut.masks import Expansion, GraphCut
 from gradcut.recipes import Recipe
 from gradcut.records import fingerprint
@@ -601,3 +604,33 @@ def test_coco_dev_runs_through(coco_dev: Path):
             valid = ~sample.ignore
             share = sample.truth[valid].mean()
             assert math.isclose(Counts(*row["union"]).iou, share)
+
+
+def test_a_blank_map_counts_as_nothing_found():
+    """Its row says so, the summary counts it, and the report tells."""
+    image = np.zeros((20, 20, 3), dtype=np.uint8)
+    true = np.zeros((20, 20), dtype=bool)
+    true[:10] = True
+    nothing = Region("cat", np.zeros_like(true), np.full((5, 5), 0.5, dtype=np.float32), 0.9)
+    sample = Sample("a", image, {"cat": true}, np.zeros_like(true))
+    row = score(Regions((nothing,), (20, 20)), sample, ("cat",))
+    assert row["classes"]["cat"]["blank"] is True
+    assert row["classes"]["cat"]["found"] is False
+    assert row["classes"]["cat"]["counts"] == [0, 0, 200, 200]
+    seen = score(Regions((Region("cat", true, nothing.saliency, 0.9),), (20, 20)), sample, ("cat",))
+    assert "blank" not in seen["classes"]["cat"]
+    rows = [{"photograph": "a", "recipe": recipe} | each for recipe, each in (("x", row), ("y", seen))]
+    figures = summarise(rows, resamples=0)
+    assert [figures["recipes"][recipe]["blank"] for recipe in ("x", "y")] == [1, 0]
+    settings = {"title": "t", "labels": "truth", "recipes": {}}
+    assert "saliency is blank: 1 of x;" in page(rows, figures, settings)
+
+
+def test_classes_that_differ_in_case_are_judged_apart():
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    left = np.zeros((4, 4), dtype=bool)
+    left[:, :2] = True
+    sample = Sample("a", image, {"Turkey": left, "turkey": ~left}, np.zeros_like(left))
+    found = Regions((Region("turkey", ~left), Region("Turkey", left)), (4, 4))
+    row = score(found, sample, ("Turkey", "turkey"))
+    assert all(entry["counts"][1:3] == [0, 0] for entry in row["classes"].values())

@@ -12,6 +12,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -603,6 +604,50 @@ def test_more_unusable_requests(server, key):
     assert answer.status == 200
     assert last["state"] == "error"
     assert "no label 'green'" in last["message"]
+
+
+def zeros(classifier, x, targets):
+    """A saliency that says nothing."""
+    return 0 * CAM()(classifier, x, targets)
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    monkeypatch.setitem(RECIPES, "blank", replace(DRAWN, name="blank", saliency=zeros))
+
+
+def test_a_blank_saliency_is_a_sentence_and_no_mask(server, key, blank):
+    _, data = ask(server, "POST", "/api/segment", question(key, recipe="blank", label="red"))
+    seen = json.loads(data.splitlines()[-1])
+    assert seen["state"] == "done"
+    assert "The saliency of red is blank" in seen["blank"]
+    assert "another recipe" in seen["blank"]
+    assert not {"mask", "seeds"} & seen.keys()
+    for kind in ("mask", "labelmap"):
+        answer = ask(server, "POST", f"/api/download/{kind}", question(key, recipe="blank", label="red"))
+        assert "there is no mask" in sentence(*answer, 400)
+    stroke = {"kind": "foreground", "radius": 4, "points": [[20, 20]]}
+    painted = question(key, recipe="blank", label="red", strokes={"red": [stroke]})
+    seen = json.loads(ask(server, "POST", "/api/segment", painted)[1].splitlines()[-1])
+    assert "blank" not in seen
+    assert seen["share"] > 0
+
+
+def test_the_page_says_that_a_saliency_is_blank(blank, visit, drawn):
+    page = visit()
+    upload(page, png(drawn[0]))
+    assert page.locator("img.mask").is_visible()
+    assert page.locator("p.blank").is_hidden()
+    page.select_option("#recipe", "blank")
+    settle(page)
+    read(page, "status", "is blank")
+    assert "there is no mask" in page.inner_text("p.blank")
+    assert page.locator("img.mask").is_hidden()
+    assert page.locator("img.seeds").is_hidden()
+    assert "no mask" in page.inner_text("#figures")
+    drag(page, "foreground", (0.3, 0.3), (0.35, 0.3))
+    assert page.locator("p.blank").is_hidden()
+    assert page.locator("img.mask").is_visible()
 
 
 def test_nothing_is_expected_of_seeds_that_were_changed(server, key):

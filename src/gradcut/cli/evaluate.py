@@ -210,6 +210,9 @@ def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
     for name, recipe in recipes.items():
         table.add_row(name, str(recipe["photographs"]), *(_figure(recipe[key]) for key in first.values()))
     out.print(table)
+    for name, recipe in recipes.items():
+        if recipe["blank"]:
+            out.print(f"{name}: {recipe['blank']} without a mask, their saliency being blank", highlight=False)
     second = {
         "precision": "precision", "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing",
         "energy inside": "energy", "mAP": "map",

@@ -231,10 +231,11 @@ class _Task:
     def _probabilities(self, classifier: Classifier, photograph: _Photograph) -> dict[str, float]:
         key = answers_key(classifier)
         if key not in photograph.scores:
-            spelling = {label.casefold(): label for label in self.known or ()}
             (detections,) = classifier.detect([photograph.sample.image], threshold=0, top_k=len(classifier.labels))
-            scores = {detection.label.casefold(): short(detection.score) for detection in detections}
-            photograph.scores[key] = {label: scores[name] for name, label in spelling.items() if name in scores}
+            own = {detection.label: short(detection.score) for detection in detections}
+            folded = {label.casefold(): value for label, value in reversed(own.items())}
+            scores = {label: own.get(label, folded.get(label.casefold())) for label in self.known or ()}
+            photograph.scores[key] = {label: value for label, value in scores.items() if value is not None}
         return dict(photograph.scores[key])
 
 

@@ -102,12 +102,15 @@ def _head(figures: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     photographs = max(recipe["photographs"] for recipe in figures["recipes"].values())
     failed = max(recipe["failed"] for recipe in figures["recipes"].values())
     size = settings.get("size")
+    blank = [f"{recipe['blank']} of {escape(name)}" for name, recipe in figures["recipes"].items() if recipe["blank"]]
     facts = [
         f"{photographs} photographs" + (f", {failed} failed" if failed else ""),
         "the true classes were asked for" if settings["labels"] == "truth" else "the classifier chose the classes",
         f"squashed to {size} &times; {size}" if size else "at each photograph&rsquo;s own size",
         f"classifier {_source(settings)}",
     ]
+    if blank:
+        facts.append(f"without a mask, since their saliency is blank: {', '.join(blank)}; they count as not found")
     if any(name in figures["recipes"] for name in BASELINES):
         facts.append(
             "<i>whole</i> is a mask of the whole photograph, <i>box</i> a centre box of "

@@ -12,6 +12,7 @@ from gradcut import images
 from gradcut.datasets import OBJECT, Sample
 from gradcut.evaluation.measures import counts, energy_inside, pointing, protocol
 from gradcut.evaluation.segment import ObjectLike, Region, ResultLike
+from gradcut.seeds import is_constant
 
 #: Plain JSON; `gradcut.evaluation.summary` makes figures of many.
 Row = dict[str, Any]
@@ -35,7 +36,8 @@ def score(result: ResultLike, sample: Sample, vocabulary: Sequence[str] | None) 
 
     Returns:
         ``union``: `Counts` of all masks together. ``classes``: of each class that is true or found: its ``counts``;
-        ``joint``, [tp, fp, fn] with one class a pixel, as VOC counts; whether it is ``true`` and ``found``; how many
+        ``joint``, [tp, fp, fn] with one class a pixel, as VOC counts; whether it is ``true`` and ``found``, and
+        ``blank`` where it has no mask because its saliency is the same everywhere, which is not found; how many
         ``instances`` the truth has of it, and the share of the ``largest`` in the photograph; its ``score``;
         ``pointing`` and ``energy`` of its saliency. ``background``: [tp, fp, fn]. ``protocol``: see there, where
         classes have no names.
@@ -50,7 +52,7 @@ def score(result: ResultLike, sample: Sample, vocabulary: Sequence[str] | None) 
     judged: dict[str, ObjectLike] = {}
     numbers = np.zeros(len(objects) + 1, dtype=np.int32)  # of the result's labelling in the vocabulary; -1 is void
     for number, item in enumerate(objects, start=1):
-        label = spelling.get(item.label.casefold())
+        label = item.label if item.label in vocabulary else spelling.get(item.label.casefold())
         if label is not None and label not in doubtful:
             judged[label] = item
             numbers[number] = vocabulary.index(label) + 1
@@ -90,13 +92,15 @@ def _class_row(item: ObjectLike | None, label: str, sample: Sample, joint: list[
     true, instances = sample.masks.get(label, empty), sample.areas.get(label, ())
     row: Row = {
         "true": label in sample.masks,
-        "found": item is not None,
+        "found": item is not None and not _is_blank(item),
         "counts": list(counts(empty if item is None else item.mask, true, sample.ignore)),
         "joint": joint,
         "instances": len(instances),
         "largest": short(max(instances, default=0.0)),
     }
     if item is not None:
+        if _is_blank(item):
+            row["blank"] = True
         row["score"] = None if item.score is None else short(item.score)
         if label in sample.masks and item.saliency is not None:
             saliency = images.resize_map(item.saliency, size)
@@ -104,6 +108,10 @@ def _class_row(item: ObjectLike | None, label: str, sample: Sample, joint: list[
             energy = energy_inside(saliency, true, sample.ignore)
             row["energy"] = None if energy is None else short(energy)
     return row
+
+
+def _is_blank(item: ObjectLike) -> bool:
+    return item.saliency is not None and is_constant(item.saliency) and not item.mask.any()
 
 
 def _nameless(objects: Sequence[ObjectLike], sample: Sample) -> tuple[list[ObjectLike], Integer[np.ndarray, "H W"]]:

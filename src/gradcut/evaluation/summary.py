@@ -40,6 +40,7 @@ def summarise(rows: Iterable[Row], resamples: int = 1000, seed: int = 0, confide
 
     ================== ====================================================================================
     photographs, failed how many
+    blank               how many pairs of photograph and class have no mask because the saliency is blank
     class_iou           mean over pairs of photograph and class, true or found
     precision, recall   likewise, over the pairs where they are defined
     union_iou           mean over photographs, of all masks together: the seed's measure
@@ -79,7 +80,11 @@ def summarise(rows: Iterable[Row], resamples: int = 1000, seed: int = 0, confide
     }
     return {
         "recipes": {
-            recipe: {"photographs": len(by_photograph), "failed": len(by_recipe[recipe]) - len(by_photograph)}
+            recipe: {
+                "photographs": len(by_photograph),
+                "failed": len(by_recipe[recipe]) - len(by_photograph),
+                "blank": sum("blank" in entry for row in by_photograph.values() for entry in row["classes"].values()),
+            }
             | _figures(list(by_photograph.values()), draw)
             for recipe, by_photograph in judged.items()
         },

@@ -40,7 +40,7 @@ def manifest_line(name: str, record: Mapping[str, Any]) -> Entry:
     line = {
         "name": name,
         "photograph": record["photograph"],
-        "state": "done" if record["objects"] else "empty",
+        "state": record["state"],
         "width": record["width"],
         "height": record["height"],
         "confidence": record["confidence"],
@@ -49,6 +49,8 @@ def manifest_line(name: str, record: Mapping[str, Any]) -> Entry:
     }
     if not record["objects"]:
         line["best_scores"] = record["best_scores"]
+    if "advice" in record:
+        line["advice"] = record["advice"]
     return line | {"seconds": round(sum(record["seconds"].values()), 4)}
 
 
@@ -239,7 +241,10 @@ def review(folder: str | os.PathLike[str]) -> list[Entry]:
     """
 
     def doubt(line: Entry) -> tuple[float, float, str]:
-        sure = [item["score"] if item["confidence"] is None else item["confidence"] for item in line["objects"]]
+        sure = [
+            0.0 if item["state"] == "blank" else item["score"] if item["confidence"] is None else item["confidence"]
+            for item in line["objects"]
+        ]
         return min(sure, default=-1.0), sum(sure) / max(len(sure), 1), line["name"]
 
     return sorted((line for line in read_run(folder)[1] if line["state"] != "failed"), key=doubt)

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from gradcut import images, results
+from gradcut import images, names
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
@@ -134,12 +134,12 @@ class Page:
         if kind not in DOWNLOADS:
             wrong("download", f"one of {', '.join(DOWNLOADS)}", kind)
         _, ending, media_type, write = DOWNLOADS[kind]
-        (stem,) = results.filenames([PurePosixPath(upload.name).stem])
+        (stem,) = names.filenames([PurePosixPath(upload.name).stem])
 
         def finish(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, Any]:
             label = query.label or result.objects[0].label
             shown = next(o for o in result.objects if o.label == label)
-            name = f"{stem}-{results.filenames([label])[0]}{ending}" if kind == "mask" else stem + ending
+            name = f"{stem}-{names.filenames([label])[0]}{ending}" if kind == "mask" else stem + ending
             return {"name": name, "data": write(replace(result, source=upload.name), shown, upload.name)}
 
         document: dict[str, Any] = {}

@@ -189,6 +189,14 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
 
 
 def _pictures(result: Segmentation, shown: Object) -> dict[str, Any]:
+    seen = {
+        "score": shown.score,
+        "confidence": shown.confidence,
+        "share": float(shown.mask.mean()),
+        "saliency": _data_url(pictures.heat(shown.saliency)),
+    }
+    if shown.blank:
+        return seen | {"blank": blank(shown)}
     height, width = result.image.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
     mask = images.resize_mask(shown.mask, (max(1, round(height * scale)), max(1, round(width * scale)))).astype(
@@ -196,14 +204,15 @@ def _pictures(result: Segmentation, shown: Object) -> dict[str, Any]:
     )
     mask[pictures.outline(mask)] = 2
     seeds = shown.seeds.background + 2 * shown.seeds.foreground.astype(np.uint8)
-    return {
-        "score": shown.score,
-        "confidence": shown.confidence,
-        "share": float(shown.mask.mean()),
-        "mask": _data_url(mask, _MASK_COLOURS),
-        "seeds": _data_url(seeds, _SEED_COLOURS),
-        "saliency": _data_url(pictures.heat(shown.saliency)),
-    }
+    return seen | {"mask": _data_url(mask, _MASK_COLOURS), "seeds": _data_url(seeds, _SEED_COLOURS)}
+
+
+def blank(shown: Object) -> str:
+    """What the page says in the place of a mask."""
+    return (
+        f"The saliency of {shown.label} is blank, the same everywhere, so there is no mask. Choose another "
+        "recipe, such as guided, or paint the object with a stroke."
+    )
 
 
 def _data_url(pixels: UInt8[np.ndarray, "h w *c"], palette: UInt8[np.ndarray, "n k"] | None = None) -> str:
@@ -221,10 +230,14 @@ def preview(photograph: Photograph) -> bytes:
 
 
 def _mask_file(result: Segmentation, shown: Object, name: str) -> bytes:
+    if shown.blank:
+        raise GradcutError(blank(shown))
     return images.encode_png(shown.mask)
 
 
 def _labelmap_file(result: Segmentation, shown: Object, name: str) -> bytes:
+    if result.state == "blank":
+        raise GradcutError(blank(shown))
     return images.encode_png(result.labelmap(), pictures.palette())
 
 

@@ -217,6 +217,10 @@ function showFigures(seen) {
   const seconds = Object.values(seen.seconds).reduce((sum, value) => sum + value, 0);
   const expected = seen.confidence === null ? "" : `, expected IoU ${seen.confidence.toFixed(2)}`;
   $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph${expected}; ${seconds.toFixed(2)} s`;
+  if (seen.blank) {
+    $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, no mask; ${seconds.toFixed(2)} s`;
+    return say(seen.blank);
+  }
   const best = seen.classes.some(({ found }) => found) ? "" : `Nothing reaches the least score of ${$("threshold").value}; `;
   say(best ? `${best}looking at ${seen.label} all the same.` : `${seen.label}: the mask covers ${(100 * seen.share).toFixed(0)} % of the photograph.`);
 }
@@ -226,6 +230,7 @@ function newRow() {
   const photograph = () => make("img", { className: "photograph", alt: "", src: state.photograph.url });
   const picture = (className) => make("img", { className, alt: "", hidden: true });
   const [mask, saliency, seeds] = [picture("mask"), picture("saliency"), picture("seeds")];
+  const blank = make("p", { className: "blank", hidden: true });
   const canvas = make("canvas", { tabIndex: 0 });
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", "Mask: paint with the arrow keys and the space bar");
@@ -233,7 +238,7 @@ function newRow() {
   grey.classList.add("grey");
   const cross = () => make("div", { className: "cross" });
   const frames = [
-    make("div", { className: "frame" }, photograph(), mask, canvas, cross()),
+    make("div", { className: "frame" }, photograph(), mask, blank, canvas, cross()),
     make("div", { className: "frame" }, photograph(), saliency, cross()),
     make("div", { className: "frame" }, grey, seeds, cross()),
   ];
@@ -246,18 +251,21 @@ function newRow() {
     frame.addEventListener("pointerleave", () => $("panels").classList.remove("pointing"));
   }
   new ResizeObserver(() => draw()).observe(canvas);
-  return { element, heading, mask, saliency, seeds, canvas };
+  return { element, heading, mask, saliency, seeds, blank, canvas };
 }
 
 function showRow(number, name, seen) {
   const row = (state.rows[number] ??= newRow());
-  row.heading.replaceChildren(`${name} `, make("span", {}, `${(100 * seen.share).toFixed(1)} % of the photograph`));
+  row.heading.replaceChildren(`${name} `, make("span", {}, seen.blank ? "blank" : `${(100 * seen.share).toFixed(1)} % of the photograph`));
   row.element.setAttribute("aria-label", `${seen.label}, recipe ${name}`);
   for (const kind of ["mask", "saliency", "seeds"]) {
+    row[kind].hidden = !(kind in seen);
+    if (!(kind in seen)) continue;
     row[kind].src = seen[kind];
-    row[kind].hidden = false;
     row[kind].alt = `${kind} of ${seen.label}`;
   }
+  row.blank.textContent = seen.blank ?? "";
+  row.blank.hidden = !seen.blank;
   draw();
   showHistory();
 }
