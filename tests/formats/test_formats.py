@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from networks import placed
 from PIL import Image
+from readers import DATUMARO, voc_masks
 from scipy import ndimage
 
 from gradcut import Classifier, GradcutError, Segmenter, files, formats, pictures
@@ -111,7 +112,7 @@ def test_coco(run, tmp_path, polygons, capsys):
     for name, result in results.items():
         image = by_name[name]
         assert (image["height"], image["width"]) == result.mask.shape
-        assert image["file_name"] == Path(result.source).name
+        assert image["file_name"] == Path(result.source).relative_to(folder.parent / "in").as_posix()
         found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         assert len(found) == len(result.objects)
         for annotation, known in zip(found, result.objects, strict=True):
@@ -203,19 +204,6 @@ def test_supervision_that_is_not_installed_is_said(brightness, drawn, monkeypatc
 # Pascal VOC and CVAT -------------------------------------------------------------------------------------------------
 
 
-def voc_masks(root: Path, subset: str):
-    """An independent reader: colours to names by labelmap.txt, as CVAT and datumaro do it."""
-    rows = [row.split(":") for row in (root / "labelmap.txt").read_text().splitlines() if not row.startswith("#")]
-    names = {tuple(map(int, colour.split(","))): name for name, colour, *_ in rows}
-    read = {}
-    for name in (root / f"ImageSets/Segmentation/{subset}.txt").read_text().split():
-        with Image.open(root / f"SegmentationClass/{name}.png") as image:
-            colours = np.array(image.convert("RGB"))
-        present = {tuple(map(int, colour)) for colour in np.unique(colours.reshape(-1, 3), axis=0)}
-        read[name] = {names[colour]: (colours == colour).all(2) for colour in present}
-    return read
-
-
 def check_voc(read, results):
     assert set(read) == {name.replace("/", "__") for name in results}
     unsure = 0
@@ -250,21 +238,10 @@ def test_voc(run, tmp_path):
 def test_cvat(run, tmp_path):
     folder, results = run
     archive = formats.write(folder, tmp_path / "cvat", "cvat")
-    assert [path.name for path in (tmp_path / "cvat").iterdir()] == ["cvat.zip"]
+    assert {path.name for path in (tmp_path / "cvat").iterdir()} == {"cvat.zip", "images"}, "one lies in a folder"
     with zipfile.ZipFile(archive) as file:
         file.extractall(tmp_path / "unpacked")
     check_voc(voc_masks(tmp_path / "unpacked", "default"), results)
-
-
-DATUMARO = """
-import json, sys
-import numpy as np
-import datumaro
-data = datumaro.Dataset.import_from(sys.argv[1], "voc_segmentation")
-names = [label.name for label in data.categories()[datumaro.AnnotationType.label]]
-np.savez(sys.argv[2], **{f"{item.id}|{names[mask.label]}|{number}": mask.image
-                         for item in data for number, mask in enumerate(item.annotations)})
-"""
 
 
 @pytest.mark.parametrize("name", ["voc", "cvat"])

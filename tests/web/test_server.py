@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import typer
 from networks import Brightness, placed
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools import mask as coder
 from skimage.data import coffee
 
@@ -694,6 +694,22 @@ def test_uploads_have_limits_and_leave_no_file(drawn, tmp_path, monkeypatch):
             assert str(tmp_path).encode() not in data
             assert "/" not in answer.getheader("content-disposition").removeprefix("attachment")
     assert list(tmp_path.iterdir()) == [], "photographs stay in memory, and what an export wrote is gone"
+
+
+def test_what_an_upload_is_called_is_no_path_on_the_server(drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(drawn[0]).save("x.png", exif=exif)
+    with serve({"tiny": tiny()}) as server:
+        _, data = ask(server, "POST", "/api/photograph", png(drawn[0]), x_name="x.png")
+        body = question(json.loads(data)["photograph"])
+        _, data = ask(server, "POST", "/api/download/label-studio", body)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert archive.namelist() == ["config.xml", "tasks.json"]
+            assert json.loads(archive.read("tasks.json"))[0]["data"]["image"] == "x.png"
+        (image,) = json.loads(ask(server, "POST", "/api/download/coco", body)[1])["images"]
+        assert image["file_name"] == "x.png"
 
 
 def kept(tab, side=10, used=None):

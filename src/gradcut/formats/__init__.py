@@ -7,6 +7,7 @@ in memory, whatever the run's length.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,19 +38,21 @@ class Format:
         write: called as ``write(pile, folder)``, or, where outlines are known, as ``write(pile, folder, tolerance)``,
             with None for exact masks. Returns the file or folder to open with the tool.
         outlines: whether masks become polygons.
+        names_files: whether photographs are named only, and brought where their own files would not do.
     """
 
     write: Callable[..., Path]
     outlines: Literal["never", "optional", "always"] = "never"
+    names_files: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
-    "coco": Format(write_coco, "optional"),
+    "coco": Format(write_coco, "optional", names_files=True),
     "coco-results": Format(write_coco_results),
     "yolo": Format(write_yolo, "always"),
     "voc": Format(write_voc),
-    "label-studio": Format(write_label_studio, "optional"),
-    "cvat": Format(write_cvat),
+    "label-studio": Format(write_label_studio, "optional", names_files=True),
+    "cvat": Format(write_cvat, names_files=True),
     "fiftyone": Format(write_fiftyone, "optional"),
 }
 
@@ -84,6 +87,10 @@ def write(
     Returns:
         The file or folder to open with the tool.
 
+    Warns:
+        UserWarning: objects that are left out because their saliency is blank; and, where the format would only name
+            the photographs' files, that ``images/`` has them because EXIF turns some.
+
     Raises:
         GradcutError: no such format, an option that it has no use for, a folder that cannot be written, or a least
             confidence where objects have none.
@@ -93,9 +100,18 @@ def write(
         raise GradcutError(f"output: expected a folder on this machine for {name}, got {folder}")
     folder = Path(folder)
     photographs = what if isinstance(what, Pile) else run_pile(what)
+    chosen = FORMATS[name]
+    if photographs.blank:
+        objects = "object is" if photographs.blank == 1 else "objects are"
+        warnings.warn(f"{name}: {photographs.blank} {objects} left out, the saliency being blank", stacklevel=2)
+    if chosen.names_files and photographs.turned:
+        warnings.warn(
+            f"{name}: {photographs.turned} of the photographs have an EXIF orientation, which not every reader heeds; "
+            f"use {folder / 'images'}, where all of them are upright as the masks are",
+            stacklevel=2,
+        )
     if minimum:
         photographs = photographs.surer_than(minimum)
-    chosen = FORMATS[name]
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if chosen.outlines == "never":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,30 @@ import numpy as np
 from jaxtyping import Bool
 
 from gradcut.formats import outlines
-from gradcut.formats.pile import AnnotatedPhotograph, Pile, write_compact
+from gradcut.formats.pile import Pile, bring, write_compact
 from gradcut.labels import coco_ids
 from gradcut.results import box_of
 
 
-def _category_ids(classes: Sequence[str]) -> dict[str, int]:
+def _category_ids(classes: Sequence[str]) -> list[int]:
     """COCO's own numbers where all the classes are COCO's, else 1, 2, 3 ..."""
     if set(classes) <= coco_ids().keys():
-        return {label: coco_ids()[label] for label in classes}
-    return {label: number for number, label in enumerate(classes, start=1)}
+        return [coco_ids()[label] for label in classes]
+    return list(range(1, len(classes) + 1))
+
+
+#: Readers that keep numbers in double precision, as JavaScript does, tell smaller ones apart.
+_LEAST_INEXACT = 2**53
 
 
 def _image_ids(names: Iterable[str]) -> dict[str, int]:
-    """COCO's own number where every file is called by one, else 1, 2, 3 ..."""
+    """COCO's own number where every file is called by one that all readers keep exactly, else 1, 2, 3 ..."""
     listed = list(names)
     stems = [name.rsplit("/", 1)[-1].rpartition("_")[2] for name in listed]
-    if all(stem.isascii() and stem.isdigit() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
-        return {name: int(stem) for name, stem in zip(listed, stems, strict=True)}
+    if all(stem.isascii() and stem.isdigit() for stem in stems):
+        numbers = [int(stem) for stem in stems]
+        if len(set(numbers)) == len(numbers) and max(numbers, default=0) < _LEAST_INEXACT:
+            return dict(zip(listed, numbers, strict=True))
     return {name: number for number, name in enumerate(listed, start=1)}
 
 
@@ -38,9 +44,8 @@ def _rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
     return {"size": list(coded["size"]), "counts": coded["counts"].decode("ascii")}
 
 
-def coco_document(
-    pile: Pile, tolerance: float | None, file_name: Callable[[AnnotatedPhotograph], str]
-) -> dict[str, Any]:
+def coco_document(pile: Pile, tolerance: float | None, file_names: Mapping[str, str]) -> dict[str, Any]:
+    """The document; ``file_names`` are by photograph's name."""
     categories = _category_ids(pile.classes)
     ids = _image_ids(photograph.name for photograph in pile.photographs)
     listed: list[dict[str, Any]] = []
@@ -48,14 +53,14 @@ def coco_document(
     for photograph in pile.photographs:
         height, width = photograph.size
         listed.append(
-            {"id": ids[photograph.name], "file_name": file_name(photograph), "height": height, "width": width}
+            {"id": ids[photograph.name], "file_name": file_names[photograph.name], "height": height, "width": width}
         )
         for item in photograph.objects:
             mask = item.mask()
             if mask.any():
                 shape = _rle(mask) if tolerance is None else outlines.flat(outlines.outlines(mask, tolerance))
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": ids[photograph.name], "category_id": categories[item.label],
+                    "id": len(annotations) + 1, "image_id": ids[photograph.name], "category_id": categories[item.index],
                     "segmentation": shape, "area": int(mask.sum()), "bbox": list(map(float, box_of(mask) or (0,) * 4)),
                     "iscrowd": 0,
                 } | ({} if item.confidence is None else {"score": item.confidence}))  # fmt: skip
@@ -63,13 +68,16 @@ def coco_document(
         "info": {"description": "masks by gradcut"},
         "images": listed,
         "annotations": annotations,
-        "categories": [{"id": number, "name": label} for label, number in categories.items()],
+        "categories": [{"id": number, "name": label} for number, label in zip(categories, pile.classes, strict=True)],
     }
 
 
 def write_coco(pile: Pile, folder: Path, tolerance: float | None) -> Path:
-    """``instances.json``; file names are the photographs' own."""
-    document = coco_document(pile, tolerance, lambda photograph: Path(photograph.path).name)
+    """``instances.json``; file names are the photographs' paths below the folder that all of them lie in.
+
+    Where EXIF turns some of them, all are brought to ``images/`` as masks are, upright, and named as they are there.
+    """
+    document = coco_document(pile, tolerance, bring(pile, folder / "images") if pile.turned else pile.files)
     return write_compact(folder / "instances.json", document)
 
 
@@ -79,7 +87,7 @@ def write_coco_results(pile: Pile, folder: Path) -> Path:
     ids = _image_ids(photograph.name for photograph in pile.photographs)
     rows = [
         {
-            "image_id": ids[photograph.name], "category_id": categories[item.label], "segmentation": _rle(item.mask()),
+            "image_id": ids[photograph.name], "category_id": categories[item.index], "segmentation": _rle(item.mask()),
             "score": item.score,
         }
         for photograph in pile.photographs

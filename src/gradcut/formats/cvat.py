@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gradcut import files
-from gradcut.formats.pile import Pile
+from gradcut.formats.pile import Pile, bring
 from gradcut.formats.voc import voc_files
 
 
 def write_cvat(pile: Pile, folder: Path) -> Path:
-    """CVAT's "Segmentation Mask 1.1": a zip of VOC's masks to upload as annotations."""
+    """CVAT's "Segmentation Mask 1.1": a zip of VOC's masks to upload as annotations.
+
+    CVAT finds a mask's photograph by its name. Where a photograph is called otherwise there, as in a folder, or EXIF
+    turns some, ``images/`` has all of them, to make the task from.
+    """
+    if pile.turned or any(pile.flat[name] != PurePosixPath(path).stem for name, path in pile.files.items()):
+        bring(pile, folder / "images")
     archive, scratch = folder / "cvat.zip", folder / ".cvat.part"
     shutil.rmtree(scratch, ignore_errors=True)
     try:

@@ -10,8 +10,5 @@ from gradcut.formats.pile import Pile, bring, write_compact
 
 def write_fiftyone(pile: Pile, folder: Path, tolerance: float | None) -> Path:
     """FiftyOne's ``COCODetectionDataset``: ``data/`` and ``labels.json``."""
-    for photograph in pile.photographs:
-        bring(photograph, folder / "data")
-    return write_compact(
-        folder / "labels.json", coco_document(pile, tolerance, lambda photograph: photograph.flat + photograph.suffix)
-    ).parent  # fmt: skip
+    document = coco_document(pile, tolerance, bring(pile, folder / "data"))
+    return write_compact(folder / "labels.json", document).parent

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from gradcut.formats import outlines
-from gradcut.formats.pile import Pile, write_compact, write_text
+from gradcut.formats.pile import Pile, bring, write_compact, write_text
+from gradcut.names import distinct, printable
 
 
 def brush_rle(mask: Bool[np.ndarray, "H W"]) -> list[int]:
@@ -37,7 +38,14 @@ def brush_rle(mask: Bool[np.ndarray, "H W"]) -> list[int]:
 
 
 def write_label_studio(pile: Pile, folder: Path, tolerance: float | None) -> Path:
-    """``tasks.json`` with predictions, and ``config.xml``, the labelling interface that they belong to."""
+    """``tasks.json`` with predictions, and ``config.xml``, the labelling interface, which has every class.
+
+    Tasks name the photographs' own files; where EXIF turns some, the upright ones that are brought to ``images/``.
+    """
+    paths = {photograph.name: photograph.path for photograph in pile.photographs}
+    if pile.turned:
+        paths = {name: str(folder / "images" / file) for name, file in bring(pile, folder / "images").items()}
+    labels = distinct([printable(label) for label in pile.classes], key=str)  # XML holds no others
     kind = "polygonlabels" if tolerance is not None else "brushlabels"
     tasks = []
     for photograph in pile.photographs:
@@ -54,19 +62,18 @@ def write_label_studio(pile: Pile, folder: Path, tolerance: float | None) -> Pat
                 {
                     "id": f"{number}-{part}", "type": kind, "from_name": "label", "to_name": "image",
                     "original_width": width, "original_height": height, "image_rotation": 0,
-                    "value": {**value, kind: [item.label]},
+                    "value": {**value, kind: [labels[item.index]]},
                 } | ({} if item.confidence is None else {"score": item.confidence})
                 for part, value in enumerate(values, start=1)
             ]  # fmt: skip
         known = [item.confidence for item in photograph.objects if item.confidence is not None]
         prediction = {"model_version": "gradcut", "result": regions} | ({"score": min(known)} if known else {})
-        tasks.append({"data": {"image": photograph.path}, "predictions": [prediction]})
-    used = sorted({item.label for photograph in pile.photographs for item in photograph.objects})
+        tasks.append({"data": {"image": paths[photograph.name]}, "predictions": [prediction]})
     control = "PolygonLabels" if tolerance is not None else "BrushLabels"
-    labels = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in used)
+    choices = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
     write_text(
         folder / "config.xml",
-        f'<View>\n  <Image name="image" value="$image"/>\n  <{control} name="label" toName="image">\n{labels}'
+        f'<View>\n  <Image name="image" value="$image"/>\n  <{control} name="label" toName="image">\n{choices}'
         f"  </{control}>\n</View>\n",
     )
     return write_compact(folder / "tasks.json", tasks)

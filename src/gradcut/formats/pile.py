@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
+from io import BytesIO
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Bool, Integer
 
 from gradcut import files, images
-from gradcut.errors import GradcutError
-from gradcut.results import Segmentation, filenames
+from gradcut.errors import GradcutError, ImageError, one_line
+from gradcut.formats.upright import is_turned, upright
+from gradcut.images import Photograph
+from gradcut.names import distinct, printable
+from gradcut.results import Segmentation
 from gradcut.runs import run as runs
 
 
@@ -33,22 +39,24 @@ class AnnotatedObject:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPhotograph:
-    """A photograph with its objects; ``path`` may be an address, ``size`` is height and width."""
+    """A photograph with its objects; ``path`` may be an address, ``size`` is height and width.
+
+    ``blank`` objects are left out: their saliency says nothing, so they have no mask. ``pixels`` are there where
+    no file has that path.
+    """
 
     name: str
     path: str
     size: tuple[int, int]
     objects: tuple[AnnotatedObject, ...]
     classmap: Callable[[], Integer[np.ndarray, "H W"]]
-
-    @property
-    def flat(self) -> str:
-        """The name without folders: most formats have none."""
-        return self.name.replace("/", "__")
+    blank: int = 0
+    pixels: Callable[[], Photograph] | None = None
 
     @property
     def suffix(self) -> str:
-        return Path(self.path).suffix or ".jpg"
+        path = urlsplit(self.path).path if files.is_url(self.path) else self.path
+        return PurePosixPath(path).suffix or ".jpg"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,65 @@ class Pile:
             GradcutError: when an object without a confidence comes by.
         """
         return replace(self, photographs=_Surer(self.photographs, minimum))
+
+    @cached_property
+    def flat(self) -> dict[str, str]:
+        """By photograph's name a name without folders, which most formats have none of, and without line ends.
+
+        No two are the same, also where case does not count.
+        """
+        names = [photograph.name for photograph in self.photographs]
+        plain = [printable(name.replace("/", "__").replace("\\", "_")) for name in names]
+        short = [name.encode()[:200].decode(errors="ignore").strip() or "photograph" for name in plain]
+        # Lists of names take a line with # for a comment, and files with . are hidden.
+        shown = [f"_{name}" if name.startswith(("#", ".")) else name for name in short]
+        return dict(zip(names, distinct(shown), strict=True))
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """By photograph's name its path below the deepest folder that all of them lie in."""
+        paths = {photograph.name: photograph.path for photograph in self.photographs if photograph.pixels is None}
+        own = {photograph.name: photograph.path for photograph in self.photographs if photograph.pixels is not None}
+        return dict(zip(paths, below_common(list(paths.values())), strict=True)) | own
+
+    @cached_property
+    def blank(self) -> int:
+        """How many objects are left out because they have no mask."""
+        return sum(photograph.blank for photograph in self.photographs)
+
+    @cached_property
+    def turned(self) -> int:
+        """How many of the photographs on this machine have an EXIF orientation other than upright."""
+        return sum(_is_turned(photograph) for photograph in self.photographs)
+
+
+def _is_turned(photograph: AnnotatedPhotograph) -> bool:
+    if photograph.pixels is not None or files.is_url(photograph.path):
+        return False
+    try:
+        return is_turned(_local(photograph.path))
+    except OSError:  # gone since, so that no reader will lay a mask on it
+        return False
+
+
+def _local(path: str) -> Path:
+    return Path(path.removeprefix("file://"))
+
+
+def below_common(paths: Sequence[str]) -> list[str]:
+    """The paths or addresses without the folders that all of them share, with ``/`` between what is left."""
+    parts = [_parts(path) for path in paths]
+    folders = sorted(each[:-1] for each in parts)
+    pairs = zip(folders[0], folders[-1], strict=False) if folders else ()  # what these share, all do
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return ["/".join(each[shared:]) for each in parts]
+
+
+def _parts(path: str) -> list[str]:
+    if files.is_url(path):
+        return path.replace("://", "/").split("/")
+    absolute = Path(os.path.abspath(_local(path)))  # noqa: PTH100  which also takes out ".."
+    return list(absolute.parts[1:])
 
 
 @dataclass(frozen=True)
@@ -118,9 +185,11 @@ class _Run:
         objects = tuple(
             AnnotatedObject(o["label"], o["index"], o["score"], o["confidence"], partial(_inside, values, o["mask"]))
             for o in line["objects"]
+            if o["state"] != "blank"
         )
+        blank = len(line["objects"]) - len(objects)
         return AnnotatedPhotograph(
-            line["name"], line["photograph"], size, objects, lambda: values(line["files"].get("classmap"))
+            line["name"], line["photograph"], size, objects, lambda: values(line["files"].get("classmap")), blank
         )
 
 
@@ -135,7 +204,10 @@ def run_pile(folder: str | os.PathLike[str]) -> Pile:
 
 
 def pile(results: Sequence[Segmentation]) -> Pile:
-    """Results in memory, all of one classifier. Photographs without a path are called ``photograph-1`` and so on.
+    """Results in memory, all of one classifier.
+
+    They are called as their files are below the folder that all lie in, without the ending; those without a path
+    ``photograph-1`` and so on.
 
     Raises:
         GradcutError: no results, or results of other classes than the first one's.
@@ -145,34 +217,84 @@ def pile(results: Sequence[Segmentation]) -> Pile:
     classes = max((result.classes for result in results), key=len)
     if any(result.classes != classes[: len(result.classes)] for result in results):
         raise GradcutError("results: expected one classifier and the same groups of classes in all of them")
-    names = filenames([Path(r.source).stem if r.source else f"photograph-{n}" for n, r in enumerate(results, start=1)])
+    below = iter(below_common([result.source for result in results if result.source]))
+    names = distinct([
+        os.path.splitext(next(below))[0] if result.source else f"photograph-{number}"  # noqa: PTH122  not of folders
+        for number, result in enumerate(results, start=1)
+    ])  # fmt: skip
     photographs = [
         AnnotatedPhotograph(
-            name, result.source or f"{name}.jpg", result.image.shape[:2],
+            name, result.source or f"{name}.png", result.image.shape[:2],
             tuple(
                 AnnotatedObject(o.label, result.number(o), o.score, o.confidence, partial(getattr, o, "mask"))
                 for o in result.objects
+                if not o.blank
             ),
-            result.classmap,
+            result.classmap, sum(o.blank for o in result.objects),
+            None if result.source else partial(getattr, result, "image"),
         )
         for name, result in zip(names, results, strict=True)
     ]  # fmt: skip
     return Pile(classes, photographs)
 
 
-def bring(photograph: AnnotatedPhotograph, folder: Path) -> None:
-    """The photograph under its flat name: a link where the file system has such, else a copy."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / (photograph.flat + photograph.suffix)
-    target.unlink(missing_ok=True)
-    if files.is_url(photograph.path):
-        target.write_bytes(files.fetch(photograph.path).getbuffer())
+def bring(pile: Pile, folder: Path) -> dict[str, str]:
+    """Every photograph's file into the folder: a link where the file system has such, else a copy.
+
+    One whose EXIF orientation says that it is to be turned is written with upright pixels, since the masks are upright
+    and not every reader turns photographs.
+
+    Returns:
+        By photograph's name its file's name in the folder: its flat name with its own ending.
+
+    Raises:
+        ImageError: a photograph's file is gone.
+        GradcutError: it would be replaced by its own upright copy.
+    """
+    names = {photograph.name: pile.flat[photograph.name] + photograph.suffix for photograph in pile.photographs}
+    for photograph in pile.photographs:
+        _bring(photograph, folder / names[photograph.name])
+    return names
+
+
+def _bring(photograph: AnnotatedPhotograph, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if photograph.pixels is not None:
+        images.write_png(target, photograph.pixels())
+    elif files.is_url(photograph.path):
+        try:
+            content = files.fetch(photograph.path).getvalue()
+        except OSError as error:
+            raise ImageError(f"{photograph.path}: cannot be fetched: {one_line(error)}") from error
+        _replace(target, upright(BytesIO(content)) or content)
+    else:
+        _bring_file(photograph.path, target)
+
+
+def _bring_file(path: str, target: Path) -> None:
+    source = _local(path).resolve()
+    if not source.is_file():
+        raise ImageError(f"{path}: no such file; this format needs the photographs themselves")
+    turned = upright(source)
+    if source == target.parent.resolve() / target.name:
+        if turned is not None:
+            raise GradcutError(f"output: {target} is the photograph itself, and not upright; choose another folder")
         return
-    source = Path(photograph.path).resolve()
-    try:
-        target.symlink_to(source)
-    except (OSError, NotImplementedError):
-        shutil.copyfile(source, target)
+    if turned is not None:
+        _replace(target, turned)
+        return
+    target.unlink(missing_ok=True)
+    # Some readers refuse what leads out of the folder; but hard links end where the file system does.
+    for link in (target.hardlink_to, target.symlink_to):
+        with suppress(OSError, NotImplementedError):
+            return link(source)
+    shutil.copyfile(source, target)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Not through a link to a photograph."""
+    with files.replacing(target) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -184,4 +306,6 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_compact(path: Path, document: Any) -> Path:
     """A JSON document without line breaks, as tools want large ones; its path."""
-    return write_text(path, json.dumps(document, ensure_ascii=False) + "\n")
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(files.encode_json(document) + b"\n")
+    return path

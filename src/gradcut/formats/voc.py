@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from gradcut import images, pictures
 from gradcut.errors import GradcutError
 from gradcut.formats.pile import AnnotatedPhotograph, Pile, bring, write_text
+from gradcut.names import distinct, printable
 
 
 def _numbers(pile: Pile) -> dict[int, int]:
@@ -19,7 +20,7 @@ def _numbers(pile: Pile) -> dict[int, int]:
         return {index: index + 1 for index in range(len(pile.classes))}
     used = sorted({item.index for photograph in pile.photographs for item in photograph.objects})
     if len(used) > 254:
-        raise GradcutError(f"format: voc and cvat hold 254 classes at most, and {len(used)} were item")
+        raise GradcutError(f"format: voc and cvat hold 254 classes at most, and {len(used)} were found")
     return {index: number for number, index in enumerate(used, start=1)}
 
 
@@ -46,27 +47,32 @@ def _object_pixels(photograph: AnnotatedPhotograph) -> UInt8[np.ndarray, "H W"]:
 def voc_files(pile: Pile, folder: Path, subset: str) -> None:
     numbers = _numbers(pile)
     for photograph in pile.photographs:
+        flat = pile.flat[photograph.name]
         images.write_png(
-            folder / f"SegmentationClass/{photograph.flat}.png", _class_pixels(photograph, numbers), pictures.palette()
+            folder / f"SegmentationClass/{flat}.png", _class_pixels(photograph, numbers), pictures.palette()
         )
-        images.write_png(
-            folder / f"SegmentationObject/{photograph.flat}.png", _object_pixels(photograph), pictures.palette()
-        )
+        images.write_png(folder / f"SegmentationObject/{flat}.png", _object_pixels(photograph), pictures.palette())
     write_text(
         folder / f"ImageSets/Segmentation/{subset}.txt",
-        "".join(photograph.flat + "\n" for photograph in pile.photographs),
+        "".join(f"{pile.flat[photograph.name]}\n" for photograph in pile.photographs),
     )
     colours = pictures.palette()
-    named = {0: "background"} | {number: pile.classes[index] for index, number in numbers.items()}
-    if pile.void:
-        named[255] = "void"
-    rows = [f"{label.replace(':', ' ')}:{','.join(map(str, colours[n]))}::\n" for n, label in named.items()]
+    named = {0: "background"} | ({255: "void"} if pile.void else {})
+    named |= {number: _listed(pile.classes[index]) for index, number in numbers.items()}
+    # A class that is called as what is none, or as another one once it can be listed, gets a number.
+    different = distinct(list(named.values()), key=str)
+    rows = [f"{label}:{','.join(map(str, colours[n]))}::\n" for n, label in zip(named, different, strict=True)]
     write_text(folder / "labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(rows))
+
+
+def _listed(label: str) -> str:
+    """A class's name as a line of ``labelmap.txt`` can hold it: no colon, no end of a line, no # or space first."""
+    name = printable(label).replace(":", "_").strip()
+    return f"_{name}" if name.startswith("#") else name
 
 
 def write_voc(pile: Pile, folder: Path) -> Path:
     """A Pascal VOC folder: a pixel is its class's number, 255 is void; ``labelmap.txt`` names the numbers' colours."""
-    for photograph in pile.photographs:
-        bring(photograph, folder / "JPEGImages")
+    bring(pile, folder / "JPEGImages")
     voc_files(pile, folder, "train")
     return folder

@@ -241,16 +241,22 @@ def _labelmap_file(result: Segmentation, shown: Object, name: str) -> bytes:
     return images.encode_png(result.labelmap(), pictures.palette())
 
 
+def _pile(result: Segmentation) -> formats.Pile:
+    """What a photograph is called where it came from is no path here."""
+    pile = formats.pile([result])
+    return replace(pile, photographs=[replace(each, pixels=lambda: result.image) for each in pile.photographs])
+
+
 def _coco_file(result: Segmentation, shown: Object, name: str) -> bytes:
     with TemporaryDirectory(prefix="gradcut-") as folder:
-        return formats.write(formats.pile([result]), folder, "coco").read_bytes()
+        return formats.write(_pile(result), folder, "coco").read_bytes()
 
 
 def _label_studio_file(result: Segmentation, shown: Object, name: str) -> bytes:
     """The tasks, and the labelling interface that they belong to, in one archive."""
     file = io.BytesIO()
     with TemporaryDirectory(prefix="gradcut-") as folder, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        formats.write(formats.pile([result]), folder, "label-studio")
+        formats.write(_pile(result), folder, "label-studio")
         for path in sorted(Path(folder).iterdir()):
             archive.write(path, path.name)
     return file.getvalue()
