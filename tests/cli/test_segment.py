@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -231,3 +232,41 @@ def test_a_saliency_method_instead_of_the_recipes(command, tmp_path):
     assert status == 2
     assert "saliency: expected one of" in err
     assert "near it: GradCAM" in err
+
+
+def test_a_blank_saliency_is_said(command, tmp_path, monkeypatch):
+    """In the line, the manifest, the sum, the review and the exports; with what else to try."""
+    real = Segmenter._explain
+
+    def explain(self, photographs, asked):
+        blank = [photograph[0, 0, 1] == 9 for photograph in photographs]
+        evidence = real(self, photographs, asked)
+        return [replace(e, saliency=e.saliency * (not b)) for e, b in zip(evidence, blank, strict=True)]
+
+    monkeypatch.setattr(Segmenter, "_explain", explain)
+    draw(tmp_path / "in", 2)
+    with Image.open(tmp_path / "in/000.png") as image:
+        pixels = np.array(image)
+    pixels[0, 0, 1] = 9
+    Image.fromarray(pixels).save(tmp_path / "in/000.png")
+    status, out, err = command("segment", tmp_path / "in", "-o", tmp_path / "out")
+    assert status == 0
+    first = next(line for line in out.splitlines() if "000.png" in line)
+    assert first.count("(blank)") == first.count(",") + 1
+    assert "(blank)" not in next(line for line in out.splitlines() if "001.png" in line)
+    assert "000.png: " in err
+    assert "the saliency is blank" in err
+    assert "--saliency GuidedBackprop" in err
+    assert "1 without a mask, their saliency being blank" in err
+    lines = list(read_run(tmp_path / "out")[1])
+    assert [line["state"] for line in lines] == ["blank", "done"]
+    assert "--saliency" in lines[0]["advice"]
+    assert "(blank)" in command("review", tmp_path / "out")[1].splitlines()[0], "the least certain comes first"
+    number = len(lines[0]["objects"])
+    status, out, err = command("export", tmp_path / "out", "-f", "coco", "-o", tmp_path / "coco")
+    assert (status, out) == (0, f"{tmp_path}/coco/instances.json\n")
+    assert f"{number} object" in err
+    assert "left out" in err
+    again = command("segment", tmp_path / "in", "-o", tmp_path / "out")
+    assert "(blank)" in again[1]
+    assert "done before" in again[1]

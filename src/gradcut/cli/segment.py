@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,8 @@ def demo(
     record = results.save(Segmenter(load_classifier(CLASSIFIER), recipe)(chelsea()), output, "chelsea")
     for found in record["objects"]:
         share = found["area"] / (record["width"] * record["height"])
-        out.print(f"{found['label']}  score {found['score']:.2f}  {share:.0%} of the photograph", highlight=False)
+        part = "blank: no mask" if found["state"] == "blank" else f"{share:.0%} of the photograph"
+        out.print(f"{found['label']}  score {found['score']:.2f}  {part}", highlight=False)
     print(output / record["files"]["picture"])
 
 
@@ -146,7 +148,7 @@ def segment(
         err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest", markup=False)
         raise typer.Exit(130) from None
     for name in formats or ():
-        exports.write(output, f"{output}/exports/{name}", name)
+        _written(output, f"{output}/exports/{name}", name)
     if as_json:
         _print_records(job.folder, tasks, failures)
     else:
@@ -226,7 +228,20 @@ def export(
         exports.check(name)
     for name in formats:
         folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
-        print(exports.write(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
+        print(_written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
+
+
+def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
+    """Export a run; what the library warns of is a line."""
+    from gradcut import formats as exports
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        path = exports.write(run, folder, name, **options)
+    for warning in said:
+        err.print(f"gradcut: {warning.message}", markup=False)
+    return path
 
 
 @app.command()
@@ -243,7 +258,7 @@ def review(
         print(json.dumps(lines, indent=1, ensure_ascii=False))
         return
     for line in lines:
-        found = ", ".join(f"{o['label']}{_sure(o, ' ')}" for o in line["objects"]) or "nothing found"
+        found = ", ".join(f"{o['label']}{_sure(o, ' ')}{_blank(o)}" for o in line["objects"]) or "nothing found"
         print(f"{_sure(line) or '    '}  {line['photograph']}: {found}")
 
 
@@ -256,7 +271,7 @@ class _Tally:
     """Counts a run's photographs, shows how far it is, and says in one line how it went."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.before, self.failed, self.empty = total, 0, 0, 0, 0
+        self.total, self.done, self.before, self.failed, self.empty, self.blank = total, 0, 0, 0, 0, 0
         self.began = time.perf_counter()
 
     def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -264,6 +279,7 @@ class _Tally:
             for line, skipped in track(lines):
                 self.failed += line["state"] == "failed"
                 self.empty += line["state"] == "empty"
+                self.blank += line["state"] == "blank"
                 self.done += line["state"] != "failed"
                 self.before += skipped
                 yield line, skipped
@@ -278,6 +294,8 @@ class _Tally:
             parts.append(f"{self.before} of them done before")
         if self.empty:
             parts.append(f"{self.empty} without an object")
+        if self.blank:
+            parts.append(f"{self.blank} without a mask, their saliency being blank")
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.done + self.failed > self.before:
@@ -293,6 +311,13 @@ def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
         best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
         err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}", markup=False)
     elif not quiet:
-        found = ", ".join(f"{o['label']} {o['score']:.2f}" for o in line["objects"])
+        found = ", ".join(f"{o['label']} {o['score']:.2f}{_blank(o)}" for o in line["objects"])
         note = "  (done before)" if skipped else ""
         out.print(f"{line['photograph']}: {found}{note}", markup=False, highlight=False, soft_wrap=True)
+    if "advice" in line:
+        err.print(f"{line['photograph']}: {line['advice']}", markup=False)
+
+
+def _blank(entry: dict[str, Any]) -> str:
+    """The word for an object without a mask."""
+    return " (blank)" if entry["state"] == "blank" else ""
