@@ -659,14 +659,19 @@ def test_nothing_is_expected_of_seeds_that_were_changed(server, key):
     assert confidence(foreground=0.9, background=0.1) is None
 
 
-def test_a_class_below_the_threshold_is_cut_alone(server, key):
+def test_a_class_below_the_threshold_is_cut_alone(server):
     """The page looks at any class; what it looks at is what is downloaded."""
-    _, data = ask(server, "POST", "/api/download/mask", question(key, label="blue", threshold=0.9))
-    mask = np.asarray(Image.open(io.BytesIO(data))) > 0
-    photograph = images.decode(png(np.zeros((64, 64, 3), np.uint8)), "x")
-    photograph = photograph.copy()
+    photograph = np.zeros((64, 64, 3), np.uint8)
     photograph[8:24, 8:24] = (255, 0, 0)
-    assert np.array_equal(mask, Segmenter(tiny(), DRAWN)(photograph, ["blue"]).objects[0].mask)
+    photograph[40:48, 40:48] = (0, 0, 200)
+    _, data = ask(server, "POST", "/api/photograph", png(photograph), x_name="x.png")
+    body = question(json.loads(data)["photograph"], label="blue", threshold=0.9)
+    _, data = ask(server, "POST", "/api/download/mask", body)
+    mask = np.asarray(Image.open(io.BytesIO(data))) > 0
+    segment = Segmenter(tiny(), DRAWN, threshold=0.9)
+    assert "blue" not in [item.label for item in segment(photograph).objects]
+    assert mask.any()
+    assert np.array_equal(mask, segment(photograph, ["blue"]).objects[0].mask)
 
 
 def test_uploads_have_limits_and_leave_no_file(drawn, tmp_path, monkeypatch):
