@@ -545,13 +545,14 @@ def test_what_a_recipe_asks_in_vain_names_a_way_out_that_works(drawn, recipe, de
         Segmenter(classifier, recipe)(drawn[0])
     message = str(refused.value)
     assert "\n" not in message
-    assert option in message
+    tried = message.rpartition(f"; the recipe {recipe} ")[2]
+    assert option in tried
     works = {
         "--size": lambda: replace(RECIPES[recipe], size=64),
         "--recipe fast (": lambda: RECIPES["fast"],
         "--saliency": lambda: with_saliency(recipe, "GradCAM"),
     }
-    change = next(make() for start, make in works.items() if start in message)
+    change = next(make() for start, make in works.items() if start in tried)
     Segmenter(classifier, change)(drawn[0])
 
 
@@ -560,5 +561,6 @@ def test_a_fault_that_no_recipe_mends_has_no_way_out(drawn):
         def forward(self, x):
             raise RuntimeError("broken")
 
-    with pytest.raises(GradcutError, match=r"broken$"):
+    with pytest.raises(GradcutError, match="broken") as refused:
         Segmenter(Classifier(Broken(), 2, 64), "simonyan")(drawn[0])
+    assert "; the recipe simonyan" not in str(refused.value)
