@@ -199,7 +199,7 @@ def test_named_layers_of_a_transformer_need_not_be_norms() -> None:
     classifier = as_classifier(timms("vit_tiny_patch16_224", img_size=64, depth=2), 64)
     for layer in ("blocks.0", "blocks.0.attn", "blocks.1.norm1", "patch_embed.proj"):
         assert float(LayerCAM(layers=layer)(classifier, photographs(64), [(0, 1)]).max()) > 0
-    for layer in ("blocks.1.attn", "blocks.1", "norm"):  # of these only the class token is read
+    for layer in ("blocks.1.mlp", "blocks.1", "norm"):  # of these only the class token is read
         with pytest.raises(SaliencyError, match=f"layers: '{layer}' of custom: the logits do not depend on its map"):
             LayerCAM(layers=layer)(classifier, photographs(64), [(0, 1)])
 
@@ -238,11 +238,11 @@ def test_levels_are_the_last_map_of_every_resolution() -> None:
     assert [tuple(m.shape) for m in fewer.maps] == [tuple(m.shape) for m in seen.maps[-2:]]
 
 
-def test_without_levels_only_the_last_map_is_kept() -> None:
+def test_of_one_level_only_the_last_map_is_kept() -> None:
     classifier = as_classifier(timms("resnet18"), 64)
     x = photographs(64)
     with torch.no_grad():
-        seen = watched(classifier, x).seen
+        seen = watched(classifier, x, Wanted(levels=1)).seen
     assert [tuple(m.shape) for m in seen.maps] == [(2, 512, 2, 2)]
 
 

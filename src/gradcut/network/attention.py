@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gradcut.errors import SaliencyError
-from gradcut.network.layouts import SOFTMAXES
+from gradcut.network.layouts import SOFTMAXES, Layout
+
+
+class Attended(NamedTuple):
+    """The attention of a layer, rows summing to 1, and how the places of the map lie in its queries, if they do."""
+
+    weights: Float[Tensor, "b heads queries keys"]
+    layout: Layout | None
 
 
 class WrittenOut(TorchFunctionMode):
@@ -21,15 +29,17 @@ class WrittenOut(TorchFunctionMode):
     Args:
         gradients: make the attention fit to take gradients of: if nothing before asks for one, the graph begins at the
             first attention.
+        layout: asked, when a layer has so many queries, how the places of the map lie in these.
 
     Attributes:
-        layers: of every layer ``Float "b heads queries keys"``, rows summing to 1.
+        layers: the attention of every layer.
     """
 
-    def __init__(self, gradients: bool = False) -> None:
+    def __init__(self, gradients: bool, layout: Callable[[int], Layout | None]) -> None:
         super().__init__()
         self.gradients = gradients
-        self.layers: list[Tensor] = []
+        self._layout = layout
+        self.layers: list[Attended] = []
 
     def __torch_function__(
         self,
@@ -52,7 +62,7 @@ class WrittenOut(TorchFunctionMode):
         if weights.ndim == 4:
             if self.gradients and torch.is_grad_enabled() and not weights.requires_grad:
                 weights = weights.detach().requires_grad_()
-            self.layers.append(weights)
+            self.layers.append(Attended(weights, self._layout(weights.shape[2])))
         return weights
 
     def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import FrameType
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,13 +18,21 @@ from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.network.cuts import OtherPathError
 from gradcut.network.known import Known
-from gradcut.network.layouts import TOKENS, MapCall
+from gradcut.network.layouts import MapCall
 from gradcut.network.passes import Pass, Wanted, scripted, watched
 from gradcut.network.view import View
 
 
+class _Noted(NamedTuple):
+    """A call that makes what has the shape of a map, and its result if a gradient of it can be taken."""
+
+    place: MapCall
+    tensor: Tensor | None
+    proven: bool
+
+
 class _Found:
-    """The maps of a forward pass, and in which of the named modules each was made last."""
+    """The maps of a forward pass, and what each of the named modules made last that has the shape of one."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = modules
@@ -31,15 +40,15 @@ class _Found:
 
     def _begin(self) -> None:
         self._call = 0
-        self.candidates: list[tuple[MapCall, Tensor | None]] = []
-        self.made_by: dict[int, tuple[MapCall, Tensor | None] | None] = {id(module): None for module in self._modules}
+        self.candidates: list[_Noted] = []
+        self.made_by: dict[int, _Noted | None] = {id(module): None for module in self._modules}
 
-    def note(self, place: MapCall, result: Tensor, frame: FrameType) -> None:
+    def note(self, place: MapCall, result: Tensor | None, frame: FrameType) -> None:
         if place.call <= self._call:
             self._begin()  # the pass was made again, in another order in memory
         self._call = place.call
-        noted = place, result if result.requires_grad else None
-        if place.layout.kind != "tokens" or place.function in TOKENS:
+        noted = _Noted(place, result if result is not None and result.requires_grad else None, result is not None)
+        if place.candidate and noted.proven:
             self.candidates.append(noted)
         if self.made_by:
             for owner in _owners(frame) & self.made_by.keys():
@@ -107,21 +116,21 @@ def _find(
     names: tuple[str, ...] = () if isinstance(layers, int) else layers
     # Two photographs, so that what has no batch is not taken for a map.
     pair = x[:1].detach().expand(2, -1, -1, -1)
-    modules, prefix = [_module(model, name) for name in names], _prefix(model)
+    modules = [_module(model, name) for name in names]
     found = _Found(modules)
     with torch.no_grad():
-        made = watched(classifier, pair, Wanted(prefix=prefix, on_map=found.note))
-    if any(place.layout.kind == "tokens" for place, _ in found.candidates):
+        made = watched(classifier, pair, Wanted(on_map=found.note))
+    if any(noted.place.layout.kind == "tokens" for noted in found.candidates):
         # Then a map may be there of which only the class token is read.
         with torch.enable_grad():
-            made = watched(classifier, pair, Wanted(prefix=prefix, on_map=found.note, gradients=True))
+            made = watched(classifier, pair, Wanted(on_map=found.note, gradients=True))
         read = _influential(found, made.logits)
         if found.candidates and not read:
             raise SaliencyError(
                 f"{classifier.name}: its logits depend on no map inside the network; are its weights initialised?"
             )
     else:
-        read = {place for place, _ in found.candidates}
+        read = {noted.place for noted in found.candidates}
     calls = made.seen.calls
     if names:
         return _named(classifier, names, [found.made_by[id(module)] for module in modules], read), calls
@@ -142,8 +151,8 @@ def _find(
 
 def _influential(found: _Found, logits: Tensor) -> set[MapCall]:
     """The maps on whose grid, not only on whose class token, the logits depend."""
-    noted = [*found.candidates, *(made for made in found.made_by.values() if made is not None)]
-    inside = [(place, tensor) for place, tensor in noted if tensor is not None]
+    noted = [*found.candidates, *(last for last in found.made_by.values() if last is not None)]
+    inside = [(place, tensor) for place, tensor, _ in noted if tensor is not None]
     weights = torch.linspace(1, 2, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
     gradients = torch.autograd.grad((logits * weights).sum(), [tensor for _, tensor in inside], allow_unused=True)
     return {
@@ -156,22 +165,27 @@ def _influential(found: _Found, logits: Tensor) -> set[MapCall]:
 def _named(
     classifier: Classifier,
     names: Sequence[str],
-    made: Sequence[tuple[MapCall, Tensor | None] | None],
+    made: Sequence[_Noted | None],
     read: set[MapCall],
 ) -> tuple[MapCall, ...]:
     places = []
-    for name, found in zip(names, made, strict=True):
-        if found is None:
+    for name, noted in zip(names, made, strict=True):
+        if noted is None:
             why = "it makes no map of more than one place"
             if scripted(classifier.model):
                 why = "a TorchScript module shows none of its functions; use the module that it was made from"
             raise SaliencyError(f"layers: {name!r} of {classifier.name}: {why}")
-        if found[0].layout.kind == "tokens" and found[0] not in read:
+        if not noted.proven:
+            raise SaliencyError(
+                f"layers: {name!r} of {classifier.name}: its last result with the shape of a map does not change where "
+                "the photograph does, so that its places are not the photograph's; name another layer"
+            )
+        if noted.place.layout.kind == "tokens" and noted.place not in read:
             raise SaliencyError(
                 f"layers: {name!r} of {classifier.name}: the logits do not depend on its map, only on the tokens "
                 "before it; name an earlier layer"
             )
-        places.append(found[0])
+        places.append(noted.place)
     calls = [place.call for place in places]
     if calls != sorted(set(calls)):
         raise SaliencyError(f"layers: expected each map once and in the network's order, got {tuple(names)}")
@@ -194,15 +208,6 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 def _some(names: Sequence[str]) -> str:
     outer = [name for name in names if name and name.count(".") == 0]
     return ", ".join(map(repr, outer[-4:]))
-
-
-def _prefix(model: nn.Module) -> int | None:
-    """The tokens before the grid, where the model says so, as timm's do."""
-    for module in model.modules():
-        known = getattr(module, "num_prefix_tokens", None)
-        if isinstance(known, int):
-            return known
-    return None
 
 
 def _no_map(classifier: Classifier, x: Tensor) -> str:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from gradcut.network.activations import ACTIVATIONS
+
 
 class Layout(NamedTuple):
     """How a map of ``h`` by ``w`` places lies in a tensor: which axes they are, and the tokens before them."""
@@ -39,6 +41,11 @@ class MapCall:
     shape: tuple[int, ...]
     layout: Layout
 
+    @property
+    def candidate(self) -> bool:
+        """Whether it counts without being named: of what has the shape of tokens, much is inside a layer."""
+        return self.layout.kind != "tokens" or self.function in TOKENS
+
 
 #: What asks about a tensor and makes none: a network asks often, and it should cost nothing.
 QUESTIONS = frozenset({
@@ -59,6 +66,19 @@ TOKENS = frozenset({
     F.layer_norm, F.rms_norm, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__,
     torch.cat, torch.concat, torch.addcmul,
 })  # fmt: skip
+
+CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
+
+#: What leaves everything at its place: of a network that has called nothing else, what has a map's shape is a map.
+LOCAL = ACTIVATIONS | {
+    F.conv2d, F.batch_norm, F.group_norm, F.instance_norm, F.local_response_norm, F.dropout, F.dropout2d, F.pad,
+    F.interpolate, F.avg_pool2d, F.max_pool2d, F._max_pool2d, torch.max_pool2d, F.hardsigmoid,  # type: ignore[attr-defined]
+    F.sigmoid, torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, F.tanh, torch.tanh, Tensor.tanh, torch.clamp,
+    Tensor.clamp, Tensor.clamp_, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__,
+    torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__,
+    Tensor.mul_, Tensor.__imul__, torch.div, Tensor.div, Tensor.__truediv__, Tensor.div_, Tensor.clone, torch.clone,
+    Tensor.contiguous, Tensor.to, Tensor.float, Tensor.type_as, Tensor.detach, Tensor.copy_,
+}  # fmt: skip
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,17 +11,19 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradcut.classifiers.classifier import Classifier, NoMemoryError
 from gradcut.errors import ClassifierError, SaliencyError
 from gradcut.network.activations import Backward, Rule
-from gradcut.network.attention import WrittenOut
+from gradcut.network.attention import Attended, WrittenOut
 from gradcut.network.cuts import Cuts
 from gradcut.network.faster import Faster
 from gradcut.network.forward import ForwardPass, OnMap
 from gradcut.network.frozen import Frozen
 from gradcut.network.known import Known
-from gradcut.network.layouts import Layout, MapCall
+from gradcut.network.layouts import MapCall
+from gradcut.network.proof import Answers, Proven, changed_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class Wanted:
     """What a forward pass is watched for.
 
     Args:
-        levels, prefix, on_map: as for `ForwardPass`.
+        levels, on_map: as for `ForwardPass`; what is not proven to be a map is none.
         gradients: of the photographs are wanted: they begin the graph.
         attention: is to be written out and kept.
         from_attention: as ``attention``, and the graph begins there if it has not begun before.
@@ -37,8 +39,7 @@ class Wanted:
         rule: for the backward pass of the activations.
     """
 
-    levels: int = 1
-    prefix: int | None = None
+    levels: int = 0
     on_map: OnMap | None = None
     gradients: bool = False
     attention: bool = False
@@ -46,12 +47,10 @@ class Wanted:
     cuts: tuple[MapCall, ...] = ()
     rule: Rule | None = None
 
-
-class Attended(NamedTuple):
-    """The attention of a layer, rows summing to 1, and how the places of the map lie in its queries, if they do."""
-
-    weights: Float[Tensor, "b heads queries keys"]
-    layout: Layout | None
+    @property
+    def places(self) -> bool:
+        """Whether anything is wanted whose places have to be the photograph's."""
+        return bool(self.levels or self.on_map or self.attention or self.from_attention)
 
 
 class Pass(NamedTuple):
@@ -75,6 +74,9 @@ class Pass(NamedTuple):
 #: Kinds of passes that were found to give the bare model's logits.
 _CHECKED: Known[bool] = Known()
 
+#: By the size of the photographs and whether gradients are computed, what answers where the photograph is changed.
+_PROVEN: Known[Proven] = Known()
+
 #: Models that count on the order in which a photograph's values lie in memory.
 _IN_ORDER: Known[bool] = Known()
 
@@ -85,14 +87,56 @@ def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted 
     Compiled code runs as it was before compilation: the compiled one shows none of its functions. On the CPU the
     channels of a pixel lie side by side, which makes convolutions faster; a model that fails on such photographs, or
     answers otherwise, gets them as they are. The first pass of its kind by a model, a number type and a size of
-    photograph is compared with the bare model's logits.
+    photograph is compared with the bare model's logits. Where the shape of a tensor does not say that it is a map, a
+    few more passes of pairs of photographs find out, once for a model and a size.
 
     Raises:
         ClassifierError: as `Classifier.logits`.
-        SaliencyError: watched, the network gives other logits than bare, or it gives others at every call.
+        SaliencyError: watched, the network gives other logits than bare, or it gives others at every call; or it takes
+            another path at every call.
         OtherPathError: a cut is not where it was.
     """
-    model, wanted = classifier.model, wanted or Wanted()
+    wanted = wanted or Wanted()
+    made = _compared(classifier, x, wanted)
+    proven = _PROVEN.get(classifier.model, _kind(x))
+    if not _in_doubt(made, wanted) or (proven is not None and proven.calls == made.seen.calls):
+        return made
+    # Only now is it known that a proof is needed; the pass is made again with it, without what is refused.
+    contiguous = made.x.is_contiguous()
+    del made
+    proven = _prove(classifier, x, contiguous)
+    _PROVEN.put(classifier.model, _kind(x), proven)
+    made = _compared(classifier, x, wanted)
+    if proven.calls == made.seen.calls:
+        return made
+    raise SaliencyError(
+        f"{classifier.name}: its forward pass differs from one call to the next, so that no map in it can be found "
+        "again; Gradient() works with any classifier"
+    )
+
+
+def _in_doubt(made: Pass, wanted: Wanted) -> bool:
+    return wanted.places and (made.seen.doubtful or bool(made.attention))
+
+
+def _kind(x: Tensor) -> tuple[tuple[int, ...], bool]:
+    return tuple(x.shape[1:]), torch.is_grad_enabled()
+
+
+def _prove(classifier: Classifier, x: Float[Tensor, "b 3 h w"], contiguous: bool) -> Proven:
+    """Where in a forward pass maps are made, by changes of photographs of the size of ``x``."""
+    answers, calls = Answers((x.shape[2], x.shape[3])), 0
+    order = torch.contiguous_format if contiguous else torch.channels_last
+    for pair in changed_pairs(x):
+        seen = ForwardPass(pair, 0, prefix_of(classifier.model), answers.note)
+        _run(classifier, pair.contiguous(memory_format=order), _modes(x, seen))
+        calls = seen.calls
+    return answers.proven(calls)
+
+
+def _compared(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -> Pass:
+    """A pass that was compared with the bare model's, itself or one of its kind."""
+    model = classifier.model
     # TorchScript is given what it was made for.
     reordered = x.device.type == "cpu" and not scripted(model) and not _IN_ORDER.get(model, None)
     if reordered:
@@ -115,23 +159,47 @@ def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted 
 
 def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -> Pass:
     rule = None if wanted.rule is None else Backward(wanted.rule)
-    attention = WrittenOut(wanted.from_attention) if wanted.attention or wanted.from_attention else None
     cuts = Cuts(wanted.cuts) if wanted.cuts else None
-    seen = ForwardPass(x, wanted.levels, wanted.prefix, wanted.on_map)
+    proven = _PROVEN.get(classifier.model, _kind(x)) if wanted.places else None
+    maps = None if proven is None else proven.maps
+    seen = ForwardPass(x, wanted.levels, prefix_of(classifier.model), wanted.on_map, maps)
+    attention = None
+    if wanted.attention or wanted.from_attention:
+        attention = WrittenOut(wanted.from_attention, seen.queries)
+    x.requires_grad_(wanted.gradients)
+    logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts))
+    layers = tuple(attention.layers if attention else ())
+    return Pass(x, logits, seen, layers, tuple(cuts.tensors if cuts else ()), rule.followed if rule else 0)
+
+
+def _modes(
+    x: Tensor,
+    seen: ForwardPass,
+    rule: Backward | None = None,
+    attention: WrittenOut | None = None,
+    cuts: Cuts | None = None,
+) -> list[TorchFunctionMode]:
+    """Outermost first: the watch sees the calls that the model itself makes, the others what is left of them."""
     faster = Faster() if x.device.type == "cpu" else None
     frozen = Frozen() if torch.is_grad_enabled() else None
-    x.requires_grad_(wanted.gradients)
+    return [mode for mode in (rule, faster, frozen, attention, cuts, seen) if mode is not None]
+
+
+def _run(classifier: Classifier, x: Float[Tensor, "b 3 h w"], modes: Sequence[TorchFunctionMode]) -> Tensor:
     with ExitStack() as stack:
         stack.enter_context(as_written(classifier.model))
-        # Outermost first: the watch sees the calls that the model itself makes, the others what is left of them.
-        for mode in (rule, faster, frozen, attention, cuts, seen):
-            if mode is not None:
-                stack.enter_context(mode)
-        logits = classifier.logits(x)
-    layers = tuple(
-        Attended(layer, seen.token_grid(layer.shape[2])) for layer in (attention.layers if attention else ())
-    )
-    return Pass(x, logits, seen, layers, tuple(cuts.tensors if cuts else ()), rule.followed if rule else 0)
+        for mode in modes:
+            stack.enter_context(mode)
+        return classifier.logits(x)
+
+
+def prefix_of(model: nn.Module) -> int | None:
+    """The tokens before the grid, where the model says so, as timm's do."""
+    for module in model.modules():
+        known = getattr(module, "num_prefix_tokens", None)
+        if isinstance(known, int):
+            return known
+    return None
 
 
 def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], made: Pass, wanted: Wanted) -> str | None:

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
-from gradcut.network.passes import Attended, Pass, Wanted, watched
+from gradcut.network.attention import Attended
+from gradcut.network.passes import Pass, Wanted, watched
 
 
 class Kept(NamedTuple):

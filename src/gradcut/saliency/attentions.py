@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
+from gradcut.network.attention import Attended
 from gradcut.network.layouts import Layout
-from gradcut.network.passes import Attended, Wanted, scripted
+from gradcut.network.passes import Wanted, scripted
 from gradcut.network.view import View
 from gradcut.saliency.maps import upsampled, wide
 from gradcut.saliency.method import Method

@@ -15,6 +15,7 @@ from gradcut.classifiers.heads import PlaceWeights, places_of
 from gradcut.errors import SaliencyError
 from gradcut.network.known import Known
 from gradcut.network.layers import pass_from_maps
+from gradcut.network.passes import Wanted
 from gradcut.network.view import View
 from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, check_pixels
 from gradcut.saliency.maps import relative, upsampled, wide
@@ -134,7 +135,7 @@ def linear_head(view: View, method: str) -> LinearHead:
     Raises:
         SaliencyError: the logits are made in another way.
     """
-    classifier, made = view.classifier, view.watch()
+    classifier, made = view.classifier, view.watch(Wanted(levels=1))
     logits, features, linear = made.logits, made.seen.feature_map, made.seen.linear
     if linear is not None:
         if features is not None and linear.weight.shape == (logits.shape[1], features.shape[1]):
