@@ -8,7 +8,7 @@ BIN := .venv/bin
 EXTRAS := imagenet-seg,ray,supervision,hf,web
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test fuzz lint format wheel lowest clean
+.PHONY: demo test fuzz lint format wheel lowest sweep clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -49,6 +49,10 @@ lowest: .venv/lowest/installed
 	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --constraint .venv/lowest/constraints.txt \
 	    --editable '.[$(EXTRAS)]' --group test
 	@touch $@
+
+# Every recipe on a small network of each of timm's families: an hour on one core. A sweep that was stopped goes on.
+sweep: .venv/test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py --output runs/sweep.jsonl $(ARGS)
 
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv
