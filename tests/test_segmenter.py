@@ -407,8 +407,7 @@ def test_evidence_is_shared_by_those_that_differ_in_seeds_and_masks_alone(bright
         "model": torch.nn.Flatten(), "labels": ("a", "b"), "mean": (1, 1, 1), "std": (2, 2, 2), "multilabel": False,
         "threshold": 0.1, "top_k": 1, "channels": "BGR",
     }  # fmt: skip
-    elsewhere = {"name", "size", "made_for"}  # the recipe has a size
-    assert {field.name for field in fields(Classifier)} == {*changes, *elsewhere}
+    assert {field.name for field in fields(Classifier)} == {*changes, "name", "size"}  # the recipe has a size
     assert Segmenter(replace(brightness, name="other"), recipe).evidence_key == key
     for name, value in changes.items():
         assert Segmenter(replace(brightness, **{name: value}), recipe).evidence_key != key, name

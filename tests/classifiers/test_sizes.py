@@ -8,9 +8,8 @@ import timm
 import torch
 from torch import nn
 
-from gradcut import Classifier, Segmenter
+from gradcut import Classifier
 from gradcut.classifiers.sizes import patch
-from gradcut.errors import ClassifierError
 
 PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -66,17 +65,3 @@ def test_a_network_that_takes_any_size_keeps_it():
     convolutions = timm.create_model("test_resnet", num_classes=2)
     convolutions.forward = None  # it is not even tried
     assert classifier(convolutions).at(61).size == (61, 61)
-
-
-@pytest.mark.parametrize("recipe", ["simonyan", "expansion"])
-def test_the_way_out_of_a_network_of_one_size(recipe):
-    model = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(4 * 8 * 8, 2))
-    segmenter = Segmenter(classifier(model), recipe)
-    with pytest.raises(ClassifierError) as error:
-        segmenter(PHOTOGRAPH)
-    message = str(error.value)
-    assert "\n" not in message
-    assert "ask for 448 x 448, the classifier was made for 64 x 64: --size 64 --recipe fast" in message
-    with pytest.raises(ClassifierError) as error:
-        classifier(nn.Sequential(nn.Flatten(), nn.Linear(5, 2))).detect([PHOTOGRAPH])
-    assert "--size" not in str(error.value)  # it fails at its own size too

@@ -17,7 +17,8 @@ from gradcut.errors import ClassifierError, SaliencyError
 from gradcut.network import passes
 from gradcut.network.known import Known
 from gradcut.network.passes import watched
-from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop
+from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, IntegratedGradients, SmoothGrad
+from gradcut.saliency.method import Method
 
 
 class Small(nn.Module):
@@ -173,3 +174,39 @@ def test_many_threads_may_remember_and_forget() -> None:
     assert errors == []
     known.forget(models[0], "never known")
     assert known.get(models[0], 0) is None
+
+
+class Switched(nn.Module):
+    """A network that computes its features, or all, where torch keeps no graph."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.head = nn.Linear(8, 3)
+        self.where = where
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.where == "inference mode":
+            with torch.inference_mode():
+                return self.head(self.features(x).mean((2, 3)))
+        if self.where == "everything":
+            with torch.no_grad():
+                return self.head(self.features(x).mean((2, 3)))
+        if self.where == "features":
+            with torch.no_grad():
+                features = self.features(x)
+        else:
+            features = self.features(x)
+        pooled = features.mean((2, 3))
+        return self.head(pooled.detach() if self.where == "detached" else pooled)
+
+
+@pytest.mark.parametrize("where", ["everything", "features", "detached", "inference mode"])
+@pytest.mark.parametrize("method", [Gradient(), GradCAM(), IntegratedGradients(), SmoothGrad()])
+def test_gradients_switched_off_inside_a_model_are_said_in_one_line(where: str, method: Method) -> None:
+    classifier = Classifier(Switched(where).eval(), 3, 32)
+    x = torch.randn(1, 3, 32, 32)
+    with pytest.raises(SaliencyError, match=r"custom: no gradient leads from its logits back"):
+        method(classifier, x, [(0, 1)])
+    assert CAM()(classifier, x, [(0, 1)]).max() > 0

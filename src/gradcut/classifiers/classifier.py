@@ -45,7 +45,7 @@ class Classifier:
         model: maps ``(b, 3, h, w)`` to logits ``(b, len(labels))``. It is used in evaluation mode and
             otherwise left exactly as it is.
         labels: one name an output, no name twice; or how many outputs there are, which are then called "0", "1", ...
-        size: height and width that the model was made for, and that a photograph is resized to. The whole photograph
+        size: height and width that a photograph is resized to. The whole photograph
             is squashed into it: a centre crop would leave the border without saliency.
         mean, std: of RGB in [0, 1], subtracted and divided, whatever ``channels`` says.
         multilabel: sigmoid when true, softmax when false.
@@ -68,7 +68,6 @@ class Classifier:
     top_k: int
     name: str
     channels: str = field(default="RGB", repr=False)
-    made_for: tuple[int, int] = field(init=False, repr=False)
 
     # Written out, because it takes more types than the fields have.
     def __init__(
@@ -105,7 +104,6 @@ class Classifier:
                 "multilabel: expected True for a model with one output, got False: under a softmax a single output has "
                 "the probability 1 whatever the photograph shows"
             )
-        normalised["made_for"] = normalised["size"]
         for key, value in normalised.items():
             object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
 
@@ -141,9 +139,7 @@ class Classifier:
 
     def at(self, size: int | tuple[int, int]) -> Classifier:
         """The same classifier at another input size, or at the nearest that a network of patches takes."""
-        other = replace(self, size=self._taken(arguments.as_size(size)))
-        object.__setattr__(other, "made_for", self.made_for)
-        return other
+        return replace(self, size=self._taken(arguments.as_size(size)))
 
     def scaled(self, factor: float) -> tuple[int, int]:
         """Height and width of photographs at ``factor`` times the classifier's own size, at least 1.
@@ -223,8 +219,8 @@ class Classifier:
             except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError, LookupError) as error:
                 if out_of_memory(error):
                     raise
-                message = f"model: {self.name} failed on input {tuple(x.shape)}: {one_line(error)}"
-                raise ClassifierError(message + self._way_out(tuple(x.shape[2:]))) from error
+                reason = one_line(error)
+                raise ClassifierError(f"model: {self.name} failed on input {tuple(x.shape)}: {reason}") from error
         if not isinstance(logits, Tensor):
             raise ClassifierError(
                 f"model: expected a tensor of logits, got {type(logits).__name__}; wrap it so that it returns one"
@@ -237,16 +233,6 @@ class Classifier:
         if not logits.isfinite().all():
             raise ClassifierError(f"model: {self.name} answers with NaN or infinite logits")
         return logits
-
-    def _way_out(self, size: tuple[int, ...]) -> str:
-        if size == self.made_for:
-            return ""
-        height, width = self.made_for
-        return (
-            f"; the recipe's size or scales ask for {size[0]} x {size[1]}, the classifier was made for "
-            f"{height} x {width}: --size {height} --recipe fast (in Python a Recipe with size={height} and one scale) "
-            "stays at that"
-        )
 
     def probabilities(self, logits: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         """Sigmoid or softmax, in float32 at least."""

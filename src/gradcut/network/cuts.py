@@ -22,7 +22,7 @@ class Cuts(TorchFunctionMode):
     backward pass. Calls are numbered as `gradcut.network.forward.ForwardPass` numbers them.
 
     Args:
-        places: calls, as `gradcut.network.layers.run_with_maps` finds them.
+        places: calls, as `gradcut.network.layers.pass_from_maps` finds them.
 
     Attributes:
         tensors: the results as the model has them; ``place.layout.of(tensor)`` is the map.

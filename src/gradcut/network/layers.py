@@ -19,7 +19,7 @@ from gradcut.errors import SaliencyError
 from gradcut.network.cuts import OtherPathError
 from gradcut.network.known import Known
 from gradcut.network.layouts import MapCall
-from gradcut.network.passes import Pass, Wanted, scripted, watched
+from gradcut.network.passes import Pass, Wanted, gradients, scripted, watched
 from gradcut.network.view import View
 
 
@@ -124,7 +124,7 @@ def _find(
         # Then a map may be there of which only the class token is read.
         with torch.enable_grad():
             made = watched(classifier, pair, Wanted(on_map=found.note, gradients=True))
-        read = _influential(found, made.logits)
+        read = _influential(classifier, found, made.logits)
         if found.candidates and not read:
             raise SaliencyError(
                 f"{classifier.name}: its logits depend on no map inside the network; are its weights initialised?"
@@ -149,15 +149,15 @@ def _find(
     return tuple(ordered[-layers:]), calls
 
 
-def _influential(found: _Found, logits: Tensor) -> set[MapCall]:
+def _influential(classifier: Classifier, found: _Found, logits: Tensor) -> set[MapCall]:
     """The maps on whose grid, not only on whose class token, the logits depend."""
     noted = [*found.candidates, *(last for last in found.made_by.values() if last is not None)]
     inside = [(place, tensor) for place, tensor, _ in noted if tensor is not None]
     weights = torch.linspace(1, 2, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
-    gradients = torch.autograd.grad((logits * weights).sum(), [tensor for _, tensor in inside], allow_unused=True)
+    leading = gradients(classifier, logits, [tensor for _, tensor in inside], weights)
     return {
         place
-        for (place, _), gradient in zip(inside, gradients, strict=True)
+        for (place, _), gradient in zip(inside, leading, strict=True)
         if gradient is not None and bool(place.layout.of(gradient).any())
     }
 

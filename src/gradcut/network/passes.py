@@ -115,6 +115,29 @@ def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted 
     )
 
 
+def gradients(
+    classifier: Classifier, logits: Tensor, inputs: Sequence[Tensor], upstream: Tensor, again: bool = False
+) -> tuple[Tensor | None, ...]:
+    """The gradients of ``(logits * upstream).sum()`` with respect to the inputs; None where it depends on one not.
+
+    Args:
+        again: keep the graph for another backward pass.
+
+    Raises:
+        SaliencyError: the logits depend on none of the inputs, or the model hides how they do.
+    """
+    found: tuple[Tensor | None, ...] = ()
+    if logits.requires_grad:
+        found = torch.autograd.grad(logits, inputs, upstream, retain_graph=again, allow_unused=True)
+    if all(gradient is None for gradient in found):
+        raise SaliencyError(
+            f"{classifier.name}: no gradient leads from its logits back into the network: its forward pass switches "
+            "gradients off (torch.no_grad, torch.inference_mode, detach), or its logits are constant. CAM() and "
+            "PlaceProbability() need no gradient"
+        )
+    return found
+
+
 def _in_doubt(made: Pass, wanted: Wanted) -> bool:
     return wanted.places and (made.seen.doubtful or bool(made.attention))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
+from gradcut.network.passes import gradients as gradients_of
 from gradcut.saliency.maps import wide
 
 #: A photograph's place in the batch, and classes: one, or the members of a group.
@@ -196,7 +197,7 @@ def backward_passes(
         upstream = torch.zeros_like(logits)
         upstream[photographs] = direction[chosen].to(logits.dtype)
         more = number + 1 < len(rounds)
-        found = torch.autograd.grad(logits, inputs, upstream, retain_graph=more, allow_unused=True)
+        found = gradients_of(classifier, logits, inputs, upstream, again=more)
         gradients = [wide(torch.zeros_like(x) if g is None else g) for g, x in zip(found, inputs, strict=True)]
         if logits.dtype == torch.float16:
             factors = torch.zeros(len(logits), device=logits.device)
