@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradcut import RECIPES, GradcutError, Segmenter, images, results
+from gradcut import RECIPES, GradcutError, Segmenter, files, images, results
 from gradcut.files import Folder
 from gradcut.names import filenames
 from gradcut.runs.run import manifest_line
@@ -118,13 +118,13 @@ def test_what_is_not_written_removes_nothing(tmp_path, brightness, drawn):
 def test_removing_leaves_other_photographs_alone(tmp_path, result):
     for name in ("a", "a/b", "c"):
         results.save(result, tmp_path, name)
-    results.remove(Folder(str(tmp_path)), "a")
+    files.remove_result(Folder(str(tmp_path)), "a")
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     written = ("results/{}.json", "labelmaps/{}.png", "pictures/{}.png", "masks/{}/red.png", "masks/{}/blue.png")
     assert left == {path.format(name) for name in ("a/b", "c") for path in written}
-    results.remove(Folder(str(tmp_path)), "c")
+    files.remove_result(Folder(str(tmp_path)), "c")
     assert not (tmp_path / "masks/c").exists()
-    results.remove(Folder(str(tmp_path)), "c")
+    files.remove_result(Folder(str(tmp_path)), "c")
 
 
 def test_the_joint_labelling_is_computed_once(tmp_path, result, monkeypatch):
@@ -142,7 +142,7 @@ def test_files_go_to_any_address(tmp_path, result):
     assert {**here, "seconds": 0} == {**there, "seconds": 0}
     for path in tmp_path.rglob("*.png"):
         assert memory.cat_file(f"/elsewhere/{path.relative_to(tmp_path).as_posix()}") == path.read_bytes()
-    results.remove(Folder("memory://elsewhere"), "drawn")
+    files.remove_result(Folder("memory://elsewhere"), "drawn")
     assert memory.find("/elsewhere") == []
 
 

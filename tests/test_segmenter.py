@@ -503,7 +503,7 @@ def test_a_method_can_be_chosen_by_name(brightness, drawn):
     }  # fmt: skip
     assert set(METHODS) == alone - {"PixelMethod"}, "every method that needs no other can be chosen"
     with pytest.raises(
-        GradcutError, match=r"saliency: expected one of .*, got 'GradCam\+'; near it: GradCAM"
+        GradcutError, match=r"saliency: expected one of .*; got 'GradCam\+'; did you mean 'GradCAM'"
     ) as refused:
         with_saliency("fast", "GradCam+")
     assert "\n" not in str(refused.value)

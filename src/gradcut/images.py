@@ -241,3 +241,12 @@ def encode_png(pixels: Shaped[np.ndarray, "H W *c"], palette: UInt8[np.ndarray, 
     # The usual 6 takes twice the time of 3 and makes a photograph 6 % smaller, but a mask by 40 %.
     image.save(file, format="PNG", compress_level=3 if image.mode == "RGB" else 6)
     return file.getvalue()
+
+
+def box_of(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int] | None:
+    """A mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    top, left = int(rows[0]), int(columns[0])
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1

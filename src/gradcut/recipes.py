@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut import __version__, saliency
+from gradcut import __version__, catalogue, saliency
 from gradcut.errors import GradcutError, MaskError, SeedError
 from gradcut.images import Photograph
 from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
@@ -133,21 +132,21 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "classes of places (or activation maps) at three sizes, rivalry, affinity of features, cut with colours",
+            catalogue.RECIPES["default"],
             Walk(Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(),
         ),
         Recipe(
             "fast",
-            "as default, from one forward pass at one size",
+            catalogue.RECIPES["fast"],
             Walk(Rivals(PlaceProbability()), steps=(8, 4)),
             Fractions(0.95, 0.02),
             ColourCut(middle=0.6),
         ),
         Recipe(
             "simonyan",
-            "gradient of the probability, 95th and 30th percentile, graph cut, at 448 x 448",
+            catalogue.RECIPES["simonyan"],
             Gradient(of="probability"),
             Percentiles(95, 30),
             GraphCut(),
@@ -155,7 +154,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "guided",
-            "as simonyan, with guided backpropagation",
+            catalogue.RECIPES["guided"],
             GuidedBackprop(of="probability"),
             Percentiles(95, 30),
             GraphCut(),
@@ -163,7 +162,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "deconvnet",
-            "as simonyan, with DeconvNet's backward ReLU",
+            catalogue.RECIPES["deconvnet"],
             DeconvNet(of="probability"),
             Percentiles(95, 30),
             GraphCut(),
@@ -171,7 +170,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "expansion",
-            "gradient of the probability, grown from its 50 highest pixels over those above its 90th percentile",
+            catalogue.RECIPES["expansion"],
             Gradient(of="probability"),
             Percentiles(90, 30),
             Expansion(50, 90),
@@ -191,9 +190,7 @@ def as_recipe(recipe: Recipe | str) -> Recipe:
         return recipe
     if not isinstance(recipe, str):
         raise GradcutError(f"recipe: expected a Recipe or the name of one, got {type(recipe).__name__}")
-    if recipe not in RECIPES:
-        raise GradcutError(f"recipe: expected one of {', '.join(RECIPES)}, got {recipe!r}")
-    return RECIPES[recipe]
+    return RECIPES[catalogue.check("recipe", recipe, RECIPES)]
 
 
 #: The saliency methods that `with_saliency` knows: those that need no other method. The rest change a method.
@@ -233,12 +230,7 @@ def with_saliency(recipe: Recipe | str, name: str) -> Recipe:
         GradcutError: no recipe, or no method, of that name; the message has the nearest ones.
     """
     recipe = as_recipe(recipe)
-    methods = {method.casefold(): method for method in METHODS}
-    method = methods.get(name.casefold()) if isinstance(name, str) else None
-    if method is None:
-        near = difflib.get_close_matches(str(name).casefold(), methods, n=3)
-        nearest = f"; near it: {', '.join(methods[match] for match in near)}" if near else ""
-        raise GradcutError(f"saliency: expected one of {', '.join(METHODS)}, got {name!r}{nearest}")
+    method = catalogue.check("saliency", name, METHODS)
     title, summary = f"{recipe.name} with {method}", f"{recipe.summary}; with the saliency {method}"
     return replace(recipe, name=title, summary=summary, saliency=METHODS[method]())
 

@@ -65,16 +65,7 @@ class Object:
     @property
     def box(self) -> tuple[int, int, int, int] | None:
         """The mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
-        return box_of(self.mask)
-
-
-def box_of(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int] | None:
-    """A mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    top, left = int(rows[0]), int(columns[0])
-    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+        return images.box_of(self.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,23 +338,12 @@ def save(
             contents[entry["mask"]] = images.encode_png(item.mask)
     folder = folder if isinstance(folder, Folder) else Folder(os.fspath(folder))
     with files.writing(folder.url):
-        remove(folder, name)
+        files.remove_result(folder, name)
         for path, content in contents.items():
             folder.write(path, content)
         document["seconds"]["save"] = round(time.perf_counter() - started, 4)
         folder.write(f"results/{name}.json", files.encode_json(document, indent=1) + b"\n")
     return document
-
-
-def remove(folder: Folder, name: str) -> None:
-    """Remove what `save` writes under this name, the record first."""
-    for path in (f"results/{name}.json", f"labelmaps/{name}.png", f"classmaps/{name}.png", f"pictures/{name}.png"):
-        folder.remove(path)
-    for mask in folder.names(f"masks/{name}"):
-        folder.remove(f"masks/{name}/{mask}")
-    if folder.local is not None:
-        with suppress(OSError):  # there is none, or it holds those of photographs in a folder of that name
-            (folder.local / f"masks/{name}").rmdir()
 
 
 def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gradcut import Classifier, Segmenter, load_classifier, saliency
+from gradcut.catalogue import CLASSIFIERS
 from gradcut.classifiers.embedded import lite_network
 from gradcut.classifiers.hub import reachable_or_cached
-from gradcut.classifiers.sources import ACCEPTED, list_classifiers
+from gradcut.classifiers.sources import list_classifiers
 from gradcut.classifiers.weights import fold_batch_norms, weights_sha256
 from gradcut.errors import ClassifierError
 from gradcut.labels import coco_ids, imagenet_labels, timm_labels
@@ -366,8 +367,8 @@ def test_near_misses(name, meant):
 
 
 def test_refusals_say_what_is_accepted(monkeypatch):
-    says("nothing of the kind", *ACCEPTED, "got 'nothing of the kind'")
-    says("embeded", *ACCEPTED)
+    says("nothing of the kind", *CLASSIFIERS, "got 'nothing of the kind'")
+    says("embeded", *CLASSIFIERS)
     says("timm/resnet1", "near it are")
     says("ml-decoder@none.pth", "none.pth: no such file")
     says("none.safetensors", "none.safetensors: no such file")
@@ -419,7 +420,7 @@ def test_two_loads_at_once_leave_the_hubs_switch_as_it_was(monkeypatch):
 
 
 def test_list():
-    assert list_classifiers() == ACCEPTED
+    assert list_classifiers() == CLASSIFIERS
     assert list(list_classifiers("COCO80")) == ["coco80"]
     found = list_classifiers("resnet18*")
     assert "timm/resnet18.a1_in1k" in found

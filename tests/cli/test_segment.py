@@ -11,7 +11,7 @@ from drawn_runs import QUICK, draw
 from networks import placed
 from PIL import Image
 
-from gradcut import Segmenter
+from gradcut import Segmenter, catalogue
 from gradcut.recipes import RECIPES
 from gradcut.runs import job as batch
 from gradcut.runs.run import read_run
@@ -22,6 +22,7 @@ def command(command, monkeypatch, brightness):
     """The command line, with the classifier of the drawings for every name and a recipe of milliseconds."""
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: placed(brightness))
     monkeypatch.setitem(RECIPES, "quick", QUICK)
+    monkeypatch.setitem(catalogue.RECIPES, "quick", QUICK.summary)
     return command
 
 
@@ -231,7 +232,7 @@ def test_a_saliency_method_instead_of_the_recipes(command, tmp_path):
     status, _, err = command(*arguments, "--saliency", "GradCamm")
     assert status == 2
     assert "saliency: expected one of" in err
-    assert "near it: GradCAM" in err
+    assert "did you mean 'GradCAM'?" in err
 
 
 def test_a_blank_saliency_is_said(command, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from drawn_runs import QUICK, contents, draw
 
 import gradcut
 import gradcut.cli
-from gradcut import GradcutError, Segmenter, segment_folder
+from gradcut import GradcutError, Segmenter, catalogue, segment_folder
 from gradcut.recipes import RECIPES
 from gradcut.runs import segment as runs
 from gradcut.runs.run import read_run
@@ -31,6 +31,7 @@ def test_it_writes_what_the_command_writes(brightness, tmp_path, monkeypatch):
     assert lines == list(read_run(tmp_path / "out")[1])
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: brightness)
     monkeypatch.setitem(RECIPES, "quick", QUICK)
+    monkeypatch.setitem(catalogue.RECIPES, "quick", QUICK.summary)
     command = ["segment", tmp_path / "in", "-o", tmp_path / "command", "-r", "quick", "--label", "red"]
     command += ["--void", 0.1, 0.9, "--no-pictures", "--batch", 2]
     monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, command)])

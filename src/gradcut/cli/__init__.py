@@ -16,7 +16,7 @@ def main() -> None:
     try:
         app()
     except GradcutError as error:
-        err.print(f"gradcut: {error}", markup=False)
+        err.print(f"gradcut: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("gradcut: stopped")

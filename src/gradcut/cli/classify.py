@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from gradcut import catalogue
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -20,6 +21,7 @@ from gradcut.cli.options import (
     ValueRange,
     app,
     err,
+    known_recipe,
     load,
     out,
 )
@@ -64,21 +66,35 @@ def classify(
     elif table.row_count:
         out.print(table)
     for reason in [*files.left_out(paths), *errors]:
-        err.print(f"gradcut: {reason}", markup=False)
+        err.print(f"gradcut: {reason}")
     raise typer.Exit(1 if errors else 0)
 
 
 @app.command()
-def recipes(as_json: AsJson = False) -> None:
+def recipes(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Show the steps of these.", callback=known_recipe, show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the recipes: named choices of saliency, seeds and mask maker."""
+    if not names and not as_json:
+        table = Table("recipe", "what it does")
+        for name, summary in catalogue.RECIPES.items():
+            table.add_row(name, summary)
+        out.print(table)
+        return
     from gradcut.recipes import RECIPES
 
+    chosen = {name: RECIPES[name] for name in names or RECIPES}
     if as_json:
-        print(json.dumps({name: {"summary": r.summary, "steps": repr(r)} for name, r in RECIPES.items()}, indent=1))
+        print(json.dumps({name: {"summary": r.summary, "steps": repr(r)} for name, r in chosen.items()}, indent=1))
         return
-    table = Table("recipe", "what it does", "saliency", "seeds", "masks")
-    for name, recipe in RECIPES.items():
-        table.add_row(name, recipe.summary, *map(repr, (recipe.saliency, recipe.seeds, recipe.masks)))
+    table = Table("recipe", "step", "what does it")
+    for name, recipe in chosen.items():
+        for step in ("saliency", "seeds", "masks"):
+            table.add_row(name if step == "saliency" else "", step, repr(getattr(recipe, step)))
     out.print(table)
 
 
@@ -90,9 +106,12 @@ def classifiers(
     as_json: AsJson = False,
 ) -> None:
     """List what --classifier takes; with a pattern, timm's models too."""
-    from gradcut.classifiers.sources import list_classifiers
+    if pattern is None:
+        found = dict(catalogue.CLASSIFIERS)
+    else:
+        from gradcut.classifiers.sources import list_classifiers
 
-    found = list_classifiers(pattern)
+        found = list_classifiers(pattern)
     if as_json:
         print(json.dumps(found, indent=1))
         return

@@ -21,6 +21,7 @@ from gradcut.cli.options import (
     app,
     bar,
     err,
+    known_recipe,
     out,
 )
 from gradcut.files import left_out, replacing, writing
@@ -74,7 +75,10 @@ def evaluate(
         ),
     ] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option("--recipe", "-r", help="May be repeated. [default: default]", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--recipe", "-r", callback=known_recipe, help="May be repeated. [default: default]", show_default=False
+        ),
     ] = None,
     saliency: SaliencyName = None,
     labels: Annotated[
@@ -121,7 +125,7 @@ def evaluate(
     samples = open_dataset(**where)[:limit]
     if dataset == "folder" and images is not None:
         for sentence in left_out([images]):
-            err.print(f"gradcut: {sentence}", markup=False)
+            err.print(f"gradcut: {sentence}")
     asked = labels or ("predicted" if samples.labels is None else "truth")
     source: dict[str, Any] = {
         "classifier": classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER),
@@ -148,7 +152,7 @@ def evaluate(
                     file.write(evaluation.line(row))
     errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
     for reason in errors:
-        err.print(f"gradcut: {reason}", markup=False)
+        err.print(f"gradcut: {reason}")
     figures = summary.summarise(rows, resamples)
     if as_json:
         print(json.dumps({"settings": settings, **figures, "errors": errors}, indent=1))

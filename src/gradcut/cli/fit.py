@@ -13,7 +13,7 @@ from gradcut.errors import GradcutError
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, bar, err, load, out
+from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, bar, err, known_classifier, load, out
 
 
 @app.command()
@@ -31,7 +31,9 @@ def fit(
             help="HEAD.safetensors; or a folder, which gets the head, and each fold's head with folds.csv.",
         ),
     ],
-    backbone: Annotated[str, typer.Option(help="Classifier whose last linear layer is replaced.")] = "lite2",
+    backbone: Annotated[
+        str, typer.Option(callback=known_classifier, help="Classifier whose last linear layer is replaced.")
+    ] = "lite2",
     size: Size = None,
     value_range: ValueRange = None,
     classes: Annotated[
@@ -57,9 +59,7 @@ def fit(
     data = read_labels(table, folder, _classes(classes), value_range)
     if data.doubtful:
         labels = ", ".join(data.doubtful)
-        err.print(
-            f"gradcut: only one photograph has {labels}: nothing can be said of how well it is found", markup=False
-        )
+        err.print(f"gradcut: only one photograph has {labels}: nothing can be said of how well it is found")
     alone = output.suffix == ".safetensors"
     classifier = load(backbone, device)
     heads = fit_folds(

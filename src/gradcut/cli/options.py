@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from gradcut import __version__, catalogue
 
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
@@ -22,20 +25,55 @@ Item = TypeVar("Item")
 app = typer.Typer(
     help="Turns any image classifier into a segmenter, with no segmentation training.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(markup=False)
+err = Console(stderr=True, markup=False, soft_wrap=True, highlight=False)
 
 Paths = Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
-ClassifierName = Annotated[str, typer.Option("--classifier", "-c", help="Which classifier to ask.")]
-RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="How masks are made; see 'gradcut recipes'.")]
+
+
+def checked(check: Callable[[str], object]) -> Callable[[Any], Any]:
+    """What checks an option's or an argument's names, one or several, before anything slow is imported."""
+
+    def callback(value: Any) -> Any:
+        for name in [value] if isinstance(value, str) else value or ():
+            check(name)
+        return value
+
+    return callback
+
+
+known_recipe = checked(partial(catalogue.check, "recipe", names=catalogue.RECIPES))
+known_format = checked(partial(catalogue.check, "format", names=catalogue.FORMATS))
+known_classifier = checked(catalogue.check_classifier)
+
+
+ClassifierName = Annotated[
+    str,
+    typer.Option(
+        "--classifier", "-c", callback=known_classifier, metavar="NAME",
+        help="Which classifier to ask; see 'gradcut classifiers'.",
+    ),
+]  # fmt: skip
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        "-r",
+        callback=known_recipe,
+        metavar="NAME",
+        help="How masks are made; see 'gradcut recipes'.",
+    ),
+]
 SaliencyName = Annotated[
     str | None,
-    typer.Option("--saliency", help="A method instead of the recipe's, such as GradCAM.", show_default=False),
-]
+    typer.Option(
+        "--saliency", callback=checked(partial(catalogue.check, "saliency", names=catalogue.METHODS)), metavar="NAME",
+        help="A method instead of the recipe's, such as GradCAM.", show_default=False,
+    ),
+]  # fmt: skip
 Threshold = Annotated[
     float | None,
     typer.Option(help="Least probability of a class. [default: the classifier's]", show_default=False),
@@ -58,6 +96,22 @@ ValueRange = Annotated[
     ),
 ]  # fmt: skip
 Limit = Annotated[int | None, typer.Option(min=1, help="Take the first LIMIT photographs only.", show_default=False)]
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        print(f"gradcut {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 class Track:

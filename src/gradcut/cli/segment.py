@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gradcut import files
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -28,6 +29,7 @@ from gradcut.cli.options import (
     app,
     bar,
     err,
+    known_format,
     load,
     out,
 )
@@ -94,7 +96,7 @@ def segment(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", show_default=False,
+            "--format", "-f", callback=known_format, show_default=False,
             help="Export the finished run to OUTPUT/exports/FORMAT; may be repeated; see 'gradcut export'.",
         ),
     ] = None,
@@ -118,25 +120,32 @@ def segment(
     """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
     from contextlib import closing
 
-    from gradcut import formats as exports
-    from gradcut.files import Folder, left_out
+    photographs = _given(paths or [], listed or [])
+    found, failures = files.find(photographs)
+    if all(isinstance(path, Path) and not path.exists() for path, _ in found):  # what is slow can be spared
+        failures += [f"{path}: no such file" for path, _ in found]
+        for sentence in [*failures, *files.left_out(photographs)]:
+            err.print(f"gradcut: {sentence}")
+        if as_json:
+            print(json.dumps({"results": [], "errors": failures}))
+        raise typer.Exit(1)
+
     from gradcut.recipes import as_recipe, with_saliency
     from gradcut.runs.job import Job
     from gradcut.runs.segment import default_batch, find_tasks, segment_all
     from gradcut.segmenter import Segmenter
 
-    for name in formats or ():
-        exports.check(name)
     steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
     steps = steps if size is None else replace(steps, size=size)
     segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
     batch = batch or (16 if gpus else default_batch(segmenter))
-    job = Job(segmenter, Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range)
+    job = Job(
+        segmenter, files.Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range
+    )
     runner = _engine(engine, address, gpus)
-    photographs = _given(paths or [], listed or [])
     tasks, failures = find_tasks(photographs, limit)
-    for sentence in [*failures, *left_out(photographs)]:
-        err.print(f"gradcut: {sentence}", markup=False)
+    for sentence in [*failures, *files.left_out(photographs)]:
+        err.print(f"gradcut: {sentence}")
     tally = _Tally(len(tasks))
     try:
         with closing(segment_all(job, tasks, workers, overwrite, runner)) as lines:
@@ -145,14 +154,14 @@ def segment(
                     failures.append(line["error"])
                 _tell(line, skipped, as_json)
     except KeyboardInterrupt:
-        err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest", markup=False)
+        err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest")
         raise typer.Exit(130) from None
     for name in formats or ():
         _written(output, f"{output}/exports/{name}", name)
     if as_json:
         _print_records(job.folder, tasks, failures)
     else:
-        err.print(f"gradcut: {tally.summary(output)}", markup=False)
+        err.print(f"gradcut: {tally.summary(output)}")
     raise typer.Exit(1 if failures else 0)
 
 
@@ -203,7 +212,7 @@ def export(
     formats: Annotated[
         list[str],
         typer.Option(
-            "--format", "-f", show_default=False,
+            "--format", "-f", callback=known_format, show_default=False,
             help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
         ),
     ],
@@ -222,10 +231,6 @@ def export(
     ] = 0,
 ) -> None:  # fmt: skip
     """Write a finished run in the formats of annotation and training tools."""
-    from gradcut import formats as exports
-
-    for name in formats:
-        exports.check(name)
     for name in formats:
         folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
         print(_written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
@@ -240,7 +245,7 @@ def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
         warnings.simplefilter("always", UserWarning)
         path = exports.write(run, folder, name, **options)
     for warning in said:
-        err.print(f"gradcut: {warning.message}", markup=False)
+        err.print(f"gradcut: {warning.message}")
     return path
 
 
@@ -306,16 +311,16 @@ class _Tally:
 def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
     """One line about one photograph: failures and empty results to standard error, the rest to standard output."""
     if line["state"] == "failed":
-        err.print(f"gradcut: {line['error']}", markup=False)
+        err.print(f"gradcut: {line['error']}")
     elif line["state"] == "empty":
         best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
-        err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}", markup=False)
+        err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}")
     elif not quiet:
         found = ", ".join(f"{o['label']} {o['score']:.2f}{_blank(o)}" for o in line["objects"])
         note = "  (done before)" if skipped else ""
-        out.print(f"{line['photograph']}: {found}{note}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{line['photograph']}: {found}{note}", highlight=False, soft_wrap=True)
     if "advice" in line:
-        err.print(f"{line['photograph']}: {line['advice']}", markup=False)
+        err.print(f"{line['photograph']}: {line['advice']}")
 
 
 def _blank(entry: dict[str, Any]) -> str:

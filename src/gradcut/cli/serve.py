@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, err, load
+from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, err, known_classifier, load
 from gradcut.errors import GradcutError
 
 
@@ -19,6 +19,7 @@ def serve(
         typer.Option(
             "--classifier",
             "-c",
+            callback=known_classifier,
             help="For the page's menu; may be repeated, the first is chosen. [default: coco80 and embedded]",
             show_default=False,
         ),

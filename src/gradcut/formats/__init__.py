@@ -10,24 +10,38 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from gradcut import files
+from gradcut import catalogue, files
 from gradcut.errors import GradcutError
 from gradcut.formats.coco import write_coco, write_coco_results
 from gradcut.formats.cvat import write_cvat
 from gradcut.formats.fiftyone import write_fiftyone
 from gradcut.formats.label_studio import brush_rle, write_label_studio
-from gradcut.formats.pile import AnnotatedObject, AnnotatedPhotograph, Pile, pile, run_pile
-from gradcut.formats.supervision import detections
+from gradcut.formats.piles import AnnotatedObject, AnnotatedPhotograph, Pile, run_pile
 from gradcut.formats.voc import write_voc
 from gradcut.formats.yolo import write_yolo
+
+if TYPE_CHECKING:
+    from gradcut.formats.memory import pile
+    from gradcut.formats.supervision import detections
 
 __all__ = [
     "FORMATS", "AnnotatedObject", "AnnotatedPhotograph", "Format", "Pile", "brush_rle", "check", "detections", "pile",
     "run_pile", "write",
 ]  # fmt: skip
+
+
+_HOMES = {"detections": "supervision", "pile": "memory"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use what needs torch: a finished run is exported without it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradcut.formats' has no attribute {name!r}")
+    return getattr(import_module(f"gradcut.formats.{_HOMES[name]}"), name)
 
 
 @dataclass(frozen=True)
@@ -57,15 +71,15 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def check(name: str, polygons: bool = False, tolerance: float = 0) -> None:
-    """Raise GradcutError unless there is a format of that name that has a use for the options."""
-    if name not in FORMATS:
-        raise GradcutError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}")
+def check(name: str, polygons: bool = False, tolerance: float = 0) -> str:
+    """The format's name; GradcutError unless there is one, and it has a use for the options."""
+    name = catalogue.check("format", name, FORMATS)
     outlines = FORMATS[name].outlines
     if polygons and outlines == "never":
         raise GradcutError(f"polygons: {name} has no outlines")
     if tolerance and not (outlines == "always" or (polygons and outlines == "optional")):
         raise GradcutError(f"tolerance: it is for outlines, and {name} has none here")
+    return name
 
 
 def write(
@@ -95,7 +109,7 @@ def write(
         GradcutError: no such format, an option that it has no use for, a folder that cannot be written, or a least
             confidence where objects have none.
     """
-    check(name, polygons, tolerance)
+    name = check(name, polygons, tolerance)
     if files.is_url(folder):
         raise GradcutError(f"output: expected a folder on this machine for {name}, got {folder}")
     folder = Path(folder)

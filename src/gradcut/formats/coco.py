@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from gradcut.formats import outlines
-from gradcut.formats.pile import Pile, bring, write_compact
+from gradcut.formats.piles import Pile, bring, write_compact
+from gradcut.images import box_of
 from gradcut.labels import coco_ids
-from gradcut.results import box_of
 
 
 def _category_ids(classes: Sequence[str]) -> list[int]:

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from gradcut import files
-from gradcut.formats.pile import Pile, bring
+from gradcut.formats.piles import Pile, bring
 from gradcut.formats.voc import voc_files
 
 

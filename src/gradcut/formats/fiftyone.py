@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradcut.formats.coco import coco_document
-from gradcut.formats.pile import Pile, bring, write_compact
+from gradcut.formats.piles import Pile, bring, write_compact
 
 
 def write_fiftyone(pile: Pile, folder: Path, tolerance: float | None) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from gradcut.formats import outlines
-from gradcut.formats.pile import Pile, bring, write_compact, write_text
+from gradcut.formats.piles import Pile, bring, write_compact, write_text
 from gradcut.names import distinct, printable
 
 

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from gradcut import images, pictures
 from gradcut.errors import GradcutError
-from gradcut.formats.pile import AnnotatedPhotograph, Pile, bring, write_text
+from gradcut.formats.piles import AnnotatedPhotograph, Pile, bring, write_text
 from gradcut.names import distinct, printable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradcut.formats import outlines
-from gradcut.formats.pile import Pile, bring, write_text
+from gradcut.formats.piles import Pile, bring, write_text
 
 
 def write_yolo(pile: Pile, folder: Path, tolerance: float | None) -> Path:

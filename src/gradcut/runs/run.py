@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from gradcut import files, results
+from gradcut import files
 from gradcut.errors import RunError
 from gradcut.files import Folder, encode_json
 from gradcut.records import differing
@@ -117,7 +117,7 @@ class Run:
         earlier = _lines(self.folder)
         if self.overwrite:
             for line in earlier:
-                results.remove(self.folder, line["name"])
+                files.remove_result(self.folder, line["name"])
             self.folder.remove("manifest.jsonl")
             before, earlier = None, iter(())
         elif before is not None:

@@ -22,7 +22,6 @@ from gradcut.errors import GradcutError, ImageError, one_line
 from gradcut.formats.upright import is_turned, upright
 from gradcut.images import Photograph
 from gradcut.names import distinct, printable
-from gradcut.results import Segmentation
 from gradcut.runs import run as runs
 
 
@@ -201,41 +200,6 @@ def run_pile(folder: str | os.PathLike[str]) -> Pile:
     """
     about, _ = runs.read_run(folder)
     return Pile(tuple(about["classes"]), _Run(os.fspath(folder)), about["settings"]["void"] is not None)
-
-
-def pile(results: Sequence[Segmentation]) -> Pile:
-    """Results in memory, all of one classifier.
-
-    They are called as their files are below the folder that all lie in, without the ending; those without a path
-    ``photograph-1`` and so on.
-
-    Raises:
-        GradcutError: no results, or results of other classes than the first one's.
-    """
-    if not results:
-        raise GradcutError("results: expected at least one, got none")
-    classes = max((result.classes for result in results), key=len)
-    if any(result.classes != classes[: len(result.classes)] for result in results):
-        raise GradcutError("results: expected one classifier and the same groups of classes in all of them")
-    below = iter(below_common([result.source for result in results if result.source]))
-    names = distinct([
-        os.path.splitext(next(below))[0] if result.source else f"photograph-{number}"  # noqa: PTH122  not of folders
-        for number, result in enumerate(results, start=1)
-    ])  # fmt: skip
-    photographs = [
-        AnnotatedPhotograph(
-            name, result.source or f"{name}.png", result.image.shape[:2],
-            tuple(
-                AnnotatedObject(o.label, result.number(o), o.score, o.confidence, partial(getattr, o, "mask"))
-                for o in result.objects
-                if not o.blank
-            ),
-            result.classmap, sum(o.blank for o in result.objects),
-            None if result.source else partial(getattr, result, "image"),
-        )
-        for name, result in zip(names, results, strict=True)
-    ]  # fmt: skip
-    return Pile(classes, photographs)
 
 
 def bring(pile: Pile, folder: Path) -> dict[str, str]:

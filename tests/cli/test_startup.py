@@ -1,0 +1,74 @@
+"""What needs no network answers without importing what takes seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gradcut import catalogue, formats, recipes
+
+#: The command line, the exit status, and what is printed.
+CALLS = [
+    ("--help", 0, "segment"),
+    ("-V", 0, "gradcut 0"),
+    ("segment --help", 0, "--recipe"),
+    ("recipes", 0, "expansion"),
+    ("recipes fats", 2, "gradcut: recipe: expected one of default, fast"),
+    ("classifiers", 0, "gradcut[hf]"),
+    ("segment -o x none.jpg", 1, "gradcut: none.jpg: no such file"),
+    ("segment -o x", 2, "paths: expected photographs"),
+    ("segment -o x a.jpg -r defualt", 2, "got 'defualt'; did you mean 'default'?"),
+    ("segment -o x a.jpg -c resnet50", 2, "got 'resnet50'; did you mean 'timm/resnet50'?"),
+    ("segment -o x a.jpg -f coc", 2, "got 'coc'; did you mean 'coco'?"),
+    ("segment -o x a.jpg --saliency GradCAN", 2, "got 'GradCAN'; did you mean 'GradCAM'?"),
+    ("classify a.jpg -c coco8", 2, "did you mean 'coco80'?"),
+    ("serve -c embeded", 2, "did you mean 'embedded'?"),
+    ("fit --images x --labels y -o z --backbone lit2", 2, "did you mean 'lite2'?"),
+    ("evaluate voc -r fast -r simoyan", 2, "did you mean 'simonyan'?"),
+    ("export x -f yolo8", 2, "did you mean 'yolo'?"),
+    ("export none -f yolo", 2, "none"),
+    ("review none", 2, "none"),
+]
+
+#: All in one process, to begin only one: what one has imported, those after it have too.
+ALL = """
+import contextlib, io, json, sys
+from gradcut.cli import main, options
+answers = []
+for line in json.loads(sys.argv[1]):
+    sys.argv, status, printed = ["gradcut", *line.split()], 0, io.StringIO()
+    options.out.file = options.err.file = printed
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            main()
+    except SystemExit as ended:
+        status = ended.code or 0
+    heavy = [name for name in ("torch", "torchvision", "timm", "numba", "transformers") if name in sys.modules]
+    answers.append([status, heavy, printed.getvalue()])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list]:
+    """Exit status, what was imported of the slow libraries, and all that was printed, by command line."""
+    lines = [line for line, _, _ in CALLS]
+    done = subprocess.run([sys.executable, "-c", ALL, json.dumps(lines)], check=True, capture_output=True, text=True)
+    return dict(zip(lines, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("line", "status", "says"), CALLS)
+def test_answers_at_once(answers: dict[str, list], line: str, status: int, says: str) -> None:
+    came, heavy, printed = answers[line]
+    assert heavy == []
+    assert says in printed
+    assert came == status
+
+
+def test_names_are_those_of_what_they_name() -> None:
+    assert {name: recipe.summary for name, recipe in recipes.RECIPES.items()} == catalogue.RECIPES
+    assert tuple(recipes.METHODS) == catalogue.METHODS
+    assert tuple(formats.FORMATS) == catalogue.FORMATS
