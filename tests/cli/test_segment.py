@@ -271,3 +271,16 @@ def test_a_blank_saliency_is_said(command, tmp_path, monkeypatch):
     again = command("segment", tmp_path / "in", "-o", tmp_path / "out")
     assert "(blank)" in again[1]
     assert "done before" in again[1]
+
+
+def test_without_an_output_a_run_has_a_folder_of_its_own(command, tmp_path, monkeypatch):
+    """Named after classifier and recipe, so that the same command finishes it; and the end says what to look at."""
+    draw(tmp_path / "in", 2)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command("segment", "in", "-r", "quick", "-c", "timm/some_net.a1")
+    assert status == 0
+    assert names(tmp_path / "runs/timm-some_net.a1-quick") == ["000", "001"]
+    said = err.splitlines()[-1]
+    assert "pictures for a person are in runs/timm-some_net.a1-quick/pictures" in said
+    assert "'gradcut review runs/timm-some_net.a1-quick'" in said
+    assert command("review", "runs/timm-some_net.a1-quick")[0] == 0

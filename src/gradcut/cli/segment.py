@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import warnings
@@ -58,15 +59,18 @@ def demo(
 
 @app.command()
 def segment(
-    output: Annotated[
-        str,
-        typer.Option("--output", "-o", help="Folder or address (s3://, gs://) for the results.", show_default=False),
-    ],
     paths: Annotated[
         list[str] | None,
         typer.Argument(
             help="Photographs, folders of them, patterns ('*.jpg'), addresses; - reads a list from standard input.",
             show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", show_default=False,
+            help="Folder or address (s3://, gs://) for the results. [default: runs/CLASSIFIER-RECIPE]",
         ),
     ] = None,
     listed: Annotated[
@@ -120,6 +124,7 @@ def segment(
     """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
     from contextlib import closing
 
+    output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
     if all(isinstance(path, Path) and not path.exists() for path, _ in found):  # what is slow can be spared
@@ -162,6 +167,9 @@ def segment(
         _print_records(job.folder, tasks, failures)
     else:
         err.print(f"gradcut: {tally.summary(output)}")
+        if tally.done:
+            shown = f"pictures for a person are in {output}/pictures; " if pictures else ""
+            err.print(f"gradcut: {shown}'gradcut review {output}' lists the least certain first")
     raise typer.Exit(1 if failures else 0)
 
 
