@@ -170,6 +170,12 @@ def test_export_and_review(command, tmp_path):
     assert status == 0
     assert "dark.png: nothing found" in out.splitlines()[0]
     assert len(out.splitlines()) == 4
+    certainties = [float(line[:4]) for line in out.splitlines()[1:]]
+    assert certainties == sorted(certainties), "in the order of what is printed"
+    assert all((tmp_path / line.split()[-1]).is_file() for line in out.splitlines()[1:]), "the pictures"
+    status, out, err = command("review", tmp_path / "out", "--label", "blue", "--limit", 1)
+    assert "blue" in out
+    assert "gradcut: 1 of 1 photographs, 0 without an object" in err
     ranked = json.loads(command("review", tmp_path / "out", "--json", "--limit", 3)[1])
     assert ranked[0]["name"] == "dark"
     assert ranked[1]["confidence"] <= ranked[2]["confidence"] + np.ptp([o["confidence"] for o in ranked[2]["objects"]])

@@ -260,19 +260,36 @@ def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
 @app.command()
 def review(
     run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Photographs with this class only; may be repeated.", show_default=False),
+    ] = None,
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """List a run's photographs, the least certain first: by confidence, or by score where a recipe has none."""
+    """List a run's photographs, the least certain first, each by its least sure object.
+
+    In front stands how sure that object is: the IoU to expect of its mask, or the score where the recipe has none.
+    """
     from gradcut.runs.run import review as ranked
 
-    lines = list(ranked(run))[:limit]
+    every = ranked(run)
+    if label:
+        every = [line for line in every if {item["label"] for item in line["objects"]} & set(label)]
+    lines = every[:limit]
     if as_json:
         print(json.dumps(lines, indent=1, ensure_ascii=False))
         return
     for line in lines:
         found = ", ".join(f"{o['label']}{_sure(o, ' ')}{_blank(o)}" for o in line["objects"]) or "nothing found"
-        print(f"{_sure(line) or '    '}  {line['photograph']}: {found}")
+        sure = "   -" if line["certainty"] is None else f"{line['certainty']:.2f}"
+        picture = line["files"].get("picture")
+        print(f"{sure}  {line['photograph']}: {found}{f'  {run}/{picture}' if picture else ''}")
+    without = sum(not line["objects"] for line in every)
+    err.print(
+        f"gradcut: {len(lines)} of {len(every)} photographs, {without} without an object; "
+        f"'gradcut export {run} -f coco' takes them to an annotation tool"
+    )
 
 
 def _sure(entry: dict[str, Any], before: str = "") -> str:

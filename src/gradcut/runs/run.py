@@ -236,18 +236,23 @@ def review(folder: str | os.PathLike[str]) -> list[Entry]:
 
     How sure an object is says its confidence, or, with a recipe that has none, its score.
 
+    Returns:
+        Lines of the manifest with ``certainty``, of the least sure object, in [0, 1]; None without an object.
+
     Raises:
         RunError: the folder holds no run.
     """
 
-    def doubt(line: Entry) -> tuple[float, float, str]:
+    def ranked(line: Entry) -> tuple[tuple[float, float, str], Entry]:
         sure = [
             0.0 if item["state"] == "blank" else item["score"] if item["confidence"] is None else item["confidence"]
             for item in line["objects"]
         ]
-        return min(sure, default=-1.0), sum(sure) / max(len(sure), 1), line["name"]
+        doubt = min(sure, default=-1.0), sum(sure) / max(len(sure), 1), line["name"]
+        return doubt, line | {"certainty": min(sure, default=None)}
 
-    return sorted((line for line in read_run(folder)[1] if line["state"] != "failed"), key=doubt)
+    lines = [ranked(line) for line in read_run(folder)[1] if line["state"] != "failed"]
+    return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
 
 
 def _lines(folder: Folder) -> Iterator[Entry]:
