@@ -50,7 +50,7 @@ lowest: .venv/lowest/installed
 	    --editable '.[$(EXTRAS)]' --group test
 	@touch $@
 
-# Every recipe on a small network of each of timm's families: an hour on one core. A sweep that was stopped goes on.
+# Every recipe on small networks of most of timm's families: an hour on one core. A sweep that was stopped goes on.
 sweep: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py --output runs/sweep.jsonl $(ARGS)
 

@@ -1,4 +1,4 @@
-"""Every recipe and saliency method on a small network of each of timm's families, with weights as drawn at random.
+"""Every recipe and saliency method on small networks of most of timm's families, with weights as drawn at random.
 
 For every network and every recipe: works, or the line that refuses it. And for every map and layer of attention that
 gradcut takes out of the network: whether it changes where the photograph is changed. Rows are kept in a file, so that a
@@ -31,7 +31,7 @@ from gradcut.network.passes import Wanted, watched
 from gradcut.network.view import View
 from gradcut.recipes import METHODS, Recipe, with_saliency
 
-#: A small network of every module of timm, and more where one module has several kinds.
+#: A small network of most of timm's modules (85 of 98 in timm 1.0.31), and more where one module has several kinds.
 ARCHITECTURES = """
 beit_base_patch16_224 halonet26t botnet26t_256 lambda_resnet26t gernet_s repvgg_b0 mobileone_s0 gcresnext26ts
 cait_xxs24_224 coat_lite_mini coat_mini convit_tiny convmixer_768_32 convnext_atto convnextv2_atto
