@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -125,12 +125,20 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) and value else value
 
 
+@contextmanager
+def _file_of(image: ImageFile.ImageFile) -> Iterator[IO[bytes]]:
+    """The file that an image is read from, to look into; Pillow goes on where it was."""
+    assert image.fp is not None
+    before = image.fp.tell()
+    try:
+        yield image.fp
+    finally:
+        image.fp.seek(before)
+
+
 def _png_bits(image: ImageFile.ImageFile) -> int:
     """The most bits that PNG's sBIT gives a colour, 0 without one; Pillow does not read it."""
-    file = image.fp
-    assert file is not None
-    before = file.tell()
-    try:
+    with _file_of(image) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
@@ -140,22 +148,15 @@ def _png_bits(image: ImageFile.ImageFile) -> int:
                 break
             file.seek(length + 4, 1)
         return 0
-    finally:
-        file.seek(before)
 
 
 def _jpeg2000_bits(image: ImageFile.ImageFile) -> int:
     """The bits of the first component, from the codestream's SIZ marker."""
-    file = image.fp
-    assert file is not None
-    before = file.tell()
-    try:
+    with _file_of(image) as file:
         file.seek(0)
         start = file.read(100_000)
-        at = start.find(b"\xff\x4f\xff\x51")
-        return (start[at + 42] & 0x7F) + 1 if 0 <= at < len(start) - 42 else 16
-    finally:
-        file.seek(before)
+    at = start.find(b"\xff\x4f\xff\x51")
+    return (start[at + 42] & 0x7F) + 1 if 0 <= at < len(start) - 42 else 16
 
 
 def _grey(image: Image.Image, header: _Header) -> Shaped[np.ndarray, "H W"]:
@@ -296,10 +297,8 @@ def _with_rawmode(tile: Any, rawmode: str) -> Any:
 def _pnm_colours(image: Image.Image, header: _Header, value_range: Range | None) -> UInt8[np.ndarray, "H W 3"]:
     """PNM's colours with a greatest number above 255, which Pillow stretches to 8 bits."""
     assert isinstance(image, ImageFile.ImageFile)
-    assert image.fp is not None
-    file, (width, height) = image.fp, image.size
-    before = file.tell()
-    try:
+    width, height = image.size
+    with _file_of(image) as file:
         file.seek(0)
         plain = file.read(2) == b"P3"
         file.seek(header.offset)
@@ -308,8 +307,6 @@ def _pnm_colours(image: Image.Image, header: _Header, value_range: Range | None)
         else:
             body = file.read(width * height * 6)
             numbers = np.frombuffer(body, ">u2", count=len(body) // 2).astype(np.uint16)
-    finally:
-        file.seek(before)
     if numbers.size != width * height * 3:
         raise ImageError("the file is truncated")
     numbers = numbers.reshape(height, width, 3)
