@@ -5,13 +5,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradcut import Classifier
 from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
+from gradcut.errors import ClassifierError
+
+
+def refused(load: Callable[[Any], Classifier], content: Any, *words: str) -> None:
+    """Loading a classifier fails in one line that has the words."""
+    with pytest.raises(ClassifierError) as error:
+        load(content)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
 
 
 class Brightness(nn.Module):

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from networks import refused
 from safetensors.torch import save_file
 from torch import nn
 
 from gradcut import load_classifier
 from gradcut.classifiers.checkpoints import read_checkpoint
-from gradcut.errors import ClassifierError
 
 TINY = "test_resnet"
 
@@ -41,15 +41,6 @@ def load(tmp_path):
         return load_classifier(tmp_path / "own.json")
 
     return load
-
-
-def refused(load, content, *words: str) -> None:
-    with pytest.raises(ClassifierError) as error:
-        load(content)
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 def fits(classifier, tiny) -> bool:
