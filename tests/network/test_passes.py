@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gradcut import Classifier
 from gradcut.errors import ClassifierError, SaliencyError
+from gradcut.known import Known
 from gradcut.network import passes
-from gradcut.network.known import Known
 from gradcut.network.passes import watched
 from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, IntegratedGradients, SmoothGrad
 from gradcut.saliency.method import Method

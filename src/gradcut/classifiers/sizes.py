@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
 
 from torch import nn
+
+from gradcut.known import Known
 
 Size = tuple[int, int]
 
 #: By model: what came of the sizes that were asked for.
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Size, Size]] = WeakKeyDictionary()
+_KNOWN: Known[Size] = Known()
 
 
 def patch(model: nn.Module) -> int:
@@ -33,9 +34,10 @@ def nearest(model: nn.Module, size: Size, takes: Callable[[Size], bool]) -> Size
     side = patch(model)
     if all(length % side == 0 for length in size):
         return size
-    known = _KNOWN.setdefault(model, {})
-    if size not in known:
+    known = _KNOWN.get(model, size)
+    if known is None:
         steps = [side * 2**merged for merged in range(4)]
         rounded = [(max(1, round(size[0] / n)) * n, max(1, round(size[1] / n)) * n) for n in steps]
-        known[size] = next((candidate for candidate in (size, *rounded) if takes(candidate)), size)
-    return known[size]
+        known = next((candidate for candidate in (size, *rounded) if takes(candidate)), size)
+        _KNOWN.put(model, size, known)
+    return known

@@ -17,7 +17,7 @@ from gradcut import images, labels
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import ClassifierError
 from gradcut.files import replacing
-from gradcut.network.known import Known
+from gradcut.known import Known
 from gradcut.network.passes import Pass, watched
 from gradcut.ranges import Range
 

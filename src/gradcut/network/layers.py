@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
+from gradcut.known import Known
 from gradcut.network.cuts import OtherPathError
-from gradcut.network.known import Known
 from gradcut.network.layouts import MapCall
 from gradcut.network.passes import Pass, Wanted, gradients, scripted, watched
 from gradcut.network.view import View

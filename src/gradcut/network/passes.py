@@ -15,13 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from gradcut.classifiers.classifier import Classifier, NoMemoryError
 from gradcut.errors import ClassifierError, SaliencyError
+from gradcut.known import Known
 from gradcut.network.activations import Backward, Rule
 from gradcut.network.attention import Attended, WrittenOut
 from gradcut.network.cuts import Cuts
 from gradcut.network.faster import Faster
 from gradcut.network.forward import ForwardPass, OnMap
 from gradcut.network.frozen import Frozen
-from gradcut.network.known import Known
 from gradcut.network.layouts import MapCall
 from gradcut.network.proof import Answers, Proven, changed_pairs
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import PlaceWeights, places_of
 from gradcut.errors import SaliencyError
-from gradcut.network.known import Known
+from gradcut.known import Known
 from gradcut.network.layers import pass_from_maps
 from gradcut.network.passes import Wanted
 from gradcut.network.view import View
