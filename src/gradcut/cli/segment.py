@@ -136,8 +136,8 @@ def segment(
         raise typer.Exit(1)
 
     from gradcut.recipes import as_recipe, with_saliency
-    from gradcut.runs.job import Job
-    from gradcut.runs.segment import default_batch, find_tasks, segment_all
+    from gradcut.runs.job import Job, Task
+    from gradcut.runs.segment import default_batch, segment_all
     from gradcut.segmenter import Segmenter
 
     steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
@@ -148,7 +148,7 @@ def segment(
         segmenter, files.Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range
     )
     runner = _engine(engine, address, gpus)
-    tasks, failures = find_tasks(photographs, limit)
+    tasks = [Task(str(path), name) for path, name in found[:limit]]
     for sentence in [*failures, *files.left_out(photographs)]:
         err.print(f"gradcut: {sentence}")
     tally = _Tally(len(tasks))
