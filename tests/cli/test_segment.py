@@ -290,3 +290,7 @@ def test_without_an_output_a_run_has_a_folder_of_its_own(command, tmp_path, monk
     assert "pictures for a person are in runs/timm-some_net.a1-quick/pictures" in said
     assert "'gradcut review runs/timm-some_net.a1-quick'" in said
     assert command("review", "runs/timm-some_net.a1-quick")[0] == 0
+    for task in (tmp_path / "in").iterdir():
+        task.unlink()
+    status, out, _ = command("segment", "in/000.png", "in/001.png", "-r", "quick", "-c", "timm/some_net.a1")
+    assert (status, out.count("(done before)")) == (0, 2), "what is finished is told of, though its photograph is gone"

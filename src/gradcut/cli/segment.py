@@ -127,7 +127,8 @@ def segment(
     output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
-    if all(isinstance(path, Path) and not path.exists() for path, _ in found):  # what is slow can be spared
+    gone = all(isinstance(path, Path) and not path.exists() for path, _ in found)
+    if gone and files.Folder(output).read("run.json") is None:  # nothing to do or to tell of: what is slow is spared
         failures += [f"{path}: no such file" for path, _ in found]
         for sentence in [*failures, *files.left_out(photographs)]:
             err.print(f"gradcut: {sentence}")
