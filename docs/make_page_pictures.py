@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from gradcut import load_classifier
+from gradcut.listening import listen
 from gradcut.web import Server, create_app
 
 CHROMIUM = "/usr/bin/chromium"
@@ -40,7 +41,7 @@ def stroke(page: Page, tool: str, points: list[tuple[float, float]]) -> None:
 
 def main(folder: Path) -> None:
     app = create_app({"embedded": load_classifier("embedded")})
-    with Server(app, port=0) as server, sync_playwright() as playwright:
+    with Server(app, listen(port=0)) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name, size, scheme, touch in (
             ("page-desktop", (1280, 800), "light", False),

@@ -20,7 +20,7 @@ PACKAGE = Path(gradcut.__file__).parent
 #: The floors of the house, the lowest first. A room imports from the floors below it, never from its own or above.
 FLOORS = (
     {"errors"},
-    {"catalogue", "files", "known", "labels", "names", "ranges", "ranking", "records", "seeds"},
+    {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
     {"images"},
     {"classifiers", "masks", "pictures", "confidence"},
     {"network"},

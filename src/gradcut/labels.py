@@ -36,14 +36,13 @@ def voc_labels() -> tuple[str, ...]:
 @cache
 def imagenet_ids() -> tuple[str, ...]:
     """ImageNet-1k's 1000 WordNet ids, in the order of the usual classifiers' outputs."""
-    return tuple(_imagenet().label_names())
+    return tuple(_imagenet())
 
 
 @cache
 def imagenet_labels() -> tuple[str, ...]:
     """ImageNet-1k's classes in words, each name once: WordNet's first word of the class's synset."""
-    info = _imagenet()
-    labels = [info.index_to_description(index).split(", ")[0] for index in range(info.num_classes())]
+    labels = [words.split(", ")[0] for words in _imagenet().values()]
     # WordNet gives two words twice. The bird comes before the machine, the leotard before the swimsuit.
     labels[134], labels[517] = "crane (bird)", "crane (machine)"
     labels[639] = "tank suit"
@@ -121,8 +120,7 @@ def _wordnet(labels: tuple[str, ...]) -> dict[str, int]:
     found = {label: index for index, label in enumerate(labels) if re.fullmatch(r"n\d{8}", label)}
     if found:
         return found
-    info = _imagenet()
-    full = {info.index_to_description(i): wnid for i, wnid in enumerate(imagenet_ids())}
+    full = {words: wnid for wnid, words in _imagenet().items()}
     first = dict(zip(imagenet_labels(), imagenet_ids(), strict=True))
     # The case counts where it can: the Cardigan is a dog, the cardigan is worn.
     lower = {name.casefold(): wnid for name, wnid in reversed(list(first.items()))}
@@ -288,10 +286,13 @@ def distinct(names: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]:
 
 
 @cache
-def _imagenet() -> Any:
-    from timm.data import ImageNetInfo  # it imports torch, which COCO's and VOC's names do without
+def _imagenet() -> dict[str, str]:
+    """ImageNet-1k's synsets in the usual order of the outputs: WordNet's id, and its words with ", " between them.
 
-    return ImageNetInfo("imagenet-1k")
+    After ILSVRC 2012 (Russakovsky et al. 2015) and WordNet 3.0 (Princeton University).
+    """
+    text = files("gradcut").joinpath("data/imagenet.tsv").read_text(encoding="utf-8")
+    return dict(line.split("\t") for line in text.splitlines())
 
 
 @cache

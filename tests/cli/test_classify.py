@@ -55,16 +55,23 @@ def test_segment_writes_what_it_says(gradcut_command, cat_file, tmp_path):
 
 
 def test_rerun_skips_and_other_settings_are_refused(gradcut_command, cat_file, tmp_path):
-    assert gradcut_command("segment", cat_file, "-o", tmp_path / "out")[0] == 0
+    assert gradcut_command("segment", cat_file, "-c", "embedded", "-o", tmp_path / "out")[0] == 0
     before = (tmp_path / "out/results/cat.json").stat().st_mtime_ns
-    status, out, _ = gradcut_command("segment", cat_file, "-o", tmp_path / "out")
+    status, out, _ = gradcut_command("segment", cat_file, "-c", "embedded", "-o", tmp_path / "out")
     assert status == 0
     assert "done before" in out
     assert (tmp_path / "out/results/cat.json").stat().st_mtime_ns == before
-    status, _, err = gradcut_command("segment", cat_file, "-o", tmp_path / "out", "--recipe", "simonyan")
+    status, _, err = gradcut_command(
+        "segment", cat_file, "-c", "embedded", "-o", tmp_path / "out", "--recipe", "simonyan"
+    )
     assert status == 2
-    assert "--overwrite" in err
-    assert gradcut_command("segment", cat_file, "-o", tmp_path / "out", "-r", "simonyan", "--overwrite")[0] == 0
+    assert "was made with other settings: recipe default, now simonyan; " in err
+    assert (
+        gradcut_command("segment", cat_file, "-c", "embedded", "-o", tmp_path / "out", "-r", "simonyan", "--overwrite")[
+            0
+        ]
+        == 0
+    )
     assert json.loads((tmp_path / "out/results/cat.json").read_text())["recipe"]["name"] == "simonyan"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -13,19 +14,19 @@ from rich.console import Console
 
 import gradcut
 from gradcut import load_classifier
-from gradcut.cli import app, options
+from gradcut.cli import app, options, progress
 
 
 @pytest.fixture
 def terminal(monkeypatch) -> StringIO:
     written = StringIO()
-    monkeypatch.setattr(options, "err", Console(file=written, force_terminal=True, width=100, color_system=None))
+    monkeypatch.setattr(progress, "err", Console(file=written, force_terminal=True, width=100, color_system=None))
     return written
 
 
 def test_a_bar_counts_from_what_was_done_before_and_shows_its_note(terminal):
     done = []
-    with options.bar("counting", 5, completed=2, note=lambda: f"{len(done)} new") as track:
+    with progress.bar("counting", 5, completed=2, note=lambda: f"{len(done)} new") as track:
         done.extend(track(iter("abc")))
     assert done == ["a", "b", "c"]
     shown = terminal.getvalue()
@@ -35,17 +36,57 @@ def test_a_bar_counts_from_what_was_done_before_and_shows_its_note(terminal):
 
 
 def test_one_bar_may_take_several_parts_of_its_total(terminal):
-    with options.bar("counting", 4) as track:
+    with progress.bar("counting", 4) as track:
         assert [*track([1, 2]), *track(["c", "d"])] == [1, 2, "c", "d"]
     assert "4/4" in terminal.getvalue()
 
 
-def test_no_bar_where_standard_error_is_no_terminal(monkeypatch):
+@pytest.fixture
+def pipe(monkeypatch) -> StringIO:
+    """Standard error as a file sees it, with what comes every half minute at once."""
     written = StringIO()
-    monkeypatch.setattr(options, "err", Console(file=written, force_terminal=False))
-    with options.bar("counting", 2) as track:
+    monkeypatch.setattr(progress, "err", Console(file=written, force_terminal=False, soft_wrap=True))
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    return written
+
+
+def wait_for(written: StringIO, text: str) -> None:
+    until = time.monotonic() + 10
+    while text not in written.getvalue():
+        assert time.monotonic() < until, f"{text!r} is not in {written.getvalue()!r}"
+        time.sleep(0.005)
+
+
+def test_a_bar_on_a_pipe_is_a_plain_line_now_and_then(pipe):
+    with progress.bar("counting", 4, completed=1, note=lambda: "3.0/s") as track:
+        for item in track(iter("ab")):
+            wait_for(pipe, "gradcut: counting: 1 of 4\n" if item == "a" else "gradcut: counting: 2 of 4, 3.0/s, about ")
+    assert "\x1b" not in pipe.getvalue()
+
+
+def test_what_has_no_count_says_that_it_goes_on(pipe):
+    with progress.working("loading x"):
+        wait_for(pipe, "gradcut: loading x since 0 s\n")
+
+
+def test_what_is_quick_says_nothing_on_a_pipe(pipe, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 30)
+    with progress.working("loading x"), progress.bar("counting", 2) as track:
         assert list(track([1, 2])) == [1, 2]
-    assert written.getvalue() == ""
+    assert pipe.getvalue() == ""
+
+
+def test_a_terminal_shows_what_is_loading(terminal):
+    with progress.working("loading x"):
+        pass
+    assert "loading x ..." in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (91, "2 min"), (5399, "1 h 30 min"), (5400, "1 h 30 min")]
+)
+def test_durations(seconds, words):
+    assert progress._duration(seconds) == words
 
 
 def test_one_classifier_is_the_default_everywhere():
@@ -72,4 +113,4 @@ def test_no_other_module_builds_a_bar():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and node.module == "rich.progress"
     }
-    assert builders == {"cli/options.py"}
+    assert builders == {"cli/progress.py"}

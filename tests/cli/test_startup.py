@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from gradcut import catalogue, formats, recipes
+from gradcut.listening import listen
 
 #: The command line, the exit status, and what is printed.
 CALLS = [
@@ -31,16 +35,23 @@ CALLS = [
     ("export x -f yolo8", 2, "did you mean 'yolo'?"),
     ("export none -f yolo", 2, "none"),
     ("review none", 2, "none"),
+    ("serve --port {port}", 2, "cannot listen on 127.0.0.1:{port}: Address already in use; --port 0 takes any free"),
+    ("segment {cat} -o {run} -r fast", 2, "made with other settings: recipe default, now fast; choose another folder"),
+    ("segment {cat} -o {run} -c embedded", 2, "made with other settings: classifier coco80, now embedded; choose"),
+    ("segment {cat} -o {run} --no-pictures", 2, "made with other settings: pictures true, now false; choose another"),
+    ("segment {cat} -o {run} --label cat", 2, 'made with other settings: labels null, now ["cat"]; choose another'),
+    ("segment {cat} -o {run} --threshold 0.5", 2, "made with other settings: threshold 0.3, now 0.5; choose another"),
+    ("segment {cat} -o {other}", 2, "{other}/run.json is no run's; choose another folder or --overwrite"),
 ]
 
 #: All in one process, to begin only one: what one has imported, those after it have too.
 ALL = """
 import contextlib, io, json, sys
-from gradcut.cli import main, options
+from gradcut.cli import main, options, progress
 answers = []
 for line in json.loads(sys.argv[1]):
     sys.argv, status, printed = ["gradcut", *line.split()], 0, io.StringIO()
-    options.out.file = options.err.file = printed
+    options.out.file = progress.err.file = printed
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             main()
@@ -53,18 +64,39 @@ print(json.dumps(answers))
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[str, list]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """What the command lines name: a photograph, a run's folder, a folder of something else, and a port in use."""
+    folder = tmp_path_factory.mktemp("startup")
+    Image.new("RGB", (8, 8)).save(folder / "cat.png")
+    settings = {
+        "recipe": {"name": "default"}, "classifier": {"name": "coco80"}, "labels": None, "void": None, "range": None,
+        "pictures": True, "threshold": 0.3, "top_k": 5,
+    }  # fmt: skip
+    for name, content in (("run", json.dumps({"settings": settings})), ("other", "{}")):
+        (folder / name).mkdir()
+        (folder / name / "run.json").write_text(content)
+    with listen(port=0) as taken:
+        yield {
+            "cat": folder / "cat.png", "run": folder / "run", "other": folder / "other",
+            "port": taken.getsockname()[1],
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers(places: dict[str, object]) -> dict[str, list]:
     """Exit status, what was imported of the slow libraries, and all that was printed, by command line."""
-    lines = [line for line, _, _ in CALLS]
+    lines = [line.format(**places) for line, _, _ in CALLS]
     done = subprocess.run([sys.executable, "-c", ALL, json.dumps(lines)], check=True, capture_output=True, text=True)
     return dict(zip(lines, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize(("line", "status", "says"), CALLS)
-def test_answers_at_once(answers: dict[str, list], line: str, status: int, says: str) -> None:
-    came, heavy, printed = answers[line]
+def test_answers_at_once(
+    answers: dict[str, list], places: dict[str, object], line: str, status: int, says: str
+) -> None:
+    came, heavy, printed = answers[line.format(**places)]
     assert heavy == []
-    assert says in printed
+    assert says.format(**places) in printed
     assert came == status
 
 
@@ -72,3 +104,11 @@ def test_names_are_those_of_what_they_name() -> None:
     assert {name: recipe.summary for name, recipe in recipes.RECIPES.items()} == catalogue.RECIPES
     assert tuple(recipes.METHODS) == catalogue.METHODS
     assert tuple(formats.FORMATS) == catalogue.FORMATS
+
+
+def test_coco80_needs_no_library_that_takes_seconds() -> None:
+    code = "import sys; import gradcut; gradcut.load_classifier(); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported = set(ast.literal_eval(done.stdout))
+    assert not imported & {"timm", "torchvision", "torch._dynamo", "transformers", "skimage", "numba"}
+    assert "torch" in imported

@@ -28,6 +28,7 @@ import gradcut
 from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, refine
 from gradcut.cli import app, main
 from gradcut.formats import brush_rle
+from gradcut.listening import listen
 from gradcut.masks import GraphCut
 from gradcut.saliency import CAM, Gradient
 from gradcut.seeds import Percentiles
@@ -80,7 +81,7 @@ def _with_recipe():
 
 
 def serve(classifiers, **options):
-    return Server(create_app(classifiers, recipe="drawn", **options), port=0)
+    return Server(create_app(classifiers, recipe="drawn", **options), listen(port=0))
 
 
 @pytest.fixture(scope="module")

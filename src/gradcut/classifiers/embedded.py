@@ -7,11 +7,11 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.lite import EfficientNetLite
 from gradcut.classifiers.weights import fold_batch_norms
 from gradcut.errors import ClassifierError
 from gradcut.labels import imagenet_labels
@@ -45,8 +45,8 @@ def load_lite(number: int, name: str) -> Classifier:
     )
 
 
-def lite_network(number: int, name: str) -> nn.Module:
-    """EfficientNet-Lite as timm has it, with its weights, in evaluation mode.
+def lite_network(number: int, name: str) -> EfficientNetLite:
+    """EfficientNet-Lite with its weights, in evaluation mode.
 
     Raises:
         ClassifierError: as for `load_lite`.
@@ -66,13 +66,13 @@ def lite_network(number: int, name: str) -> nn.Module:
             f"install {package.replace('_', '-')} again"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model: nn.Module = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
-    model.load_state_dict(_timm_keys(state, model.state_dict()), strict=True)
+    model = EfficientNetLite(number)
+    model.load_state_dict(_own_keys(state, model.state_dict()), strict=True)
     return model.eval()
 
 
-def _timm_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the package's keys to timm's: both list the same blocks in the same order."""
+def _own_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the package's keys to the network's: both list the same blocks in the same order."""
     positions = sorted({(int(m[1]), int(m[2])) for key in target if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", key))})
     renamed = {}
     for key, value in state.items():
@@ -80,7 +80,7 @@ def _timm_keys(state: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str,
         if part == "_blocks":
             block, part, leaf = leaf.split(".", 2)
             stage, position = positions[int(block)]
-            # The first block has no expansion, so its projection is the one that timm calls pointwise.
+            # The first block has no expansion, so its projection is the one that is called pointwise.
             names = _FIRST_BLOCK if int(block) == 0 else _BLOCK
             renamed[f"blocks.{stage}.{position}.{names[part]}.{leaf}"] = value
         else:

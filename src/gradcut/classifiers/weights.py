@@ -64,22 +64,20 @@ _FOLDED_FROM = "gradcut_folded_from"
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Put every batch norm of a timm network with fixed weights into the convolution before it, in place.
+    """Put every batch norm of a network with fixed weights into the convolution before it, in place.
 
     With fixed statistics it is a multiplication and a sum a channel, which the convolution's weights and bias can do:
     the same function, but for rounding, without a seventh of the forward and a fifth of the backward pass. What is left
-    in the norm's place, under its name, is its activation.
+    in the norm's place, under its name, is its activation, the norm's ``act``.
 
     For networks that call convolutions and norms in the order in which they list them, as EfficientNet does, and in
     evaluation mode: there is nothing left to train the statistics of.
     """
-    from timm.layers import BatchNormAct2d  # its import takes seconds, which digests do without
-
     before = weights_sha256(model)
     model.double()  # so that the product is rounded once
     for parent in list(model.modules()):
         for (name, convolution), (norm_name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, norm_name, norm.act)
     model.float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,11 +21,11 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    err,
     known_recipe,
     load,
     out,
 )
+from gradcut.cli.progress import bar, err, working
 from gradcut.errors import GradcutError
 
 
@@ -44,23 +45,33 @@ def classify(
 
     from gradcut import files, images
 
-    asked = load(classifier, device)
-    asked = asked if size is None else asked.at(size)
     photographs, errors = files.find(paths)
     results: dict[str, Any] = {}
     table = Table("photograph", "label", "score")
-    for path, _ in photographs:
-        try:
-            photograph = images.read(path, value_range=value_range)
-        except GradcutError as error:
-            errors.append(str(error))
-            continue
-        found = asked.detect([photograph], threshold, top_k)[0]
-        results[str(path)] = [asdict(detection) for detection in found]
-        for number, detection in enumerate(found):
-            table.add_row("" if number else str(path), detection.label, f"{detection.score:.3f}")
-        if not found:
-            table.add_row(str(path), "(nothing reaches the threshold)", "")
+    if any(not isinstance(path, Path) or path.exists() for path, _ in photographs):  # else what is slow is spared
+        with working(f"loading {classifier}"):
+            from torch import inference_mode
+
+            asked = load(classifier, device)
+            asked = asked if size is None else asked.at(size)
+    with bar("classifying", len(photographs)) as track:
+        for path, _ in track(photographs):
+            try:
+                photograph = images.read(path, value_range=value_range)
+            except GradcutError as error:
+                errors.append(str(error))
+                continue
+            with inference_mode():
+                logits = asked.logits(asked.prepare([photograph]))
+            detected = asked.decide(logits, threshold, top_k)[0]
+            results[str(path)] = [asdict(detection) for detection in detected]
+            # Somebody who named no limits is shown what comes next, too.
+            shown = asked.decide(logits, 0, 5)[0] if threshold is None and top_k is None else detected
+            for number, detection in enumerate(sorted({*detected, *shown}, key=lambda one: -one.score)):
+                below = "" if detection in detected else "  not detected"
+                table.add_row("" if number else str(path), detection.label, f"{detection.score:.3f}{below}")
+            if not shown:
+                table.add_row(str(path), "(nothing reaches the threshold)", "")
     if as_json:
         print(json.dumps({"results": results, "errors": errors}, indent=1))
     elif table.row_count:

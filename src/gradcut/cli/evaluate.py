@@ -19,11 +19,10 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    bar,
-    err,
     known_recipe,
     out,
 )
+from gradcut.cli.progress import bar, err, working
 from gradcut.files import left_out, replacing, writing
 
 
@@ -111,9 +110,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare masks with the truth, beside two baselines: the whole photograph, and a centre box."""
-    from gradcut import evaluation
-    from gradcut.datasets import open_dataset
-    from gradcut.evaluation import summary
+    with working("loading"):
+        from gradcut import evaluation
+        from gradcut.datasets import open_dataset
+        from gradcut.evaluation import summary
 
     options = {
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
@@ -122,7 +122,8 @@ def evaluate(
     where: dict[str, Any] = {"kind": dataset}
     where |= {key: str(value) for key, value in options.items() if value is not None}
     where |= {} if value_range is None else {"value_range": list(value_range)}
-    samples = open_dataset(**where)[:limit]
+    with working(f"opening {dataset}"):
+        samples = open_dataset(**where)[:limit]
     if dataset == "folder" and images is not None:
         for sentence in left_out([images]):
             err.print(f"gradcut: {sentence}")
@@ -132,7 +133,8 @@ def evaluate(
         "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip
     source |= {} if saliency is None else {"saliency": saliency}
-    segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
+    with working(f"loading {source['folds' if folds else 'classifier']}"):
+        segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
     settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
     rows: list[dict[str, Any]] = []
     if output is not None:
@@ -153,7 +155,8 @@ def evaluate(
     errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
     for reason in errors:
         err.print(f"gradcut: {reason}")
-    figures = summary.summarise(rows, resamples)
+    with working("resampling"):
+        figures = summary.summarise(rows, resamples)
     if as_json:
         print(json.dumps({"settings": settings, **figures, "errors": errors}, indent=1))
     else:
@@ -176,15 +179,17 @@ def report(
     device: Device = None,
 ) -> None:
     """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
-    from gradcut import evaluation
-    from gradcut.datasets import open_dataset
-    from gradcut.evaluation import gallery as drawing
-    from gradcut.evaluation import report as page
-    from gradcut.evaluation import summary
+    with working("loading"):
+        from gradcut import evaluation
+        from gradcut.datasets import open_dataset
+        from gradcut.evaluation import gallery as drawing
+        from gradcut.evaluation import report as page
+        from gradcut.evaluation import summary
 
-    rows = evaluation.read_rows(scores)
-    settings = evaluation.read_settings(scores)
-    figures = summary.summarise(rows, resamples)
+    with working("resampling"):
+        rows = evaluation.read_rows(scores)
+        settings = evaluation.read_settings(scores)
+        figures = summary.summarise(rows, resamples)
     cards: list[drawing.Card] = []
     ours = [name for name in settings["recipes"] if name in figures["recipes"]]
     by = recipe or max(ours, key=lambda name: figures["recipes"][name]["class_iou"]["value"] or 0, default=None)

@@ -13,7 +13,8 @@ from gradcut.errors import GradcutError
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, bar, err, known_classifier, load, out
+from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, known_classifier, load, out
+from gradcut.cli.progress import bar, err, working
 
 
 @app.command()
@@ -54,7 +55,8 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit a linear multi-label head on a frozen backbone, from image-level labels alone."""
-    from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
+    with working("loading"):
+        from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
 
     data = read_labels(table, folder, _classes(classes), value_range)
     if data.doubtful:

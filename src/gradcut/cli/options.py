@@ -1,16 +1,14 @@
-"""What the commands share: options, the two consoles, the progress bar, and how a classifier is loaded."""
+"""What the commands share: options, the console for results, and how a classifier is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from gradcut import __version__, catalogue
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 #: Which one is asked where none is named, as by `load_classifier`, which takes torch to import.
 CLASSIFIER = "coco80"
 
-Item = TypeVar("Item")
-
 app = typer.Typer(
     help="Turns any image classifier into a segmenter, with no segmentation training.",
     no_args_is_help=True,
@@ -29,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 out = Console(markup=False)
-err = Console(stderr=True, markup=False, soft_wrap=True, highlight=False)
 
 Paths = Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
 
@@ -112,34 +107,6 @@ def _main(
     ] = False,
 ) -> None:
     pass
-
-
-class Track:
-    """Hands items on, and moves a bar on by one after each. It may be called again, for a further part of the total."""
-
-    def __init__(self, progress: Progress, task: TaskID, note: Callable[[], str]) -> None:
-        self._progress, self._task, self._note = progress, task, note
-
-    def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            yield item
-            self._progress.update(self._task, advance=1, note=self._note())
-
-
-@contextmanager
-def bar(what: str, total: int, completed: int = 0, note: Callable[[], str] = str) -> Iterator[Track]:
-    """A progress bar on standard error while the block runs; nothing where that is no terminal.
-
-    Args:
-        what: the word before the bar.
-        total, completed: how many items there are, and how many of them were done before.
-        note: asked after each item for a few words behind the numbers.
-    """
-    columns = (
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        yield Track(progress, progress.add_task("", total=total, completed=completed, note=""), note)
 
 
 def load(name: str, device: str | None) -> Classifier:

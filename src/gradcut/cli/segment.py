@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,12 +29,12 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    bar,
-    err,
     known_format,
     load,
     out,
 )
+from gradcut.cli.progress import bar, err, working
+from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 
 
@@ -122,8 +123,6 @@ def segment(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
-    from contextlib import closing
-
     output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
@@ -136,14 +135,21 @@ def segment(
             print(json.dumps({"results": [], "errors": failures}))
         raise typer.Exit(1)
 
-    from gradcut.recipes import as_recipe, with_saliency
-    from gradcut.runs.job import Job, Task
-    from gradcut.runs.segment import default_batch, segment_all
-    from gradcut.segmenter import Segmenter
+    if not overwrite:
+        _check_folder(
+            output, classifier, recipe if saliency is None else None,
+            labels=label or None, void=void and list(void), range=value_range and list(value_range), pictures=pictures,
+            **{name: value for name, value in (("threshold", threshold), ("top_k", top_k)) if value is not None},
+        )  # fmt: skip
+    with working(f"loading {classifier}"):
+        from gradcut.recipes import as_recipe, with_saliency
+        from gradcut.runs.job import Job, Task
+        from gradcut.runs.segment import default_batch, segment_all
+        from gradcut.segmenter import Segmenter
 
-    steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
-    steps = steps if size is None else replace(steps, size=size)
-    segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
+        steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
+        steps = steps if size is None else replace(steps, size=size)
+        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter, files.Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range
@@ -172,6 +178,27 @@ def segment(
             shown = f"pictures for a person are in {output}/pictures; " if pictures else ""
             err.print(f"gradcut: {shown}'gradcut review {output}' lists the least certain first")
     raise typer.Exit(1 if failures else 0)
+
+
+def _check_folder(output: str, classifier: str, recipe: str | None, **settings: Any) -> None:
+    """Refuse a folder that was surely made with other settings, before anything slow is imported.
+
+    Names that may mean the same, such as a file's, are left to `Run`, which knows what they stand for.
+    """
+    from gradcut.catalogue import CLASSIFIERS, RECIPES
+    from gradcut.runs.run import compare
+
+    before = files.Folder(output).read("run.json")
+    if before is None:
+        return
+    with suppress(ValueError, KeyError, TypeError):
+        earlier = json.loads(before)["settings"]
+        for kind, now, names in (("classifier", classifier, CLASSIFIERS), ("recipe", recipe, RECIPES)):
+            then = earlier[kind]["name"]
+            if then in names and now in names and {then, now} != {"embedded", "lite0"}:
+                earlier[kind], settings[kind] = then, now
+        before = json.dumps({"settings": earlier}).encode()
+    compare(files.Folder(output), before, settings)
 
 
 def _given(paths: list[str], listed: list[Path]) -> list[str]:
@@ -249,7 +276,7 @@ def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
     """Export a run; what the library warns of is a line."""
     from gradcut import formats as exports
 
-    with warnings.catch_warnings(record=True) as said:
+    with working(f"exporting to {name}"), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         path = exports.write(run, folder, name, **options)
@@ -282,7 +309,7 @@ def review(
         print(json.dumps(lines, indent=1, ensure_ascii=False))
         return
     for line in lines:
-        found = ", ".join(f"{o['label']}{_sure(o, ' ')}{_blank(o)}" for o in line["objects"]) or "nothing found"
+        found = ", ".join(f"{o['label']}{_trust(o)}" for o in line["objects"]) or "nothing found"
         sure = "   -" if line["certainty"] is None else f"{line['certainty']:.2f}"
         picture = line["files"].get("picture")
         print(f"{sure}  {line['photograph']}: {found}{f'  {run}/{picture}' if picture else ''}")
@@ -291,11 +318,6 @@ def review(
         f"gradcut: {len(lines)} of {len(every)} photographs, {without} without an object; "
         f"'gradcut export {run} -f coco' takes them to an annotation tool"
     )
-
-
-def _sure(entry: dict[str, Any], before: str = "") -> str:
-    """The confidence in two digits, if there is one."""
-    return "" if entry["confidence"] is None else f"{before}{entry['confidence']:.2f}"
 
 
 class _Tally:
@@ -342,13 +364,17 @@ def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
         best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
         err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}")
     elif not quiet:
-        found = ", ".join(f"{o['label']} {o['score']:.2f}{_blank(o)}" for o in line["objects"])
+        found = ", ".join(f"{o['label']} {o['score']:.2f}{_trust(o)}" for o in line["objects"])
         note = "  (done before)" if skipped else ""
         out.print(f"{line['photograph']}: {found}{note}", highlight=False, soft_wrap=True)
     if "advice" in line:
         err.print(f"{line['photograph']}: {line['advice']}")
 
 
-def _blank(entry: dict[str, Any]) -> str:
-    """The word for an object without a mask."""
-    return " (blank)" if entry["state"] == "blank" else ""
+def _trust(entry: dict[str, Any]) -> str:
+    """What is known of an object's mask: that there is none, or the IoU to expect of it."""
+    if entry["state"] == "blank":
+        return " (blank)"
+    if entry["confidence"] is None:
+        return ""
+    return f" (IoU {entry['confidence']:.2f}{', unsure' if entry['confidence'] < UNSURE else ''})"

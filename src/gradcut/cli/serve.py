@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, err, known_classifier, load
+from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, known_classifier, load
+from gradcut.cli.progress import err, working
 from gradcut.errors import GradcutError
+from gradcut.listening import listen
 
 
 @app.command()
@@ -30,18 +33,21 @@ def serve(
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of one photograph.")] = 50,
 ) -> None:
     """Serve the web page: see masks, correct them with strokes, download them. Needs gradcut[web]."""
-    try:
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise GradcutError(f"serve: {missing[0]} is missing; pip install 'gradcut[web]'")
+    listening = listen(host, port)  # before what takes seconds: an address that is taken is told of at once
+    names = classifier or [CLASSIFIER, "embedded"]
+    with working(f"loading {' and '.join(names)}"):
         from gradcut import web
-    except ModuleNotFoundError as error:
-        raise GradcutError(f"serve: {error.name} is missing; pip install 'gradcut[web]'") from None
-    from gradcut.recipes import as_recipe
+        from gradcut.recipes import as_recipe
 
-    asked = {name: load(name, device) for name in classifier or [CLASSIFIER, "embedded"]}
-    here = host in ("127.0.0.1", "localhost", "::1")
+        asked = {name: load(name, device) for name in names}
+    alone = host in ("127.0.0.1", "localhost", "::1")
     limits = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
-    page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if here else None)
-    server = web.Server(page, host, port)
-    if not here:
+    page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if alone else None)
+    server = web.Server(page, listening)
+    if not alone:
         err.print("gradcut: everyone who reaches this address can use the page; it asks for no password")
     print(server.url, flush=True)
+    err.print("gradcut: open it in a browser; Ctrl-C stops it")
     server.run()

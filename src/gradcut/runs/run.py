@@ -121,7 +121,7 @@ class Run:
             self.folder.remove("manifest.jsonl")
             before, earlier = None, iter(())
         elif before is not None:
-            self._compare(before)
+            compare(self.folder, before, self.settings)
         if local is not None:
             _sweep(local)
         if before is None or self.overwrite:
@@ -154,19 +154,6 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"output: another process is writing into {folder}") from None
-
-    def _compare(self, before: bytes) -> None:
-        try:
-            settings = dict(json.loads(before)["settings"])
-        except (ValueError, KeyError, TypeError):
-            raise RunError(
-                f"output: {self.folder.url}/run.json is no run's; choose another folder or --overwrite"
-            ) from None
-        if differences := differing(settings, self.settings):
-            raise RunError(
-                f"output: {self.folder.url} was made with other settings: {'; '.join(differences)}; choose another "
-                "folder or --overwrite"
-            )
 
     def lines(self, names: Iterable[str]) -> Iterator[Entry]:
         """The lines of these photographs."""
@@ -216,6 +203,23 @@ class Run:
                 file.writelines(map(self._line, names))
             with contextlib.suppress(OSError):
                 (local / ".trying").rmdir()
+
+
+def compare(folder: Folder, before: bytes, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder whose ``run.json`` says something else than these settings, which may be some of a run's.
+
+    Raises:
+        RunError: it does; the message names what differs.
+    """
+    try:
+        earlier = dict(json.loads(before)["settings"])
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"output: {folder.url}/run.json is no run's; choose another folder or --overwrite") from None
+    if differences := differing({name: earlier.get(name) for name in settings}, settings):
+        raise RunError(
+            f"output: {folder.url} was made with other settings: {'; '.join(differences)}; choose another folder or "
+            "--overwrite"
+        )
 
 
 def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[Entry]]:

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import GradcutError
+from gradcut.listening import url
 from gradcut.web.endpoints import FAILED, Page
 from gradcut.web.state import BusyError, GoneError, Limits
 
@@ -134,23 +135,14 @@ _HEADERS = [
 
 
 class Server:
-    """A page on an address. `run` serves until it is stopped; as a context manager it serves on a thread.
+    """A page at an address. `run` serves until it is stopped; as a context manager it serves on a thread.
 
     Args:
-        port: 0 takes any free one; `url` tells which.
-
-    Raises:
-        GradcutError: the address cannot be used.
+        listening: as `gradcut.listening.listen` makes it; it is closed at the end.
     """
 
-    def __init__(self, app: Starlette, host: str = "127.0.0.1", port: int = 7860) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((host, port), family=family)
-        except (OSError, OverflowError) as error:
-            raise GradcutError(f"host, port: cannot listen on {host}:{port}: {error}") from error
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
+    def __init__(self, app: Starlette, listening: socket.socket) -> None:
+        self._socket, self.url = listening, url(listening)
         self.page: Page = app.state.page
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
