@@ -253,6 +253,24 @@ def test_from_the_photograph_to_the_corrected_mask(visit, drawn):
     assert b"BrushLabels" in archive.read("config.xml")
 
 
+def test_an_unsure_mask_is_marked(visit, drawn, monkeypatch):
+    monkeypatch.setattr("gradcut.confidence.expected", lambda saliency, *_: [0.12, 0.9][: len(saliency)])
+    page = visit()
+    upload(page, png(drawn[0]))
+    marked = {
+        button.inner_text().split()[0]: "unsure" in button.inner_text()
+        for button in page.locator("#classes button").all()
+    }
+    assert marked == {"red": True, "blue": False}
+    page.locator("#classes button", has_text="red").click()
+    page.wait_for_function("document.querySelector('#figures').textContent.startsWith('red')")
+    assert "expected IoU 0.12 (unsure)" in page.inner_text("#figures")
+    assert "and is unsure" in page.inner_text("#status")
+    page.locator("#classes button", has_text="red").click()
+    page.wait_for_function("document.querySelector('#figures').textContent.startsWith('red')")
+    assert "unsure" not in page.inner_text("#figures")
+
+
 def test_sliders_answer_without_the_network(visit, server, drawn):
     page = visit()
     model = server.page.classifiers["tiny"].model

@@ -193,8 +193,10 @@ function make(tag, properties = {}, ...children) {
 
 function showClasses(seen) {
   const focused = document.activeElement?.dataset?.label;
-  const buttons = seen.classes.map(({ label, score, found }) => {
-    const button = make("button", { type: "button", className: found ? "found" : "", title: found ? "" : "below the least score" }, label, make("small", {}, score.toFixed(2)));
+  const buttons = seen.classes.map(({ label, score, found, unsure }) => {
+    const title = [found ? "" : "below the least score", unsure ? "its mask is unsure" : ""].filter(Boolean).join("; ");
+    const button = make("button", { type: "button", className: found ? "found" : "", title }, label, make("small", {}, score.toFixed(2)));
+    if (unsure) button.append(make("small", { className: "unsure" }, "unsure"));
     button.dataset.label = label;
     button.setAttribute("aria-pressed", label === seen.label);
     button.addEventListener("click", () => look(label));
@@ -215,14 +217,15 @@ function look(label) {
 
 function showFigures(seen) {
   const seconds = Object.values(seen.seconds).reduce((sum, value) => sum + value, 0);
-  const expected = seen.confidence === null ? "" : `, expected IoU ${seen.confidence.toFixed(2)}`;
+  const unsure = seen.classes.some((other) => other.label === seen.label && other.unsure);
+  const expected = seen.confidence === null ? "" : `, expected IoU ${seen.confidence.toFixed(2)}${unsure ? " (unsure)" : ""}`;
   $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph${expected}; ${seconds.toFixed(2)} s`;
   if (seen.blank) {
     $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, no mask; ${seconds.toFixed(2)} s`;
     return say(seen.blank);
   }
   const best = seen.classes.some(({ found }) => found) ? "" : `Nothing reaches the least score of ${$("threshold").value}; `;
-  say(best ? `${best}looking at ${seen.label} all the same.` : `${seen.label}: the mask covers ${(100 * seen.share).toFixed(0)} % of the photograph.`);
+  say(best ? `${best}looking at ${seen.label} all the same.` : `${seen.label}: the mask covers ${(100 * seen.share).toFixed(0)} % of the photograph${unsure ? ", and is unsure" : ""}.`);
 }
 
 function newRow() {
