@@ -26,7 +26,7 @@ def main() -> None:
     rows = []
     for title, recipe in recipes.items():
         (cat,) = Segmenter(classifier, recipe)(photograph, ["Egyptian cat"]).objects
-        rows.append((title, cat.saliency, cat.seeds, cat.mask))
+        rows.append(pictures.Row(title, cat.saliency, cat.seeds, cat.mask))
     images.write_png(Path(__file__).parent / "findings.png", pictures.strip(photograph, rows, height=150))
 
 

@@ -97,6 +97,9 @@ def segment(
         ),
     ] = None,
     pictures: Annotated[bool, typer.Option(help="Write a picture of each photograph for a person.")] = True,
+    cutouts: Annotated[
+        bool, typer.Option("--cutouts", help="Write every object cut out, on a transparent ground.")
+    ] = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,7 +149,14 @@ def segment(
     segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
-        segmenter, files.Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range
+        segmenter,
+        files.Folder(output),
+        None if label is None else tuple(label),
+        void,
+        pictures,
+        batch,
+        value_range,
+        cutouts,
     )
     runner = _engine(engine, address, gpus)
     tasks = [Task(str(path), name) for path, name in found[:limit]]
