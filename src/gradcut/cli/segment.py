@@ -1,4 +1,4 @@
-"""'gradcut demo', 'segment', 'export' and 'review'."""
+"""'gradcut segment', 'export' and 'review'."""
 
 from __future__ import annotations
 
@@ -35,26 +35,6 @@ from gradcut.cli.options import (
     out,
 )
 from gradcut.errors import GradcutError
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
-    recipe: RecipeName = "default",
-) -> None:
-    """Segment a photograph of a cat with the coco80 classifier, offline."""
-    from skimage.data import chelsea
-
-    from gradcut import results
-    from gradcut.classifiers.sources import load_classifier
-    from gradcut.segmenter import Segmenter
-
-    record = results.save(Segmenter(load_classifier(CLASSIFIER), recipe)(chelsea()), output, "chelsea")
-    for found in record["objects"]:
-        share = found["area"] / (record["width"] * record["height"])
-        part = "blank: no mask" if found["state"] == "blank" else f"{share:.0%} of the photograph"
-        out.print(f"{found['label']}  score {found['score']:.2f}  {part}", highlight=False)
-    print(output / record["files"]["picture"])
 
 
 @app.command()
