@@ -101,7 +101,7 @@ def test_a_name_that_is_no_picture_ends_the_program(program):
 
 def test_the_readme_has_the_measured_numbers():
     readme, measured = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/masks.md"))
-    simonyan, default = re.search(r"class IoU is (0\.\d+) and (0\.\d+)\s+\(\[measured\]", readme).groups()
+    simonyan, default = re.search(r"class IoU of (0\.\d+) and (0\.\d+)\s+\(\[measured\]", readme).groups()
     assert f"| `simonyan` | {simonyan} (" in measured
     assert f"| `default` | {default} (" in measured
     (photographs,) = re.findall(r"On (\d+) COCO photographs", readme)
