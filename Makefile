@@ -1,5 +1,5 @@
 # Two commands set everything up on a bare machine with Python 3.11, pip and make:
-#   make demo   the main job, on the embedded classifier
+#   make demo   the main job, on a photograph that is there already
 #   make test   the tests
 # Both are quick when set up already.
 
@@ -8,7 +8,7 @@ BIN := .venv/bin
 EXTRAS := imagenet-seg,ray,supervision,hf,web
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test fuzz lint format wheel lowest sweep clean
+.PHONY: demo test fuzz lint format wheel lowest sweep docs-pictures clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -54,12 +54,17 @@ lowest: .venv/lowest/installed
 sweep: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py --output runs/sweep.jsonl $(ARGS)
 
+# Every picture of README.md and docs/, and docs/pictures.json, which says what each was made of; ARGS='demo page-phone'
+# makes some. The web page's need a Chromium.
+docs-pictures: .venv/test
+	OMP_NUM_THREADS=1 $(BIN)/python docs/pictures.py $(ARGS)
+
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/demo: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL)
+	$(INSTALL)[web]
 	@touch $@
 
 .venv/test: pyproject.toml constraints.txt | $(BIN)/uv

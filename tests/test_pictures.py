@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import ImageDraw
+from skimage.color import rgb2lab
 
-from gradcut import pictures
+from gradcut import images, pictures
 from gradcut.seeds import Seeds
 
 
@@ -14,13 +18,46 @@ def test_palette_is_pascal_voc():
     assert len(np.unique(pictures.palette(), axis=0)) == 256
 
 
-def test_heat_rises_with_the_map():
+def test_class_colours_differ():
+    for n in (0, 1, 18, 100):
+        colours = pictures.class_colours(n)
+        assert colours.shape == (n, 3)
+        assert len(np.unique(colours, axis=0)) == n
+        assert (colours.sum(1) > 0).all(), "black is no class"
+
+
+def lightness(colours):
+    """L* of CIELAB, 0 to 100."""
+    return rgb2lab(colours[None])[0, :, 0]
+
+
+def test_inferno_gets_lighter_in_even_steps():
+    steps = np.diff(lightness(pictures.inferno(np.linspace(0, 1, 33))))
+    assert steps[2:].min() > 0.75 * steps.mean()
+    assert steps[:2].min() > 0.45 * steps.mean(), "near black L* itself is less even"
+    assert steps.max() < 1.3 * steps.mean()
+    assert pictures.inferno(np.array([0.0, 1.0])).tolist() == [[0, 0, 4], [252, 255, 164]]
+
+
+def test_heat_rises_with_the_map_and_clips_nothing():
     ramp = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
-    colours = pictures.heat(ramp).astype(int).sum(2).ravel()
-    assert (np.diff(colours) >= 0).all()
-    assert colours[0] == 0
-    assert colours[-1] == 3 * 255
-    assert (pictures.heat(np.zeros((4, 4), dtype=np.float32)) == 0).all()
+    light = lightness(pictures.heat(ramp * 1e-5).reshape(-1, 3))
+    assert (np.diff(light) > 0).all()
+    assert np.array_equal(pictures.heat(ramp), pictures.inferno(ramp)), "even maps are drawn as they are"
+    assert (pictures.heat(np.zeros((4, 4), dtype=np.float32)) == (0, 0, 4)).all()
+
+
+def test_few_high_pixels_leave_the_rest_to_be_seen():
+    ramp = np.linspace(0, 1, 2500, dtype=np.float32).reshape(50, 50)
+    high = ramp.copy()
+    high[0, :4] = 4, 5, 6, 7
+    light = lightness(pictures.heat(high).reshape(-1, 3))
+    assert light[-1] > 70
+    assert lightness(pictures.inferno(high / 7).reshape(-1, 3))[-1] < 25
+    assert light[-1] < light[0] < light[1] < light[2] < light[3], "the highest are told apart"
+    share, place = pictures.stretch(high)
+    assert share == pytest.approx(np.percentile(high, 99.5) / 7)
+    assert place == pytest.approx(0.85)
 
 
 def test_rounding_is_not_drawn_as_heat():
@@ -29,8 +66,8 @@ def test_rounding_is_not_drawn_as_heat():
     spot[3, 4] = 1
     rounding = np.abs(np.random.default_rng(0).normal(0, 1e-9, spot.shape))
     assert np.array_equal(pictures.heat(spot + rounding), pictures.heat(spot))
-    assert (pictures.heat(spot)[3, 4] == 255).all()
-    assert pictures.heat(spot).any(2).sum() == 1
+    assert (pictures.heat(spot)[3, 4] == (252, 255, 164)).all()
+    assert (pictures.heat(spot) != (0, 0, 4)).any(2).sum() == 1
 
 
 def test_overlay_tints_labelled_pixels_only():
@@ -39,23 +76,9 @@ def test_overlay_tints_labelled_pixels_only():
     labels[10:30, 10:30] = 1
     picture = pictures.overlay(photograph, labels)
     assert (picture[labels == 0] == 100).all()
-    assert picture[20, 20].tolist() == [114, 50, 50]  # half way to VOC's first colour
-    assert picture[10, 10].tolist() == [128, 0, 0]  # the outline
+    assert picture[20, 20].tolist() == [93, 140, 166]  # half way to the first colour
+    assert picture[10, 10].tolist() == [86, 180, 233]  # the outline
     assert (pictures.overlay(photograph, labels, opacity=0.0)[20, 20] == 100).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (4, 900), (900, 4), (60, 80)])
-@pytest.mark.parametrize("objects", [1, 3])
-def test_strip_has_a_row_an_object(shape, objects):
-    photograph = np.full((*shape, 3), 90, dtype=np.uint8)
-    mask = np.ones(shape, dtype=bool)
-    half = np.arange(64).reshape(8, 8) < 32
-    row = ("cat  0.91", np.ones((8, 8), dtype=np.float32), Seeds(half, ~half), mask)
-    one = pictures.strip(photograph, [row])
-    picture = pictures.strip(photograph, [row] * objects)
-    assert picture.shape[1] == one.shape[1]
-    assert picture.shape[0] - one.shape[0] == (objects - 1) * (one.shape[0] - 8)
-    assert (picture != 255).any(axis=(1, 2)).sum() > objects * 240
 
 
 def test_seeds_are_red_and_blue():
@@ -65,12 +88,156 @@ def test_seeds_are_red_and_blue():
     assert (picture[~half][:, 2] > picture[~half][:, 0] + 50).all()
 
 
-def test_a_row_of_a_blank_map_says_so():
+def test_a_cut_out_is_transparent_outside():
+    photograph = np.full((6, 8, 3), 90, dtype=np.uint8)
+    mask = np.arange(48).reshape(6, 8) < 20
+    cut = pictures.cut_out(photograph, mask)
+    assert cut.dtype == np.uint8
+    assert (cut[mask] == (90, 90, 90, 255)).all()
+    assert (cut[~mask] == 0).all()
+
+
+# The picture of a result ---------------------------------------------------------------------------------------------
+
+
+def rows_of(shape, number, title="cat {}", **options):
+    """Blobs of one colour each in a photograph of that shape."""
+    y, x = np.mgrid[:32, :32] / 32
+    places = np.random.default_rng(0).random((number, 2))
+    maps = [np.exp(-20 * ((y - cy) ** 2 + (x - cx) ** 2)).astype(np.float32) for cy, cx in places]
+    return [
+        pictures.Row(title.format(n), m, Seeds(m > 0.8, m < 0.1), images.resize_map(m, shape) > 0.5, **options)
+        for n, m in enumerate(maps)
+    ]
+
+
+def drawn_sheet(shape, rows):
+    photograph = np.full((*shape, 3), 90, dtype=np.uint8)
+    labelmap = np.zeros(shape, dtype=np.int32)
+    for number, row in enumerate(rows, start=1):
+        labelmap[row.mask] = number
+    return pictures.sheet(photograph, labelmap, rows)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Every text that is drawn, by the picture that it is drawn into: its words, and the box that it fills."""
+    texts = {}
+    text = ImageDraw.ImageDraw.text
+
+    def watched(draw, place, words, fill, font, anchor=None):
+        box = draw.textbbox(place, words, font, anchor)
+        texts.setdefault(id(draw), (draw, []))[1].append((words, box))
+        text(draw, place, words, fill, font, anchor)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", watched)
+    return texts
+
+
+SHAPES = [(1, 1), (4, 900), (900, 4), (60, 80), (480, 640), (800, 400), (200, 700)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("number", [1, 8, 13, 300])
+@pytest.mark.parametrize("title", ["W" * 90, "one of the many long names that a class may have, {}", "\u0130\n\u00fc"])
+def test_text_has_its_own_place(written, shape, number, title):
+    """Inside the picture, and over no other text; and the picture is no larger than it may be."""
+    rows = rows_of(shape, number, title, score=0.876, confidence=0.123, unsure=True)
+    picture = drawn_sheet(shape, rows)
+    assert picture.shape[0] <= pictures.HIGHEST
+    assert picture.shape[1] <= pictures.WIDEST
+    for draw, texts in written.values():
+        for words, (left, top, right, bottom) in texts:
+            inside = 0 <= left <= right <= draw.im.size[0] and 0 <= top <= bottom <= draw.im.size[1]
+            assert inside, (words, left, top, right, bottom, draw.im.size)
+        boxes = [(words, box) for words, box in texts if words]
+        for n, (words, one) in enumerate(boxes):
+            for others, two in boxes[n + 1 :]:
+                apart = one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
+                assert apart, (words, one, others, two)
+
+
+def said(written):
+    return [words for _, texts in written.values() for words, _ in texts if words]
+
+
+def test_what_cannot_be_trusted_is_marked_in_words(written):
+    sure, doubtful = rows_of((60, 80), 2, score=0.9, confidence=0.7)
+    doubtful = replace(doubtful, confidence=0.1, unsure=True)
+    nothing = Seeds(np.zeros((8, 8), dtype=bool), np.zeros((8, 8), dtype=bool))
+    blank = pictures.Row("dog", np.zeros((8, 8), np.float32), nothing, np.zeros((60, 80), dtype=bool), 0.8, 0.0, True)
+    drawn_sheet((60, 80), [sure, doubtful, blank])
+    words = said(written)
+    assert words.count("0.70") == 1, "in the legend"
+    assert words.count("IoU to expect 0.70") == 1, "in its row"
+    assert words.count("0.10  unsure") == 1
+    assert words.count("unsure") == 1
+    assert words.count("blank: no mask") == 2
+    written.clear()
+    drawn_sheet((60, 80), rows_of((60, 80), 2, score=0.9))
+    assert not {"unsure", "IoU to expect", "blank: no mask"} & set(said(written))
+
+
+def test_classes_beyond_the_height_are_counted(written):
+    for number in (2, 12, 40, 300):
+        written.clear()
+        drawn_sheet((480, 640), rows_of((480, 640), number, score=0.9))
+        words = said(written)
+        counts = [int(text.split()[0]) for text in words if text.endswith("no row here")]
+        rows = words.count("score 0.90")
+        assert rows + sum(counts) == number
+        assert bool(counts) == (number > 11)
+        legend = [int(text.split()[1]) for text in words if text.startswith("and ")]
+        assert words.count("0.90") + sum(legend) == number
+        assert bool(legend) == (number == 300)
+
+
+def test_the_scale_tells_the_numbers_of_the_map(written):
+    (row,) = rows_of((480, 640), 1)
+    drawn_sheet((480, 640), [replace(row, saliency=row.saliency / row.saliency.max() * 8)])
+    assert {"8", "4", "0"} <= set(said(written))
+    written.clear()
+    high = np.linspace(0, 1, 2500, dtype=np.float32).reshape(50, 50)
+    high[0, :4] = 4, 5, 6, 7
+    drawn_sheet((480, 640), [replace(row, saliency=high)])
+    assert {"7", "1", "0"} <= set(said(written)), "where the scale bends, instead of the middle"
+
+
+def test_the_photograph_is_shown_once_whole(cat):
+    """Beside the one in colour; the rows show it with what was found."""
+    shape = cat.shape[:2]
+    rows = rows_of(shape, 3)
+    labelmap = np.zeros(shape, dtype=np.uint8)
+    labelmap[rows[0].mask] = 1
+    picture = pictures.sheet(cat, labelmap, rows)
+    height = int(np.flatnonzero((picture[20:, 30] == 255).all(1))[0])
+    width = int(height * shape[1] / shape[0])
+    whole = images.resize(cat, (height, width))
+    assert np.array_equal(picture[20 : 20 + height, 34 + width : 34 + 2 * width], whole)
+    coloured = picture[20 : 20 + height, 20 : 20 + width].astype(int)
+    there = images.resize_mask(labelmap > 0, (height, width))
+    inner = images.resize_map(there.astype(np.float32), (height, width)) > 0.99
+    assert np.abs(coloured - whole)[inner].mean() > 10 * np.abs(coloured - whole)[~there].mean()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_strip_has_a_row_an_object(shape, number):
+    photograph = np.full((*shape, 3), 90, dtype=np.uint8)
+    rows = rows_of(shape, number)
+    one, picture = pictures.strip(photograph, rows[:1]), pictures.strip(photograph, rows)
+    assert picture.shape[1] == one.shape[1]
+    assert picture.shape[0] - one.shape[0] == (number - 1) * (one.shape[0] - 34)
+    lower = pictures.strip(photograph, rows, height=100)
+    assert lower.shape[0] <= picture.shape[0]
+
+
+def test_a_row_of_a_blank_map_shows_the_map_alone():
     photograph = np.full((60, 80, 3), 90, dtype=np.uint8)
     nowhere = np.zeros((8, 8), dtype=bool)
-    blank = ("cat  0.91", np.zeros((8, 8), dtype=np.float32), Seeds(nowhere, nowhere), np.zeros((60, 80), dtype=bool))
-    picture = pictures.strip(photograph, [blank])
-    right = picture[:, picture.shape[1] * 2 // 5 + 10 :]
-    assert (right[40:] == 255).all(), "no seeds, no mask"
-    without = pictures.strip(photograph, [(blank[0], np.eye(8, dtype=np.float32), *blank[2:])])
-    assert (picture[:30] != without[:30]).any(), "the title says blank"
+    blank = pictures.Row("cat", np.zeros((8, 8), np.float32), Seeds(nowhere, nowhere), np.zeros((60, 80), dtype=bool))
+    with_map = replace(blank, saliency=np.eye(8, dtype=np.float32))
+    picture, other = pictures.strip(photograph, [blank]), pictures.strip(photograph, [with_map])
+    right = slice(picture.shape[1] // 2, None)
+    assert (picture[30:, right] == 255).all(), "no seeds, no mask"
+    assert (other[30:, right] != 255).any()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gradcut import RECIPES, GradcutError, Segmenter, files, images, results
+from gradcut import RECIPES, GradcutError, Segmenter, confidence, files, images, pictures, results
 from gradcut.files import Folder
 from gradcut.names import filenames
 from gradcut.runs.run import manifest_line
@@ -127,6 +127,32 @@ def test_removing_leaves_other_photographs_alone(tmp_path, result):
     files.remove_result(Folder(str(tmp_path)), "c")
 
 
+def test_cut_outs_have_the_mask_for_their_transparency(tmp_path, brightness, drawn):
+    result = Segmenter(brightness)(drawn[0])
+    assert "cutout" not in result.save(tmp_path / "without")["objects"][0]
+    document = result.save(tmp_path / "out", "a/b", cutouts=True)
+    assert manifest_line("a/b", document)["objects"] == document["objects"]
+    for item, entry in zip(result, document["objects"], strict=True):
+        assert entry["cutout"] == f"cutouts/a/b/{item.label}.png"
+        mode, pixels = opened(tmp_path / "out" / entry["cutout"])
+        assert mode == "RGBA"
+        assert np.array_equal(pixels[..., 3], item.mask * np.uint8(255))
+        assert np.array_equal(pixels[item.mask][:, :3], drawn[0][item.mask])
+        assert not pixels[~item.mask].any()
+    result.save(tmp_path / "out", "a/b")
+    assert not (tmp_path / "out/cutouts/a/b").exists(), "an earlier result's go"
+
+
+def test_a_result_marks_what_is_unsure(result, monkeypatch):
+    rows = []
+    monkeypatch.setattr(pictures, "sheet", lambda photograph, labelmap, given: rows.extend(given) or photograph)
+    values = (0.29, confidence.UNSURE, None)
+    objects = tuple(replace(result.objects[0], confidence=value) for value in values)
+    assert [item.unsure for item in objects] == [True, False, False]
+    replace(result, objects=objects).picture()
+    assert [(row.confidence, row.mark) for row in rows] == list(zip(values, ("unsure", "", ""), strict=True))
+
+
 def test_the_joint_labelling_is_computed_once(tmp_path, result, monkeypatch):
     resized = []
     monkeypatch.setattr(images, "resize_map", lambda *a, real=images.resize_map: resized.append(a) or real(*a))
@@ -161,10 +187,11 @@ def test_a_blank_object_has_no_mask_file(tmp_path, brightness, drawn):
     segment = Segmenter(brightness)
     (evidence,) = segment.explain([drawn[0]])
     half = segment.cut(replace(evidence, saliency=evidence.saliency * np.array([0, 1], np.float32)[:, None, None]))
-    document = results.save(half, tmp_path, "half", classmaps=True)
+    document = results.save(half, tmp_path, "half", classmaps=True, cutouts=True)
     assert document["state"] == "done"
     assert [entry["state"] for entry in document["objects"]] == ["blank", "done"]
     assert document["objects"][0]["mask"] is None
+    assert document["objects"][0]["cutout"] is None
     assert document["objects"][0]["box"] is None
     assert "--saliency" in document["advice"]
     assert len(list((tmp_path / "masks/half").iterdir())) == 1

@@ -277,8 +277,9 @@ def remove_result(folder: Folder, name: str) -> None:
     """Remove what `gradcut.results.save` writes under this name, the record first."""
     for path in (f"results/{name}.json", f"labelmaps/{name}.png", f"classmaps/{name}.png", f"pictures/{name}.png"):
         folder.remove(path)
-    for mask in folder.names(f"masks/{name}"):
-        folder.remove(f"masks/{name}/{mask}")
-    if folder.local is not None:
-        with suppress(OSError):  # there is none, or it holds those of photographs in a folder of that name
-            (folder.local / f"masks/{name}").rmdir()
+    for below in (f"masks/{name}", f"cutouts/{name}"):
+        for file in folder.names(below):
+            folder.remove(f"{below}/{file}")
+        if folder.local is not None:
+            with suppress(OSError):  # there is none, or it holds those of photographs in a folder of that name
+                (folder.local / below).rmdir()

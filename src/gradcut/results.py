@@ -26,7 +26,7 @@ from gradcut.errors import GradcutError, LabelError
 from gradcut.files import Folder
 from gradcut.images import Photograph
 from gradcut.names import filenames
-from gradcut.pictures import Picture, palette
+from gradcut.pictures import Picture, cut_out, palette
 from gradcut.recipes import Recipe, blank_advice
 from gradcut.records import versions
 from gradcut.seeds import Seeds, is_constant
@@ -56,6 +56,11 @@ class Object:
     def blank(self) -> bool:
         """Whether the saliency is the same everywhere, so that nothing says where the class is: there is no mask."""
         return is_constant(self.saliency) and not self.mask.any()
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the confidence is below `gradcut.confidence.UNSURE`; never so where there is none."""
+        return self.confidence is not None and self.confidence < confidence.UNSURE
 
     @property
     def area(self) -> int:
@@ -215,9 +220,14 @@ class Segmentation:
         return pictures.overlay(self.image, self.labelmap())
 
     def picture(self) -> Picture:
-        """One row an object: photograph, saliency, seeds, mask, masked photograph; without the last three if blank."""
-        rows = [(f"{o.label}  {o.score:.2f}", o.saliency, o.seeds, o.mask) for o in self.objects]
-        return pictures.strip(self.image, rows) if rows else self.image
+        """All classes in colour with a legend, and a row a class, as `gradcut.pictures.sheet` draws them.
+
+        Where nothing was found it is the photograph.
+        """
+        rows = [
+            pictures.Row(o.label, o.saliency, o.seeds, o.mask, o.score, o.confidence, o.unsure) for o in self.objects
+        ]
+        return pictures.sheet(self.image, self.labelmap(), rows) if rows else self.image
 
     def show(self) -> None:
         """Show the result: in a notebook's cell, elsewhere as a picture in the system's viewer.
@@ -249,12 +259,13 @@ class Segmentation:
         text = "<br>".join(map(html.escape, lines))
         return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
 
-    def save(self, folder: str | os.PathLike[str], name: str | None = None) -> Mapping[str, Any]:
+    def save(self, folder: str | os.PathLike[str], name: str | None = None, cutouts: bool = False) -> Mapping[str, Any]:
         """Write all of it below ``folder``, as `gradcut.results.save` says, and return the record.
 
         Args:
             folder: a path, or an address such as ``s3://bucket/folder``.
             name: what the files are called; by default as the photograph, or "photograph" for one given as pixels.
+            cutouts: write every object cut out, with transparency, too.
 
         Raises:
             GradcutError: the folder cannot be written, or holds another photograph's results of that name.
@@ -266,7 +277,7 @@ class Segmentation:
                 f"name: results/{name}.json in {os.fspath(folder)} is another photograph's; choose another folder, or "
                 "give a name"
             )
-        return save(self, folder, name)
+        return save(self, folder, name, cutouts=cutouts)
 
 
 def _is_of(result: Segmentation, record: bytes) -> bool:
@@ -293,6 +304,7 @@ def save(
     void: tuple[float, float] | None = None,
     pictures: bool = True,
     settings: Mapping[str, Any] | None = None,
+    cutouts: bool = False,
 ) -> dict[str, Any]:
     """Write one photograph's results below ``folder`` and return the JSON document.
 
@@ -300,19 +312,21 @@ def save(
     ``labelmaps/NAME.png``     indexed PNG: 0 background, then the objects in order
     ``classmaps/NAME.png``     `Segmentation.classmap`, whose numbers mean the same class in every photograph
     ``masks/NAME/LABEL.png``   each object's mask, 0 and 255
-    ``pictures/NAME.png``      for a person: photograph, saliency, seeds, mask, cut-out
+    ``cutouts/NAME/LABEL.png`` each object cut out: the photograph in RGBA, transparent outside the mask
+    ``pictures/NAME.png``      for a person: `Segmentation.picture`
     ``results/NAME.json``      the record, written last: where it stands, the rest is complete
     ========================== =============================================================
 
-    Without objects only the record is written; it holds the best scores. An object whose saliency is blank has no
-    mask's file; where all are, there are no label maps either. Files of an earlier result under the same name are
-    removed first.
+    Without objects only the record is written; it holds the best scores. An object whose saliency is blank has
+    neither a mask's file nor a cut-out's; where all are, there are no label maps either. Files of an earlier result
+    under the same name are removed first.
 
     Args:
         classmaps: write the class map too.
         void: bounds of the class map's unsure pixels.
         pictures: write the picture too.
         settings: as for `record`.
+        cutouts: write the cut-outs too; the record's objects name them.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -333,9 +347,13 @@ def save(
         document["files"]["picture"], contents[f"pictures/{name}.png"] = f"pictures/{name}.png", picture
     stems = filenames([item.label for item in result.objects])
     for value, (item, entry, stem) in enumerate(zip(result.objects, document["objects"], stems, strict=True), start=1):
-        entry |= {"labelmap_value": value, "mask": None if item.blank else f"masks/{name}/{stem}.png"}
+        kinds = {"mask": "masks", "cutout": "cutouts"} if cutouts else {"mask": "masks"}
+        paths = {key: None if item.blank else f"{below}/{name}/{stem}.png" for key, below in kinds.items()}
+        entry |= {"labelmap_value": value, **paths}
         if not item.blank:
             contents[entry["mask"]] = images.encode_png(item.mask)
+        if cutouts and not item.blank:
+            contents[entry["cutout"]] = images.encode_png(cut_out(result.image, item.mask))
     folder = folder if isinstance(folder, Folder) else Folder(os.fspath(folder))
     with files.writing(folder.url):
         files.remove_result(folder, name)

@@ -31,14 +31,6 @@ def files_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_demo(gradcut_command, tmp_path):
-    status, out, err = gradcut_command("demo", "-o", tmp_path / "out")
-    assert (status, err) == (0, "")
-    assert "Egyptian cat" in out
-    with Image.open(out.splitlines()[-1]) as picture:
-        assert picture.width > 1000
-
-
 def test_segment_writes_what_it_says(gradcut_command, cat_file, tmp_path):
     out_folder = tmp_path / "out"
     status, out, err = gradcut_command("segment", cat_file, "-o", out_folder, "--label", "tabby")

@@ -84,6 +84,10 @@ def test_options_reach_the_job(command, tmp_path):
     without, folder = settings("--no-pictures")
     assert not without["pictures"]
     assert not (folder / "pictures").exists()
+    assert not plain["cutouts"]
+    with_cutouts, folder = settings("--cutouts")
+    assert with_cutouts["cutouts"]
+    assert {path.name for path in folder.glob("cutouts/000/*")} == {path.name for path in folder.glob("masks/000/*")}
     assert settings("--batch", "3")[0]["batch"] == 3
     _, folder = settings("--format", "coco", "-f", "yolo")
     assert (folder / "exports/coco/instances.json").is_file()

@@ -150,6 +150,9 @@ def test_every_setting_changes_the_result(brightness, tmp_path):
     plain = files()
     assert "pictures/000.png" in plain
     assert "pictures/000.png" not in files(pictures=False)
+    assert set(files(cutouts=True)) - set(plain) == {
+        name.replace("masks/", "cutouts/") for name in plain if "masks/" in name
+    }
     assert set(files(labels=("blue",))) < set(plain)
     void = files(void=(0.0, 1.0))
     assert void["labelmaps/000.png"] == plain["labelmaps/000.png"]

@@ -1,4 +1,4 @@
-"""'gradcut demo', 'segment', 'export' and 'review'."""
+"""'gradcut segment', 'export' and 'review'."""
 
 from __future__ import annotations
 
@@ -36,26 +36,6 @@ from gradcut.cli.options import (
 from gradcut.cli.progress import bar, err, working
 from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
-    recipe: RecipeName = "default",
-) -> None:
-    """Segment a photograph of a cat with the coco80 classifier, offline."""
-    from skimage.data import chelsea
-
-    from gradcut import results
-    from gradcut.classifiers.sources import load_classifier
-    from gradcut.segmenter import Segmenter
-
-    record = results.save(Segmenter(load_classifier(CLASSIFIER), recipe)(chelsea()), output, "chelsea")
-    for found in record["objects"]:
-        share = found["area"] / (record["width"] * record["height"])
-        part = "blank: no mask" if found["state"] == "blank" else f"{share:.0%} of the photograph"
-        out.print(f"{found['label']}  score {found['score']:.2f}  {part}", highlight=False)
-    print(output / record["files"]["picture"])
 
 
 @app.command()
@@ -98,6 +78,9 @@ def segment(
         ),
     ] = None,
     pictures: Annotated[bool, typer.Option(help="Write a picture of each photograph for a person.")] = True,
+    cutouts: Annotated[
+        bool, typer.Option("--cutouts", help="Write every object cut out, on a transparent ground.")
+    ] = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,7 +135,14 @@ def segment(
         segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
-        segmenter, files.Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range
+        segmenter,
+        files.Folder(output),
+        None if label is None else tuple(label),
+        void,
+        pictures,
+        batch,
+        value_range,
+        cutouts,
     )
     runner = _engine(engine, address, gpus)
     tasks = [Task(str(path), name) for path, name in found[:limit]]

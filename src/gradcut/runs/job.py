@@ -59,6 +59,7 @@ class Job:
         labels: classes to ask for whatever their score.
         void: bounds of the class map's unsure pixels, as in `Segmentation.classmap`.
         pictures: write a picture for a person, too.
+        cutouts: write every object cut out, with transparency, too.
         batch: photographs that the network sees at once. A batch that is not full is filled up with copies, so
             that every photograph goes through the same arithmetic whatever its neighbours are. Where memory does not
             hold a batch, this job goes on with half as many, and without copies.
@@ -76,6 +77,7 @@ class Job:
     pictures: bool = True
     batch: int = 1
     value_range: Range | None = None
+    cutouts: bool = False
 
     def __post_init__(self) -> None:
         if self.void is not None:
@@ -91,7 +93,8 @@ class Job:
         """What every result depends on, as JSON values."""
         return {
             **self.segmenter.record(), "labels": None if self.labels is None else list(self.labels),
-            "void": None if self.void is None else list(self.void), "pictures": self.pictures, "batch": self.batch,
+            "void": None if self.void is None else list(self.void), "pictures": self.pictures, "cutouts": self.cutouts,
+            "batch": self.batch,
             "range": None if self.value_range is None else list(map(float, self.value_range)),
             "variants": None if self.void is None else list(map(list, VARIANTS)),
         }  # fmt: skip
@@ -233,7 +236,14 @@ class Job:
 
     def _save(self, task: Task, evidence: Evidence) -> Entry:
         record = results.save(
-            self.segmenter.cut(evidence), self.folder, task.name, True, self.void, self.pictures, self.settings
+            self.segmenter.cut(evidence),
+            self.folder,
+            task.name,
+            classmaps=True,
+            void=self.void,
+            pictures=self.pictures,
+            settings=self.settings,
+            cutouts=self.cutouts,
         )
         return manifest_line(task.name, record)
 

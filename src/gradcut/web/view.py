@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw
 
 from gradcut import formats, images, pictures
 from gradcut.classifiers.classifier import Classifier
-from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.recipes import RECIPES, Recipe
@@ -181,7 +180,7 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
     label = query.label or (result.objects[0].label if result.objects else None)
     shown = next((o for o in result.objects if o.label == label), None)
     scores = {d.label: d.score for d in (*evidence.best, *evidence.found)} | {o.label: o.score for o in result.objects}
-    unsure = {o.label for o in result.objects if o.confidence is not None and o.confidence < UNSURE and not o.blank}
+    unsure = {o.label for o in result.objects if o.unsure}
     classes = [
         {"label": name, "score": score, "found": score >= query.threshold, "unsure": name in unsure}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])

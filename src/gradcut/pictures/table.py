@@ -1,0 +1,310 @@
+"""The picture of a result: all classes in colour with a legend, and a row a class of what led to its mask."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from PIL import Image, ImageDraw, ImageFont
+
+from gradcut import images
+from gradcut.images import Photograph
+from gradcut.names import printable
+from gradcut.pictures.drawing import (
+    BACKGROUND,
+    FOREGROUND,
+    Picture,
+    class_colours,
+    draw_seeds,
+    heat,
+    inferno,
+    outline,
+    overlay,
+    stretch,
+)
+from gradcut.seeds import Seeds, is_constant
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What is drawn of one class: its label, or any title, and what led to its mask.
+
+    Args:
+        saliency, seeds: of any size.
+        mask: of the photograph's size.
+        score, confidence: told beside the label, if there are any.
+        unsure: whether the confidence is too low to trust the mask; told in words.
+    """
+
+    title: str
+    saliency: Float[np.ndarray, "h w"] = field(repr=False)
+    seeds: Seeds = field(repr=False)
+    mask: Bool[np.ndarray, "H W"] = field(repr=False)
+    score: float | None = None
+    confidence: float | None = None
+    unsure: bool = False
+
+    @property
+    def blank(self) -> bool:
+        """Whether the saliency is the same everywhere, and the mask empty."""
+        return is_constant(self.saliency) and not self.mask.any()
+
+    @property
+    def mark(self) -> str:
+        """What a person has to know of the mask, in words; empty where nothing is amiss."""
+        return "blank: no mask" if self.blank else "unsure" if self.unsure else ""
+
+
+#: A picture's most pixels in width and height.
+WIDEST, HIGHEST = 1600, 1600
+
+_INK, _FAINT, _LINE, _PAPER, _WARNING = (32, 33, 36), (95, 99, 104), (218, 220, 224), (255, 255, 255), (176, 58, 0)
+_MARGIN, _GAP = 20, 14
+#: Widths: of a row's text, of the scale beside a saliency, of the legend's narrowest column, of the narrowest picture.
+_TEXT, _SCALE, _ENTRY, _NARROWEST = 180, 62, 330, 900
+#: Heights: of a row's text, of a row's highest panel, of the lowest that still shows anything, of the two photographs.
+_WORDS, _HIGH, _LOW, _TOP = 90, 300, 96, 380
+#: Heights: of the line of the panels' names, of a line of the legend, of the last line.
+_HEADING, _ENTRY_LINE, _LAST = 28, 21, 26
+_PANELS = ("saliency", "seeds", "mask", "cut-out")
+# The longest side over the other; a photograph beyond it is drawn with it.
+_SLENDER = 12.0
+
+
+def sheet(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], rows: Sequence[Row]) -> Picture:
+    """A result for a person: the photograph with all classes in colour, a legend, and a row a class as in `strip`.
+
+    It is no wider than `WIDEST` and no higher than `HIGHEST`: many classes make the rows lower, and of still more only
+    the first are shown, and a line says how many are not.
+
+    Args:
+        labelmap: 0 is no label, i + 1 is the i-th row's.
+        rows: at least one.
+    """
+    top = _TOP if len(rows) <= 4 else _TOP * 4 // 5
+    _, panel = _panel(photograph, min(_HIGH, max(_LOW, (HIGHEST - top) // len(rows) - _GAP)))
+    beside = 2 * _MARGIN + 2 * (round(top * _aspect(photograph)) + _GAP) + _ENTRY
+    width = min(WIDEST, max(_NARROWEST, _width(panel), beside))
+    head = _head(photograph, labelmap, rows, width, top)
+    return np.array(_stacked([head, _table(photograph, rows, width, _HIGH, HIGHEST - head.height)]))
+
+
+def strip(photograph: Photograph, rows: Sequence[Row], height: int = _HIGH) -> Picture:
+    """One row a class: saliency with its scale, seeds, the mask's outline on the photograph, and the cut-out.
+
+    Of a saliency that is the same everywhere, with an empty mask, there is the first, and the text says "blank".
+
+    Args:
+        height: of a panel, in pixels, at most; see `sheet`.
+    """
+    return np.array(_table(photograph, rows, _width(_panel(photograph, height)[1]), height, HIGHEST))
+
+
+def _panel(photograph: Photograph, height: float) -> tuple[int, int]:
+    """Height and width of a panel that is at most so high, in the photograph's proportions."""
+    aspect = _aspect(photograph)
+    widest = (WIDEST - 2 * _MARGIN - _TEXT - _SCALE) / len(_PANELS) - _GAP
+    height = min(height, widest / aspect)
+    return max(1, int(height)), max(1, int(height * aspect))
+
+
+def _aspect(photograph: Photograph) -> float:
+    return float(np.clip(photograph.shape[1] / photograph.shape[0], 1 / _SLENDER, _SLENDER))
+
+
+def _width(panel: int) -> int:
+    """Of a table whose panels are so wide; each has room for its name."""
+    return 2 * _MARGIN + _TEXT + _SCALE + len(_PANELS) * (max(panel, 70) + _GAP)
+
+
+def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER)
+    for number, part in enumerate(parts):
+        whole.paste(part, (0, sum(above.height for above in parts[:number])))
+    return whole
+
+
+# The head ------------------------------------------------------------------------------------------------------------
+
+
+def _head(
+    photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], rows: Sequence[Row], width: int, top: int
+) -> Image.Image:
+    """All classes in colour, the photograph beside it, and the legend: beside them where it finds room, else below."""
+    aspect, inner = _aspect(photograph), width - 2 * _MARGIN
+    height, alone = (int(min(top, (inner - less) / 2 / aspect)) for less in (2 * _GAP + _ENTRY, _GAP))
+    beside = height >= 0.7 * alone and (len(rows) + 1) * _ENTRY_LINE <= height
+    height = height if beside else alone
+    size = (max(1, height), max(1, int(height * aspect)))
+    pictures = (_overlaid(photograph, labelmap, size), images.resize(photograph, size))
+    left = _MARGIN + 2 * (size[1] + _GAP)
+    legend = _legend(rows, width - _MARGIN - left, 1, size[0]) if beside else _legend(rows, inner, inner // _ENTRY, 460)
+    bottom = _MARGIN + size[0]
+    head = Image.new("RGB", (width, bottom + (0 if beside else _GAP + legend.height) + 6), _PAPER)
+    for number, picture in enumerate(pictures):
+        head.paste(Image.fromarray(picture), (_MARGIN + number * (size[1] + _GAP), _MARGIN))
+    head.paste(legend, (left, _MARGIN) if beside else (_MARGIN, bottom + _GAP))
+    return head
+
+
+def _legend(rows: Sequence[Row], width: int, columns: int, height: int) -> Image.Image:
+    """Each class's colour, label, score and confidence, in columns, under their names; beyond the height it says how
+    many more there are."""
+    most = height // _ENTRY_LINE - 1
+    lines = min(most, math.ceil(len(rows) / columns))
+    shown = len(rows) if len(rows) <= lines * columns else lines * columns - 1
+    picture = Image.new("RGB", (width, (lines + 1) * _ENTRY_LINE), _PAPER)
+    draw, column = ImageDraw.Draw(picture), width // columns
+    sure = any(row.confidence is not None for row in rows)
+    for left in range(0, min(columns, math.ceil(len(rows) / lines)) * column, column):
+        draw.text((left + 24, 0), "class", _FAINT, _font(13))
+        draw.text((left + column - 170, 0), "score", _FAINT, _font(13))
+        draw.text((left + column - 120, 0), "IoU to expect" if sure else "", _FAINT, _font(13))
+    for number, (row, colour) in enumerate(zip(rows[:shown], class_colours(shown).tolist(), strict=True)):
+        left, top = number // lines * column, (number % lines + 1) * _ENTRY_LINE
+        draw.rectangle((left, top + 1, left + 14, top + 15), tuple(colour))
+        draw.text((left + 24, top), _fitted(_plain(row.title), _font(15), column - 204), _INK, _font(15))
+        draw.text((left + column - 170, top), _number(row.score), _INK, _font(15))
+        words = row.mark if row.blank else f"{_number(row.confidence)}  {row.mark}".strip()
+        draw.text((left + column - 120, top), words, _WARNING if row.mark else _INK, _font(15))
+    if shown < len(rows):
+        left, top = shown // lines * column, (shown % lines + 1) * _ENTRY_LINE
+        draw.text((left + 24, top), f"and {len(rows) - shown} more", _FAINT, _font(15))
+    return picture
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+# The rows ------------------------------------------------------------------------------------------------------------
+
+
+def _table(photograph: Photograph, rows: Sequence[Row], width: int, height: int, room: int) -> Image.Image:
+    """A row a class, with panels of at most ``height``, in at most ``room`` pixels of height."""
+    room -= _HEADING + _LAST
+    highest, _ = _panel(photograph, height)
+    lowest = min(_LOW, highest)
+    size = _panel(photograph, min(highest, max(lowest, room // len(rows) - _GAP)))
+    pitch = max(size[0], _WORDS) + _GAP
+    shown = rows[: room // pitch]
+    rest = len(rows) - len(shown)
+    table = Image.new("RGB", (width, _HEADING + len(shown) * pitch + (_LAST if rest else 6)), _PAPER)
+    draw = ImageDraw.Draw(table)
+    first = _MARGIN + _TEXT
+    # Lower rows have narrower panels, which stand apart, so that the table stays as wide as what is above it.
+    step = (width - _MARGIN - first - _SCALE) / len(_PANELS)
+    lefts = [first, *(round(first + _SCALE + number * step) for number in range(1, len(_PANELS)))]
+    for left, name in zip(lefts, _PANELS, strict=True):
+        draw.text((left, 3), name, _FAINT, _font(13))
+    if step > 190:
+        draw.text((lefts[1] + 45, 3), "object", FOREGROUND, _font(13))
+        draw.text((lefts[1] + 92, 3), "background", BACKGROUND, _font(13))
+    small, twice = images.resize(photograph, size), images.resize(photograph, (2 * size[0], 2 * size[1]))
+    for number, row in enumerate(shown):
+        top = _HEADING + number * pitch
+        draw.line((_MARGIN, top - _GAP // 2, width - _MARGIN, top - _GAP // 2), _LINE)
+        _words(draw, row, class_colours(number + 1)[-1].tolist(), top, pitch - _GAP)
+        panels = [images.resize(heat(row.saliency), size)]
+        if not row.blank:
+            _scale(table, row.saliency, (first + size[1] + 5, top), size[0])
+            panels += [draw_seeds(small, row.seeds), _outlined(twice, row.mask, number), _checkered(twice, row.mask)]
+        for left, panel in zip(lefts, panels, strict=False):
+            table.paste(Image.fromarray(panel), (left, top))
+            draw.rectangle((left - 1, top - 1, left + size[1], top + size[0]), outline=_LINE)
+    if rest:
+        words = f"{rest} more class{'es have' if rest > 1 else ' has'} no row here"
+        draw.text((_MARGIN, table.height - _LAST + 2), words, _FAINT, _font(15))
+    return table
+
+
+def _words(draw: ImageDraw.ImageDraw, row: Row, colour: Sequence[int], top: int, height: int) -> None:
+    """The row's text: title beside its colour, score, confidence, and what is amiss."""
+    notes = [f"score {row.score:.2f}"] if row.score is not None else []
+    notes += [f"IoU to expect {row.confidence:.2f}"] if row.confidence is not None and not row.blank else []
+    notes += [row.mark] if row.mark else []
+    lines = _wrapped(_plain(row.title), _font(16), _TEXT - 24 - _GAP, (height - 18 * len(notes)) // 20)
+    draw.rectangle((_MARGIN, top + 3, _MARGIN + 14, top + 17), tuple(colour))
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN + 24, top + 20 * number), line, _INK, _font(16))
+    for number, note in enumerate(notes):
+        ink = _WARNING if note == row.mark else _FAINT
+        draw.text((_MARGIN + 24, top + 20 * len(lines) + 2 + 18 * number), note, ink, _font(14))
+
+
+def _scale(table: Image.Image, saliency: Float[np.ndarray, "h w"], corner: tuple[int, int], height: int) -> None:
+    """The colours of `heat` with the numbers that they stand for: lowest, highest, and where the scale bends, if it
+    does, else the middle."""
+    left, top = corner
+    bar = np.repeat(inferno(np.linspace(1, 0, height))[:, None], 10, axis=1)
+    table.paste(Image.fromarray(bar), (left, top))
+    maximum, draw = float(saliency.max()), ImageDraw.Draw(table)
+    share, place = stretch(saliency)
+    middle = (share, place, "m") if share < place else (0.5, 0.5, "m")
+    ticks = [(1.0, 1.0, "t"), *([middle] if height >= _LOW else []), (0.0, 0.0, "b")]
+    for value, tick, anchor in ticks:
+        where = (left + 14, top + round((1 - tick) * (height - 1)) + (5 if anchor == "m" and tick > 0.8 else 0))
+        draw.text(where, f"{value * maximum:.2g}", _FAINT, _font(11), anchor=f"l{anchor}")
+
+
+# Small pieces --------------------------------------------------------------------------------------------------------
+
+
+def _overlaid(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], size: tuple[int, int]) -> Picture:
+    """`overlay` at another size, with smooth outlines: drawn twice as large, then shrunk."""
+    height, width = 2 * size[0], 2 * size[1]
+    labels = np.asarray(Image.fromarray(labelmap).resize((width, height), Image.Resampling.NEAREST))
+    return images.resize(overlay(images.resize(photograph, (height, width)), labels, 0.45, thickness=3), size)
+
+
+def _outlined(twice: Photograph, mask: Bool[np.ndarray, "h w"], number: int) -> Picture:
+    """The mask's outline in the class's colour, with a white rim that shows on any ground, at half the size."""
+    height, width = twice.shape[:2]
+    inside = images.resize_mask(mask, (height, width))
+    thickness = max(2, round(height / 110))
+    picture = overlay(twice, inside * np.int32(number + 1), 0.0, thickness)
+    picture[outline(~inside * np.int32(1), thickness // 2)] = 255
+    return images.resize(picture, (height // 2, width // 2))
+
+
+def _checkered(twice: Photograph, mask: Bool[np.ndarray, "h w"]) -> Picture:
+    """The photograph inside the mask, on a light checker, at half the size."""
+    height, width = twice.shape[:2]
+    squares = (np.add.outer(np.arange(height) // 16, np.arange(width) // 16) % 2)[..., None]
+    ground = np.where(squares, 255, 232)
+    inside = images.resize_mask(mask, (height, width))[..., None]
+    return images.resize(np.where(inside, twice, ground).astype(np.uint8), (height // 2, width // 2))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _plain(text: str) -> str:
+    """The text without accents, for which Pillow's own font has no shapes, nor characters that none has."""
+    letters = unicodedata.normalize("NFKD", printable(text))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """The text in one line of at most so many pixels, shortened with an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float, most: int) -> list[str]:
+    """The text in at most so many lines of at most so many pixels; the last is shortened with an ellipsis."""
+    lines: list[str] = []
+    words = text.split(" ")
+    while words and len(lines) < most - 1:
+        taken = max(1, sum(font.getlength(" ".join(words[: n + 1])) <= width for n in range(len(words))))
+        lines.append(_fitted(" ".join(words[:taken]), font, width))
+        words = words[taken:]
+    return [*lines, _fitted(" ".join(words), font, width)] if words else lines
