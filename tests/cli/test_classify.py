@@ -106,7 +106,7 @@ def test_limit(gradcut_command, tmp_path, cat):
         (["--label", "egyptian kat"], "the nearest are 'Egyptian cat'"),
         (["--threshold", "7"], "threshold: expected a probability from 0 to 1, got 7"),
         (["--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
-        (["--device", "abacus"], "device: 'abacus' cannot be used here"),
+        (["--device", "abacus"], "device: expected one of cpu, cuda, mps, xpu; got 'abacus'"),
         (["--no-such-option"], "No such option"),
     ],
 )

@@ -121,7 +121,7 @@ def test_the_ray_engine_gets_its_options(command, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "steam"], "engine: expected local or ray, got 'steam'"),
+        (["--engine", "steam"], "engine: expected one of local, ray; got 'steam'"),
         (["--address", "auto"], "address, gpus: they are for --engine ray"),
         (["--void", "0.9", "0.1"], "void: expected two shares"),
         (["--format", "doc"], "format: expected one of coco"),

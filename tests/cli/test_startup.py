@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from gradcut import catalogue, formats, recipes
+from gradcut.datasets.opening import LAYOUTS
 
 #: The command line, the exit status, and what is printed.
 CALLS = [
@@ -28,6 +29,15 @@ CALLS = [
     ("serve -c embeded", 2, "did you mean 'embedded'?"),
     ("fit --images x --labels y -o z --backbone lit2", 2, "did you mean 'lite2'?"),
     ("evaluate voc -r fast -r simoyan", 2, "did you mean 'simonyan'?"),
+    ("evaluate coc", 2, "got 'coc'; did you mean 'coco'?"),
+    ("evaluate voc --labels true", 2, "got 'true'; did you mean 'truth'?"),
+    ("evaluate voc --root . --names coca", 2, "names: expected one of voc, coco; got 'coca'; did you mean 'coco'?"),
+    ("evaluate pets --root PETS --split tets", 2, "expected one of test, trainval; got 'tets'; did you mean 'test'?"),
+    ("segment a.jpg --engine rai", 2, "engine: expected one of local, ray; got 'rai'; did you mean 'ray'?"),
+    ("segment a.jpg --device cuda:x", 2, "device: expected one of cpu, cuda, mps, xpu; got 'cuda:x'"),
+    ("segment a.jpg --device cdua", 2, "did you mean 'cuda'?"),
+    ("segment a.jpg --recip fast", 2, "did you mean '--recipe'?"),
+    ("segmnt a.jpg", 2, "Did you mean 'segment'?"),
     ("export x -f yolo8", 2, "did you mean 'yolo'?"),
     ("export none -f yolo", 2, "none"),
     ("review none", 2, "none"),
@@ -53,10 +63,17 @@ print(json.dumps(answers))
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[str, list]:
+def answers(tmp_path_factory) -> dict[str, list]:
     """Exit status, what was imported of the slow libraries, and all that was printed, by command line."""
     lines = [line for line, _, _ in CALLS]
-    done = subprocess.run([sys.executable, "-c", ALL, json.dumps(lines)], check=True, capture_output=True, text=True)
+    lists = tmp_path_factory.mktemp("answers") / "PETS/annotations"
+    lists.mkdir(parents=True)
+    for name in ("test", "trainval"):
+        (lists / f"{name}.txt").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", ALL, json.dumps(lines)], check=True, capture_output=True, text=True,
+        cwd=lists.parents[1],
+    )  # fmt: skip
     return dict(zip(lines, json.loads(done.stdout), strict=True))
 
 
@@ -72,3 +89,4 @@ def test_names_are_those_of_what_they_name() -> None:
     assert {name: recipe.summary for name, recipe in recipes.RECIPES.items()} == catalogue.RECIPES
     assert tuple(recipes.METHODS) == catalogue.METHODS
     assert tuple(formats.FORMATS) == catalogue.FORMATS
+    assert tuple(LAYOUTS) == catalogue.DATASETS

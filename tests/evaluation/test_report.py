@@ -257,7 +257,7 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
     assert "coco: needs annotations" in message("evaluate", "coco", "--images", folder)
     assert "voc: has no use for images" in message("evaluate", "voc", "--root", folder, "--images", folder)
     assert "exclude each other" in message(*arguments(folder), "--label", "cat")
-    assert "labels: expected 'truth' or 'predicted'" in message(*arguments(folder), "--labels", "both")
+    assert "labels: expected one of truth, predicted; got 'both'" in message(*arguments(folder), "--labels", "both")
     assert "recipe: expected one of" in message(*arguments(folder), "-r", "magic")
     assert "folds" in message(*arguments(folder), "--folds", tmp_path)
     assert "does not name its classes" in message(

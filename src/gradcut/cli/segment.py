@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from gradcut import files
+from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -29,20 +30,29 @@ from gradcut.cli.options import (
     ValueRange,
     app,
     bar,
+    engine_names,
     err,
-    known_format,
+    format_names,
     load,
     out,
 )
 from gradcut.errors import GradcutError
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut demo                                # into gradcut-demo/
+    gradcut demo -r simonyan -o out/            # by another recipe
+    """
+)
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", rich_help_panel=WRITTEN, help="Folder for the results."),
+    ] = Path("gradcut-demo"),
     recipe: RecipeName = "default",
 ) -> None:
-    """Segment a photograph of a cat with the coco80 classifier, offline."""
+    """Segment a photograph that comes with gradcut, offline."""
     from skimage.data import chelsea
 
     from gradcut import results
@@ -57,71 +67,115 @@ def demo(
     print(output / record["files"]["picture"])
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut segment cat.jpg holidays/ -o out/   # files and folders
+    gradcut segment 'in/**/*.png' --label dog   # one class, whatever its score
+    gradcut segment in/ -r fast -f coco         # quicker; COCO's format, too
+    gradcut segment in/ --device cuda --json    # on a GPU, for a program
+    """
+)
 def segment(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Photographs, folders of them, patterns ('*.jpg'), addresses; - reads a list from standard input.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", show_default=False,
-            help="Folder or address (s3://, gs://) for the results. [default: runs/CLASSIFIER-RECIPE]",
+            metavar="PHOTOGRAPH", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="Photographs, folders of them, patterns ('*.jpg') or addresses; - reads a list from standard input.",
         ),
     ] = None,
     listed: Annotated[
         list[Path] | None,
-        typer.Option("--list", help="Text file with a path a line; may be repeated.", show_default=False),
+        typer.Option(
+            "--list", metavar="FILE", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="Read paths from a text file, one a line; may be repeated.",
+        ),
     ] = None,
-    classifier: ClassifierName = CLASSIFIER,
-    recipe: RecipeName = "default",
-    saliency: SaliencyName = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Ask for this class whatever its score; may be repeated.", show_default=False),
-    ] = None,
-    top_k: TopK = None,
-    threshold: Threshold = None,
     size: Size = None,
     value_range: ValueRange = None,
-    device: Device = None,
+    limit: Limit = None,
+    classifier: ClassifierName = CLASSIFIER,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=ASKED, show_default=False,
+            help="Ask for this class whatever its score; may be repeated.",
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    top_k: TopK = None,
+    recipe: RecipeName = "default",
+    saliency: SaliencyName = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", rich_help_panel=WRITTEN, show_default="runs/CLASSIFIER-RECIPE",
+            help="Folder or address (s3://, gs://) for the results.",
+        ),
+    ] = None,
     void: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            metavar="LOW HIGH", show_default=False,
-            help="Class maps are void where more than LOW and less than HIGH of the masks from changed seeds agree.",
+            metavar="LOW HIGH", rich_help_panel=WRITTEN, show_default=False,
+            help="Mark pixels of class maps as void where more than LOW and less than HIGH of the masks from changed "
+            "seeds agree.",
         ),
     ] = None,
-    pictures: Annotated[bool, typer.Option(help="Write a picture of each photograph for a person.")] = True,
+    pictures: Annotated[
+        bool, typer.Option(rich_help_panel=WRITTEN, help="Write a picture of each photograph for a person.")
+    ] = True,
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", callback=known_format, show_default=False,
-            help="Export the finished run to OUTPUT/exports/FORMAT; may be repeated; see 'gradcut export'.",
+            "--format", "-f", **format_names, metavar="NAME", rich_help_panel=WRITTEN, show_default=False,
+            help="Export the finished run to OUTPUT/exports/NAME; may be repeated; 'gradcut export --help' has the "
+            "names.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=WRITTEN, help="Do finished photographs again.")
+    ] = False,
+    as_json: AsJson = False,
+    device: Device = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, show_default=False, help="Photographs at work at once; ray: actors. [default: cores; 2]"),
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=RUNNING, show_default="one a core; with ray 2",
+            help="Work on so many photographs at once; with --engine ray, the number of actors.",
+        ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Photographs the network sees at once. [default: 1; not cpu: 16]", show_default=False),
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=RUNNING, show_default="1 on a CPU, else 16",
+            help="Show the network so many photographs at once.",
+        ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="local: threads here; ray: actors on a Ray cluster.")] = "local",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", rich_help_panel=RUNNING, **engine_names,
+            help="local: threads of this process; ray: actors on a Ray cluster.",
+        ),
+    ] = "local",
     address: Annotated[
-        str | None, typer.Option(help="ray: of the cluster. [default: one on this machine]", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", rich_help_panel=RUNNING, show_default="one on this machine",
+            help="With --engine ray: the cluster's address.",
+        ),
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="ray: GPUs an actor, a share of one allowed.")] = 0,
-    limit: Limit = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photographs again.")] = False,
-    as_json: AsJson = False,
+    gpus: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=RUNNING,
+            help="With --engine ray: GPUs for each actor; a share of one is allowed.",
+        ),
+    ] = 0,
 ) -> None:  # fmt: skip
-    """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
+    """Write masks of what the classifier sees in photographs.
+
+    Run it again to finish what was interrupted.
+    """
     from contextlib import closing
 
     output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
@@ -196,8 +250,6 @@ def _engine(name: str, address: str | None, gpus: float) -> Any:
         from gradcut.runs.cluster import OnRay
 
         return OnRay(address, gpus)
-    if name != "local":
-        raise GradcutError(f"engine: expected local or ray, got {name!r}")
     if address is not None or gpus:
         raise GradcutError("address, gpus: they are for --engine ray")
     return None
@@ -215,31 +267,46 @@ def _print_records(folder: Any, tasks: Sequence[Any], errors: Sequence[str]) -> 
     print(f'], "errors": {json.dumps(list(errors))}}}')
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut export runs/coco80-default -f coco            # instances.json
+    gradcut export out/ -f yolo -f voc -o exports/        # two formats
+    gradcut export out/ -f coco --min-confidence 0.3      # the surer objects
+    """
+)
 def export(
-    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", show_default=False, help="The folder that 'gradcut segment' wrote.")
+    ],
     formats: Annotated[
         list[str],
         typer.Option(
-            "--format", "-f", callback=known_format, show_default=False,
+            "--format", "-f", **format_names, metavar="NAME", show_default=False,
             help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="[default: RUN/exports/FORMAT]", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", show_default="RUN/exports/NAME", help="Folder for the export.",
+        ),
     ] = None,
     polygons: Annotated[
-        bool, typer.Option("--polygons", help="coco, label-studio: outlines instead of run lengths.")
+        bool, typer.Option("--polygons", help="Write outlines instead of run lengths: coco and label-studio.")
     ] = False,
     tolerance: Annotated[
         float,
-        typer.Option(min=0, help="Outlines may leave the mask's edge by so many pixels; 0 keeps the mask exactly."),
+        typer.Option(
+            min=0, metavar="PIXELS",
+            help="Let outlines leave the mask's edge by so many pixels; 0 keeps the mask exactly.",
+        ),
     ] = 0,
     minimum: Annotated[
-        float, typer.Option("--min-confidence", min=0, max=1, help="Leave objects below this confidence out.")
+        float,
+        typer.Option("--min-confidence", min=0, max=1, metavar="0..1", help="Leave objects below this confidence out."),
     ] = 0,
 ) -> None:  # fmt: skip
-    """Write a finished run in the formats of annotation and training tools."""
+    """Write a finished run for annotation and training tools."""
     for name in formats:
         folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
         print(_written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
@@ -258,19 +325,30 @@ def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
     return path
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut review runs/coco80-default          # what to look at first
+    gradcut review out/ --label dog --limit 20  # dogs only, 20 photographs
+    """
+)
 def review(
-    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", show_default=False, help="The folder that 'gradcut segment' wrote.")
+    ],
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Photographs with this class only; may be repeated.", show_default=False),
+        typer.Option(
+            metavar="NAME", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="List photographs with this class only; may be repeated.",
+        ),
     ] = None,
     limit: Limit = None,
     as_json: AsJson = False,
-) -> None:
-    """List a run's photographs, the least certain first, each by its least sure object.
+) -> None:  # fmt: skip
+    """List a finished run's photographs, the least certain first.
 
-    In front stands how sure that object is: the IoU to expect of its mask, or the score where the recipe has none.
+    In front stands how sure a photograph's least sure object is: the IoU to expect of its mask, or the score where
+    the recipe has none.
     """
     from gradcut.runs.run import review as ranked
 
