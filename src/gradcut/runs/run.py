@@ -24,7 +24,7 @@ from typing import IO, Any
 from gradcut import files
 from gradcut.errors import RunError
 from gradcut.files import Folder, encode_json
-from gradcut.records import differing
+from gradcut.records import brief, differing
 
 #: One line of the manifest.
 Entry = dict[str, Any]
@@ -164,8 +164,7 @@ class Run:
             ) from None
         if differences := differing(settings, self.settings):
             raise RunError(
-                f"output: {self.folder.url} was made with other settings: {'; '.join(differences)}; choose another "
-                "folder or --overwrite"
+                f"output: {self.folder.url} was made with {brief(differences)}; choose another folder or --overwrite"
             )
 
     def lines(self, names: Iterable[str]) -> Iterator[Entry]:
