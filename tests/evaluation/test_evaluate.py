@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import placed
 from pycocotools import mask as coco_mask
 from sklearn.metrics import average_precision_score, confusion_matrix
 
@@ -632,3 +633,19 @@ def test_classes_that_differ_in_case_are_judged_apart():
     found = Regions((Region("turkey", ~left), Region("Turkey", left)), (4, 4))
     row = score(found, sample, ("Turkey", "turkey"))
     assert all(entry["counts"][1:3] == [0, 0] for entry in row["classes"].values())
+
+
+@pytest.mark.parametrize("labels", ["predicted", "truth"])
+def test_an_object_below_the_least_confidence_counts_as_not_found(brightness, drawn, labels):
+    photograph, masks = drawn
+    sample = Sample("a", photograph, masks, np.zeros((64, 64), dtype=bool))
+    segmenters = {"default": Segmenter(placed(brightness))}
+    least, most = sorted(segmenters["default"](photograph), key=lambda item: item.confidence)
+    middle = (least.confidence + most.confidence) / 2
+    segmenters["sure"] = Segmenter(placed(brightness), min_confidence=middle)
+    whole, sure = evaluate([sample], segmenters, labels, baselines=False)
+    assert whole["classes"][most.label] == sure["classes"][most.label]
+    assert whole["classes"][least.label]["found"]
+    assert not sure["classes"][least.label]["found"]
+    hit, extra, missed, *_ = sure["classes"][least.label]["counts"]
+    assert (hit, extra, missed) == (0, 0, int(masks[least.label].sum()))

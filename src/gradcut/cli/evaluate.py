@@ -15,6 +15,7 @@ from gradcut.cli.options import (
     AsJson,
     Device,
     Limit,
+    MinConfidence,
     SaliencyName,
     Threshold,
     TopK,
@@ -142,6 +143,7 @@ def evaluate(
     ] = None,
     threshold: Threshold = None,
     top_k: TopK = None,
+    min_confidence: MinConfidence = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -203,6 +205,7 @@ def evaluate(
         "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip
     source |= {} if saliency is None else {"saliency": saliency}
+    source |= {} if min_confidence is None else {"min_confidence": min_confidence}
     segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
     settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
     rows: list[dict[str, Any]] = []

@@ -52,7 +52,7 @@ def named(check: Callable[[str], object], names: Collection[str]) -> dict[str, A
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
         said = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
-        return [(name, text) for name, text in said.items() if name.casefold().startswith(incomplete.casefold())]
+        return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
 
     return {"callback": callback, "autocompletion": complete}
 
@@ -115,6 +115,13 @@ TopK = Annotated[
     typer.Option(
         metavar="N", rich_help_panel=ASKED, show_default="the classifier's",
         help="Take at most N classes in a photograph.",
+    ),
+]  # fmt: skip
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        "--min-confidence", min=0, max=1, metavar="0..1", rich_help_panel=ASKED, show_default=False,
+        help="Leave objects below this confidence out; needs a recipe that gives one.",
     ),
 ]  # fmt: skip
 Size = Annotated[

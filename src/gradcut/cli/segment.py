@@ -22,6 +22,7 @@ from gradcut.cli.options import (
     ClassifierName,
     Device,
     Limit,
+    MinConfidence,
     RecipeName,
     SaliencyName,
     Size,
@@ -103,6 +104,7 @@ def segment(
     ] = None,
     threshold: Threshold = None,
     top_k: TopK = None,
+    min_confidence: MinConfidence = None,
     recipe: RecipeName = "default",
     saliency: SaliencyName = None,
     output: Annotated[
@@ -197,7 +199,7 @@ def segment(
 
     steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
     steps = steps if size is None else replace(steps, size=size)
-    segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
+    segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter, files.Folder(output), None if label is None else tuple(label), void, pictures, batch, value_range
@@ -416,15 +418,23 @@ def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
     """One line about one photograph: failures and empty results to standard error, the rest to standard output."""
     if line["state"] == "failed":
         err.print(f"gradcut: {line['error']}")
+    elif line["state"] == "empty" and "dropped" in line:
+        err.print(f"{line['photograph']}: nothing is sure enough{_dropped(line)}")
     elif line["state"] == "empty":
         best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
         err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}")
     elif not quiet:
         found = ", ".join(f"{o['label']} {o['score']:.2f}{_blank(o)}" for o in line["objects"])
         note = "  (done before)" if skipped else ""
-        out.print(f"{line['photograph']}: {found}{note}", highlight=False, soft_wrap=True)
+        out.print(f"{line['photograph']}: {found}{_dropped(line)}{note}", highlight=False, soft_wrap=True)
     if "advice" in line:
         err.print(f"{line['photograph']}: {line['advice']}")
+
+
+def _dropped(line: dict[str, Any]) -> str:
+    """What --min-confidence has left out."""
+    below = ", ".join(f"{o['label']} {o['score']:.2f} (confidence {_sure(o)})" for o in line.get("dropped", ()))
+    return f"; {len(line['dropped'])} below --min-confidence: {below}" if below else ""
 
 
 def _blank(entry: dict[str, Any]) -> str:

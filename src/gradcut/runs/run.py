@@ -49,8 +49,7 @@ def manifest_line(name: str, record: Mapping[str, Any]) -> Entry:
     }
     if not record["objects"]:
         line["best_scores"] = record["best_scores"]
-    if "advice" in record:
-        line["advice"] = record["advice"]
+    line |= {part: record[part] for part in ("advice", "dropped") if part in record}
     return line | {"seconds": round(sum(record["seconds"].values()), 4)}
 
 
