@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import placed
 
-from gradcut import RECIPES, Segmenter
+from gradcut import RECIPES, GradcutError, Segmenter
 from gradcut.confidence import FEATURES, coefficients, expected_iou, features, support
 from gradcut.masks import GraphCut
 from gradcut.recipes import fitted_name
@@ -120,3 +120,44 @@ def test_nothing_is_expected_where_nothing_was_fitted(brightness, drawn):
 def test_every_recipe_that_was_fitted_is_one_of_gradcuts():
     assert set(coefficients()) <= set(RECIPES)
     assert {fitted_name(RECIPES[name]) for name in coefficients()} == set(coefficients())
+
+
+def test_objects_below_a_confidence_are_left_out_and_listed(brightness, drawn, tmp_path):
+    classifier = placed(brightness)
+    whole = Segmenter(classifier)(drawn[0])
+    least, most = sorted(whole, key=lambda item: item.confidence)
+    assert least.confidence < most.confidence
+    middle = (least.confidence + most.confidence) / 2
+    sure = Segmenter(classifier, min_confidence=middle)(drawn[0])
+    assert [item.label for item in sure] == [most.label]
+    assert [item.label for item in sure.dropped] == [least.label]
+    assert sure.confidence == most.confidence
+    assert np.array_equal(sure.labelmap() == 1, most.mask)
+    assert set(np.unique(sure.classmap())) == {0, whole.number(most) + 1}
+    assert [item.label for item in whole.confident(middle)] == [most.label]
+    assert whole.confident(0).dropped == ()
+    assert whole.confident(least.confidence).dropped == ()  # as sure as that is sure enough
+    record = sure.save(tmp_path, "a")
+    assert record["dropped"] == [
+        {"label": least.label, "score": round(least.score, 6), "confidence": round(least.confidence, 6)}
+    ]
+    assert [path.stem for path in (tmp_path / "masks/a").iterdir()] == [most.label]
+    assert "dropped" not in whole.save(tmp_path, "b")
+    none = whole.confident(1)
+    assert (len(none), none.state, len(none.dropped)) == (0, "empty", 2)
+    assert f"{most.label}: score {most.score:.2f}, confidence {most.confidence:.2f}, left out" in none._repr_html_()
+
+
+def test_a_least_confidence_needs_confidences(brightness, drawn, unchecked):
+    classifier = placed(brightness)
+    for least in (-0.1, 1.1, True, "0.5"):
+        with pytest.raises(GradcutError, match="min_confidence: expected a confidence from 0 to 1"):
+            Segmenter(classifier, min_confidence=least)
+    for asked, recipe in ((classifier, "guided"), (brightness, "default")):
+        with pytest.raises(GradcutError, match=f"default and fast.*; '{recipe}' on brightness gives none$"):
+            Segmenter(asked, recipe, min_confidence=0.3)
+        result = Segmenter(asked, recipe)(drawn[0])
+        with pytest.raises(GradcutError, match=r"least: expected a confidence for every object, '(red|blue)' has none"):
+            result.confident(0.3)
+    assert "min_confidence" not in Segmenter(classifier).record()
+    assert Segmenter(classifier, min_confidence=0.3).record()["min_confidence"] == 0.3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
@@ -16,7 +17,8 @@ import torch
 import gradcut
 from gradcut import RECIPES, GradcutError, Recipe, Segmenter, recipes
 from gradcut.masks import GraphCut, Vote, contrasts
-from gradcut.records import described, differing, fingerprint, versions
+from gradcut.recipes import with_saliency
+from gradcut.records import brief, described, differing, fingerprint, versions
 from gradcut.saliency import CAM, MultiScale
 from gradcut.seeds import Percentiles
 
@@ -29,6 +31,7 @@ class Pair(NamedTuple):
 
 STEPS = """
 import functools
+import re
 from dataclasses import dataclass
 from gradcut.saliency import CAM, MultiScale
 
@@ -188,6 +191,52 @@ def test_differences_are_told_in_a_few_words():
         "another recipe of the same name"
     ]
     assert fingerprint(one) != fingerprint({**one, "batch": 2})
+
+
+def told(**changes) -> str:
+    before = {"recipe": RECIPES["default"].record(), "threshold": 0.5, "labels": None}
+    return brief(differing(before, before | changes))
+
+
+def test_each_kind_of_difference_is_named_briefly():
+    default, fast = RECIPES["default"], RECIPES["fast"]
+    assert told(recipe=fast.record()) == "recipe default, now fast"
+    assert told(recipe=with_saliency("default", "GradCAM").record()) == "recipe default, now default with GradCAM"
+    rough = replace(default, masks=replace(default.masks, smoothness=4.0))
+    assert told(recipe=rough.record()) == "recipe's masks smoothness=3.0, now smoothness=4.0"
+    assert told(recipe=replace(default, size=224).record(), threshold=0.3) == (
+        "recipe's size none, now 224; threshold 0.5, now 0.3"
+    )
+    assert told(labels=["cat", "dog"]) == "labels none, now cat, dog"
+    assert told(recipe=replace(default, saliency=default.saliency.method).record()).startswith(
+        "recipe's saliency Walk(method=Rivals("
+    )
+    shorter = replace(default, saliency=replace(default.saliency, steps=(8,)))
+    assert told(recipe=shorter.record()) == "recipe's saliency 4, now without"
+
+
+def test_a_classifier_goes_by_its_name_then_by_what_differs(brightness):
+    before = brightness.record()
+    for change, said in (
+        ({"name": "other", "size": (32, 32)}, "classifier brightness, now other"),
+        ({"size": (32, 32)}, "classifier's size [64, 64], now [32, 32]"),
+        ({"multilabel": False, "threshold": 0.5}, "classifier's multilabel true, now false"),
+    ):
+        assert brief(differing({"classifier": before}, {"classifier": replace(brightness, **change).record()})) == said
+    relabelled = brief(
+        differing({"classifier": before}, {"classifier": replace(brightness, labels=("a", "b")).record()})
+    )
+    assert re.fullmatch("classifier's labels [0-9a-f]{12}, now [0-9a-f]{12}", relabelled)
+
+
+def test_any_number_of_differences_is_one_short_line():
+    names = [name for name in RECIPES if name != "default"]
+    for name in names:
+        other = replace(RECIPES[name], name="default").record()
+        many = {f"option{number}": "x" * 500 for number in range(20)}
+        line = told(recipe=other, threshold=0.1, labels=["a" * 50] * 9, **many)
+        assert len(line) <= 300
+        assert re.search(r"; and \d+ more$", line)
 
 
 def test_versions_are_those_that_run():

@@ -51,7 +51,20 @@ METHODS = (
 )  # fmt: skip
 
 
-def check(argument: str, name: object, names: Collection[str]) -> str:
+#: Layouts that `gradcut.datasets.open_dataset` opens.
+DATASETS = ("coco", "voc", "imagenet-s", "imagenet-seg", "pets", "folder")
+
+#: Which labels `gradcut.evaluation.evaluate` asks for.
+LABELS = ("truth", "predicted")
+
+#: Who does the work of `gradcut segment`.
+ENGINES = ("local", "ray")
+
+#: Kinds of devices that a network runs on; a number may follow, as in cuda:1.
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def check(argument: str, name: object, names: Collection[str], error: type[GradcutError] = GradcutError) -> str:
     """The name, which may differ from one of the names in case.
 
     Args:
@@ -62,14 +75,24 @@ def check(argument: str, name: object, names: Collection[str]) -> str:
     """
     by_case = {known.casefold(): known for known in names}
     if not isinstance(name, str):
-        raise GradcutError(f"{argument}: expected a name, got {type(name).__name__}")
+        raise error(f"{argument}: expected a name, got {type(name).__name__}")
     if name in names:
         return name
     if name.casefold() in by_case:
         return by_case[name.casefold()]
     near = difflib.get_close_matches(name.casefold(), by_case, n=1)
     hint = f"; did you mean {by_case[near[0]]!r}?" if near else ""
-    raise GradcutError(f"{argument}: expected one of {', '.join(names)}; got {name!r}{hint}")
+    raise error(f"{argument}: expected one of {', '.join(names)}; got {name!r}{hint}")
+
+
+def check_device(name: str) -> None:
+    """Refuse what is no name of a device, whether or not this machine has it.
+
+    Raises:
+        ClassifierError: with the device that somebody may have meant.
+    """
+    kind, colon, number = name.partition(":")
+    check("device", name if colon and not number.isdigit() else kind, DEVICES, ClassifierError)
 
 
 def check_classifier(name: str) -> None:

@@ -8,8 +8,10 @@ import importlib.metadata
 import inspect
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import takewhile
 from typing import Any
 
 from gradcut.errors import GradcutError
@@ -125,12 +127,44 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
                 inner = [name for name in differing(old, new) if not name.startswith("sha256 ")]
                 differences += [f"{key}'s {name}" for name in inner] or [f"another {key} of the same name"]
         else:
-            differences.append(f"{key} {_short(old)}, now {_short(new)}")
+            differences.append(f"{key} {_change(old, new)}")
     return differences
 
 
-def _short(value: Any) -> str:
+def brief(differences: Sequence[str], most: int = 240) -> str:
+    """The first of the differences in one line of about so many characters, and how many there are besides."""
+    told = list(differences[:1])
+    for difference in differences[1:]:
+        if len("; ".join([*told, difference])) > most:
+            break
+        told.append(difference)
+    rest = len(differences) - len(told)
+    return "; ".join(told) + (f"; and {rest} more" if rest else "")
+
+
+def _change(old: Any, new: Any) -> str:
+    """Two values in a few words; of long ones what they do not have in common."""
+    before, now = _text(old), _text(new)
+    if max(len(before), len(now)) > 60:
+        texts = [re.findall(r"[^(),;]+|[(),;] ?", text) for text in (before, now)]
+        for direction in (1, -1):  # what they begin with in common, then what they end with
+            pairs = zip(*(text[::direction] for text in texts), strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            texts = [text[same:] if direction == 1 else text[: len(text) - same] for text in texts]
+        before, now = ("".join(text).strip(", ") or "without" for text in texts)
+    return f"{_cut(before)}, now {_cut(now)}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ", ".join(value) or "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Segmentation:
         classifier, recipe: what was asked, and how.
         source: the photograph's path; empty for one that was given as pixels.
         seconds: time of each step for this photograph; a step shared by a batch counts its share.
+        dropped: objects that `confident` has left out, best score first.
     """
 
     image: Photograph = field(repr=False)
@@ -93,6 +94,7 @@ class Segmentation:
     recipe: Recipe
     seconds: Mapping[str, float] = field(repr=False)
     source: str = ""
+    dropped: tuple[Object, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         """How many objects were found."""
@@ -118,6 +120,22 @@ class Segmentation:
                     return item
         labels = ", ".join(repr(item.label) for item in self.objects) or "nothing"
         raise LabelError(f"label: expected one of those found, {labels}, got {label!r}")
+
+    def confident(self, least: float) -> Segmentation:
+        """Without the objects of a confidence below ``least``, in [0, 1]: they are in ``dropped``, not in any map.
+
+        Raises:
+            GradcutError: not a number from 0 to 1, or an object that has no confidence.
+        """
+        check_confidence("least", least)
+        values = {item.label: item.confidence for item in self.objects}
+        if unknown := [label for label, value in values.items() if value is None]:
+            raise GradcutError(
+                f"least: expected a confidence for every object, {unknown[0]!r} has none; {CONFIDENT} give confidences"
+            )
+        below = tuple(item for item in self.objects if (item.confidence or 0.0) < least)
+        sure = tuple(item for item in self.objects if item not in below)
+        return replace(self, objects=sure, dropped=(*self.dropped, *below))
 
     @property
     def masks(self) -> Bool[np.ndarray, "n H W"]:
@@ -169,7 +187,7 @@ class Segmentation:
     @property
     def advice(self) -> str | None:
         """Which classes have no mask because their saliency is blank, and what else to try; None where none is so."""
-        blank = [item.label for item in self.objects if item.blank]
+        blank = [item.label for item in (*self.objects, *self.dropped) if item.blank]
         return blank_advice(blank, self.recipe) if blank else None
 
     @property
@@ -253,6 +271,7 @@ class Segmentation:
         ]
         if self.advice:
             lines.append(self.advice)
+        lines += [f"{o.label}: score {o.score:.2f}, confidence {o.confidence:.2f}, left out" for o in self.dropped]
         if not lines:
             best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
             lines = [f"Nothing reaches the threshold; the best are {best}"]
@@ -286,6 +305,18 @@ def _is_of(result: Segmentation, record: bytes) -> bool:
         document = json.loads(record)
         return isinstance(document, dict) and all(document.get(k) == v for k, v in _photograph(result).items())
     return False
+
+
+#: Which recipes give confidences, for messages.
+CONFIDENT = (
+    f"the recipes {' and '.join(confidence.coefficients())}, on a head with weights for places, such as coco80's,"
+)
+
+
+def check_confidence(argument: str, least: object) -> None:
+    """Raise GradcutError unless it is a number from 0 to 1."""
+    if isinstance(least, bool) or not isinstance(least, float | int) or not 0 <= least <= 1:
+        raise GradcutError(f"{argument}: expected a confidence from 0 to 1, got {least!r}")
 
 
 def checked_void(void: tuple[float, float]) -> tuple[float, float]:
@@ -368,7 +399,8 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
     """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions.
 
     ``state`` of the whole is `Segmentation.state`, that of an object ``"blank"`` or ``"done"``; where one is blank,
-    ``advice`` says what else to try.
+    ``advice`` says what else to try. ``dropped`` has label, score and confidence of what `Segmentation.confident` has
+    left out, if anything.
 
     Args:
         settings: ``recipe`` and ``classifier`` as their own ``record()`` has them, where many results share them.
@@ -398,12 +430,17 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
             }
             for item in result.objects
         ],
+        **({"dropped": [_left_out(item) for item in result.dropped]} if result.dropped else {}),
         "best_scores": {detection.label: round(detection.score, 6) for detection in result.best},
         "recipe": dict(settings["recipe"]),
         "classifier": dict(settings["classifier"]),
         "versions": versions(),
         "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
     }
+
+
+def _left_out(item: Object) -> dict[str, Any]:
+    return {"label": item.label, "score": round(item.score, 6), "confidence": _rounded(item.confidence)}
 
 
 def _photograph(result: Segmentation) -> dict[str, str]:

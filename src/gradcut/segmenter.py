@@ -23,7 +23,7 @@ from gradcut.classifiers.classifier import NoMemoryError, memory_errors
 from gradcut.errors import ClassifierError, GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, with_saliency
-from gradcut.results import Object, Segmentation
+from gradcut.results import CONFIDENT, Object, Segmentation, check_confidence
 from gradcut.saliency import Method, Target, resolved, scales_of
 
 
@@ -50,15 +50,18 @@ class Segmenter:
         classifier: as `gradcut.load_classifier` or `Classifier` makes it, or a name that the former takes.
         recipe: the name of one in `RECIPES`, or a `Recipe` of your own.
         threshold, top_k: of the detections, instead of the classifier's own.
+        min_confidence: leave objects of less confidence out, in [0, 1]; see `Segmentation.confident`.
 
     Raises:
-        GradcutError: something else than a classifier or a recipe, or limits out of range.
+        GradcutError: something else than a classifier or a recipe, limits out of range, or ``min_confidence`` where
+            the recipe gives no confidences on this classifier.
     """
 
     classifier: Classifier
     recipe: Recipe
     threshold: float | None
     top_k: int | None
+    min_confidence: float | None
     _own_size: tuple[int, int] = field(repr=False, compare=False)  # the classifier's, before the recipe's
 
     # Written out, because it takes more types than the fields have.
@@ -68,8 +71,11 @@ class Segmenter:
         recipe: Recipe | str = "default",
         threshold: float | None = None,
         top_k: int | None = None,
+        min_confidence: float | None = None,
     ) -> None:
         check_limits(threshold, top_k)
+        if min_confidence is not None:
+            check_confidence("min_confidence", min_confidence)
         recipe = as_recipe(recipe)
         if isinstance(classifier, str | os.PathLike):
             classifier = load_classifier(classifier)
@@ -83,8 +89,13 @@ class Segmenter:
         # What runs on this classifier is what is recorded.
         method = resolved(recipe.saliency, classifier)
         recipe = recipe if method == recipe.saliency else replace(recipe, saliency=method)
+        if min_confidence is not None and fitted_name(recipe) not in confidence.coefficients():
+            raise GradcutError(
+                f"min_confidence: {CONFIDENT} give confidences; {recipe.name!r} on {classifier.name} gives none"
+            )
         values = {
-            "classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k, "_own_size": own_size,
+            "classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k,
+            "min_confidence": min_confidence, "_own_size": own_size,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)  # a frozen dataclass sets its own fields so
@@ -231,9 +242,10 @@ class Segmenter:
             Object(detection.label, detection.members, detection.score, *rest)
             for detection, *rest in zip(detections, saliency, seeds, masks, expected, strict=True)
         )
-        return Segmentation(
+        result = Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
+        return result if self.min_confidence is None else result.confident(self.min_confidence)
 
     def asked(self, labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The classes that labels ask for, as results call them, and the outputs that each consists of.
@@ -280,6 +292,7 @@ class Segmenter:
         return {
             "recipe": self.recipe.record(), "classifier": self.classifier.record(),
             "threshold": threshold, "top_k": top_k,
+            **({} if self.min_confidence is None else {"min_confidence": self.min_confidence}),
         }  # fmt: skip
 
 

@@ -94,6 +94,34 @@ def test_options_reach_the_job(command, tmp_path):
     assert (folder / "exports/yolo/data.yaml").is_file()
 
 
+def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, tmp_path):
+    draw(tmp_path / "in", 1)
+    photograph, whole = tmp_path / "in/000.png", tmp_path / "whole"
+    assert command("segment", photograph, "-o", whole)[0] == 0
+    (line,) = read_run(whole)[1]
+    least, most = sorted(line["objects"], key=lambda item: item["confidence"])
+    middle = str((least["confidence"] + most["confidence"]) / 2)
+    status, out, _ = command("segment", photograph, "-o", tmp_path / "sure", "--min-confidence", middle)
+    below = f"{least['label']} {least['score']:.2f} (confidence {least['confidence']:.2f})"
+    assert status == 0
+    assert f"1 below --min-confidence: {below}\n" in out
+    about, (line,) = read_run(tmp_path / "sure")
+    assert about["settings"]["min_confidence"] == float(middle)
+    assert [item["label"] for item in line["objects"]] == [most["label"]]
+    assert [item["label"] for item in line["dropped"]] == [least["label"]]
+    assert [path.stem for path in (tmp_path / "sure/masks/000").iterdir()] == [most["label"]]
+    status, out, err = command("segment", photograph, "-o", tmp_path / "none", "--min-confidence", 1)
+    assert (status, out) == (0, "")
+    assert f"{photograph}: nothing is sure enough; 2 below --min-confidence: " in err
+    assert not (tmp_path / "none/masks").exists()
+    status, _, err = command("segment", photograph, "-o", whole, "--min-confidence", 0.5)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "was made with min_confidence none, now 0.5;" in err
+    status, _, err = command("segment", photograph, "-o", tmp_path / "quick", "-r", "quick", "--min-confidence", 0.5)
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("gradcut: min_confidence: the recipes default and fast")
+
+
 def test_workers_are_threads(command, tmp_path, monkeypatch):
     seen = []
     run = batch.Job.__call__
@@ -125,7 +153,7 @@ def test_the_ray_engine_gets_its_options(command, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "steam"], "engine: expected local or ray, got 'steam'"),
+        (["--engine", "steam"], "engine: expected one of local, ray; got 'steam'"),
         (["--address", "auto"], "address, gpus: they are for --engine ray"),
         (["--void", "0.9", "0.1"], "void: expected two shares"),
         (["--format", "doc"], "format: expected one of coco"),
@@ -211,7 +239,7 @@ def test_a_range_is_chosen_and_kept(command, tmp_path):
     assert read_run(tmp_path / "chosen")[0]["settings"]["range"] == [0, 4080]
     status, _, err = command(*run, tmp_path / "chosen", "--range", -20, 4080)
     assert status == 2
-    assert "was made with other settings: range [0.0, 4080.0], now [-20.0, 4080.0]" in err
+    assert "was made with range [0.0, 4080.0], now [-20.0, 4080.0]" in err
     assert command(*run, tmp_path / "wide", "--range", 0, 100_000)[0] == 0
     scores = [next(read_run(tmp_path / name)[1])["objects"][0]["score"] for name in ("chosen", "wide")]
     assert scores[0] != scores[1]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gradcut import catalogue, formats, recipes
+from gradcut.datasets.opening import LAYOUTS
 from gradcut.listening import listen
 
 #: The command line, the exit status, and what is printed.
@@ -32,15 +33,24 @@ CALLS = [
     ("serve -c embeded", 2, "did you mean 'embedded'?"),
     ("fit --images x --labels y -o z --backbone lit2", 2, "did you mean 'lite2'?"),
     ("evaluate voc -r fast -r simoyan", 2, "did you mean 'simonyan'?"),
+    ("evaluate coc", 2, "got 'coc'; did you mean 'coco'?"),
+    ("evaluate voc --labels true", 2, "got 'true'; did you mean 'truth'?"),
+    ("evaluate voc --root . --names coca", 2, "names: expected one of voc, coco; got 'coca'; did you mean 'coco'?"),
+    ("evaluate pets --root PETS --split tets", 2, "expected one of test, trainval; got 'tets'; did you mean 'test'?"),
+    ("segment a.jpg --engine rai", 2, "engine: expected one of local, ray; got 'rai'; did you mean 'ray'?"),
+    ("segment a.jpg --device cuda:x", 2, "device: expected one of cpu, cuda, mps, xpu; got 'cuda:x'"),
+    ("segment a.jpg --device cdua", 2, "did you mean 'cuda'?"),
+    ("segment a.jpg --recip fast", 2, "did you mean '--recipe'?"),
+    ("segmnt a.jpg", 2, "Did you mean 'segment'?"),
     ("export x -f yolo8", 2, "did you mean 'yolo'?"),
     ("export none -f yolo", 2, "none"),
     ("review none", 2, "none"),
     ("serve --port {port}", 2, "cannot listen on 127.0.0.1:{port}: Address already in use; --port 0 takes any free"),
-    ("segment {cat} -o {run} -r fast", 2, "made with other settings: recipe default, now fast; choose another folder"),
-    ("segment {cat} -o {run} -c embedded", 2, "made with other settings: classifier coco80, now embedded; choose"),
-    ("segment {cat} -o {run} --no-pictures", 2, "made with other settings: pictures true, now false; choose another"),
-    ("segment {cat} -o {run} --label cat", 2, 'made with other settings: labels null, now ["cat"]; choose another'),
-    ("segment {cat} -o {run} --threshold 0.5", 2, "made with other settings: threshold 0.3, now 0.5; choose another"),
+    ("segment {cat} -o {run} -r fast", 2, "made with recipe default, now fast; choose another folder"),
+    ("segment {cat} -o {run} -c embedded", 2, "made with classifier coco80, now embedded; choose"),
+    ("segment {cat} -o {run} --no-pictures", 2, "made with pictures true, now false; choose another"),
+    ("segment {cat} -o {run} --label cat", 2, 'made with labels null, now ["cat"]; choose another'),
+    ("segment {cat} -o {run} --threshold 0.5", 2, "made with threshold 0.3, now 0.5; choose another"),
     ("segment {cat} -o {other}", 2, "{other}/run.json is no run's; choose another folder or --overwrite"),
 ]
 
@@ -70,7 +80,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
     Image.new("RGB", (8, 8)).save(folder / "cat.png")
     settings = {
         "recipe": {"name": "default"}, "classifier": {"name": "coco80"}, "labels": None, "void": None, "range": None,
-        "pictures": True, "threshold": 0.3, "top_k": 5,
+        "pictures": True, "cutouts": False, "threshold": 0.3, "top_k": 5,
     }  # fmt: skip
     for name, content in (("run", json.dumps({"settings": settings})), ("other", "{}")):
         (folder / name).mkdir()
@@ -83,10 +93,17 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
 
 
 @pytest.fixture(scope="module")
-def answers(places: dict[str, object]) -> dict[str, list]:
+def answers(places: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     """Exit status, what was imported of the slow libraries, and all that was printed, by command line."""
     lines = [line.format(**places) for line, _, _ in CALLS]
-    done = subprocess.run([sys.executable, "-c", ALL, json.dumps(lines)], check=True, capture_output=True, text=True)
+    lists = tmp_path_factory.mktemp("answers") / "PETS/annotations"
+    lists.mkdir(parents=True)
+    for name in ("test", "trainval"):
+        (lists / f"{name}.txt").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", ALL, json.dumps(lines)], check=True, capture_output=True, text=True,
+        cwd=lists.parents[1],
+    )  # fmt: skip
     return dict(zip(lines, json.loads(done.stdout), strict=True))
 
 
@@ -112,3 +129,4 @@ def test_coco80_needs_no_library_that_takes_seconds() -> None:
     imported = set(ast.literal_eval(done.stdout))
     assert not imported & {"timm", "torchvision", "torch._dynamo", "transformers", "skimage", "numba"}
     assert "torch" in imported
+    assert tuple(LAYOUTS) == catalogue.DATASETS

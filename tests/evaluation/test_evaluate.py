@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import placed
 from pycocotools import mask as coco_mask
 from sklearn.metrics import average_precision_score, confusion_matrix
 
@@ -506,9 +507,9 @@ def test_other_settings_are_refused(tmp_path):
     more = settings(recipes={"cut": {"recipe": {"name": "cut", "sha256": "c"}}})
     evaluation.resume(path, more)  # another recipe joins
     assert set(evaluation.read_settings(path)["recipes"]) == {"grown", "cut"}
-    with pytest.raises(EvaluationError, match="other settings: labels truth, now predicted; choose"):
+    with pytest.raises(EvaluationError, match="made with labels truth, now predicted; choose"):
         evaluation.resume(path, settings(labels="predicted"))
-    with pytest.raises(EvaluationError, match=r"other settings: grown: another recipe .*; choose"):
+    with pytest.raises(EvaluationError, match=r"made with grown: another recipe .*; choose"):
         evaluation.resume(path, settings(recipes={"grown": {"recipe": {"name": "grown", "sha256": "b"}}}))
     path.write_text(evaluation.line({"photograph": "a", "recipe": "grown"}))
     assert evaluation.resume(path, settings(labels="predicted"), overwrite=True) == []
@@ -541,7 +542,7 @@ def test_names_words_and_paths_do_not_refuse_to_resume(recipes, tmp_path, bright
         "multilabel": Segmenter(replace(brightness, multilabel=False, top_k=20, threshold=0.75), grown.recipe),
     }
     for what, segmenter in changes.items():
-        with pytest.raises(EvaluationError, match=rf"other settings: grown: .*{what} .*, now .*; choose"):
+        with pytest.raises(EvaluationError, match=rf"made with grown: .*{what} .*, now .*; choose"):
             evaluation.resume(path, all_settings({"grown": segmenter}))
         with pytest.raises(EvaluationError, match=rf"grown: .*{what} .*, now .*; evaluate again"):
             evaluation.check_unchanged(path, before, {"grown": segmenter})
@@ -552,9 +553,7 @@ def test_another_version_of_the_algorithms_or_the_measures_refuses(recipes, tmp_
     evaluation.resume(path, all_settings(segmenters))
     before = evaluation.read_settings(path)
     monkeypatch.setattr("gradcut.recipes.ALGORITHMS", 99)
-    with pytest.raises(
-        EvaluationError, match=r"other settings: grown: recipe's algorithms .*, now .*99; choose"
-    ) as info:
+    with pytest.raises(EvaluationError, match=r"made with grown: recipe's algorithms .*, now .*99; choose") as info:
         evaluation.resume(path, all_settings(segmenters))
     assert "\n" not in str(info.value)
     with pytest.raises(EvaluationError, match=r"grown: recipe's algorithms .*, now .*99; evaluate again"):
@@ -562,7 +561,7 @@ def test_another_version_of_the_algorithms_or_the_measures_refuses(recipes, tmp_
     monkeypatch.undo()
     evaluation.resume(path, all_settings(segmenters))
     monkeypatch.setattr("gradcut.evaluation.rows.MEASURES", 99)
-    with pytest.raises(EvaluationError, match="other settings: measures 1, now 99; choose"):
+    with pytest.raises(EvaluationError, match="made with measures 1, now 99; choose"):
         evaluation.resume(path, all_settings(segmenters))
 
 
@@ -634,3 +633,19 @@ def test_classes_that_differ_in_case_are_judged_apart():
     found = Regions((Region("turkey", ~left), Region("Turkey", left)), (4, 4))
     row = score(found, sample, ("Turkey", "turkey"))
     assert all(entry["counts"][1:3] == [0, 0] for entry in row["classes"].values())
+
+
+@pytest.mark.parametrize("labels", ["predicted", "truth"])
+def test_an_object_below_the_least_confidence_counts_as_not_found(brightness, drawn, labels):
+    photograph, masks = drawn
+    sample = Sample("a", photograph, masks, np.zeros((64, 64), dtype=bool))
+    segmenters = {"default": Segmenter(placed(brightness))}
+    least, most = sorted(segmenters["default"](photograph), key=lambda item: item.confidence)
+    middle = (least.confidence + most.confidence) / 2
+    segmenters["sure"] = Segmenter(placed(brightness), min_confidence=middle)
+    whole, sure = evaluate([sample], segmenters, labels, baselines=False)
+    assert whole["classes"][most.label] == sure["classes"][most.label]
+    assert whole["classes"][least.label]["found"]
+    assert not sure["classes"][least.label]["found"]
+    hit, extra, missed, *_ = sure["classes"][least.label]["counts"]
+    assert (hit, extra, missed) == (0, 0, int(masks[least.label].sum()))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import placed
 from PIL import Image
 
 from gradcut import Segmenter, datasets, evaluation
@@ -246,6 +247,35 @@ def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder,
     assert (status, err) == (2, "gradcut: voc: has no use for value_range\n")
 
 
+def test_a_least_confidence_is_kept_with_the_scores(command, folder, tmp_path, monkeypatch, brightness):
+    monkeypatch.setattr("gradcut.evaluation.opening.load_classifier", lambda name: placed(brightness))
+    plain, sure = tmp_path / "plain.jsonl", tmp_path / "sure.jsonl"
+    asked = ["evaluate", "folder", "--images", folder / "photos", "--masks", folder / "masks"]
+    asked += ["--classes", folder / "classes.txt", "--labels", "predicted", "-r", "fast", "-o"]
+    assert command(*asked, plain)[0] == 0
+    assert command(*asked, sure, "--min-confidence", 1)[0] == 0
+    found = [
+        [
+            entry["found"]
+            for row in evaluation.read_rows(path)
+            if row["recipe"] == "fast"
+            for entry in row["classes"].values()
+        ]
+        for path in (plain, sure)
+    ]
+    assert any(found[0])
+    assert not any(found[1])
+    assert evaluation.read_settings(sure)["source"]["min_confidence"] == 1
+    assert command(*asked, tmp_path / "all.jsonl", "--min-confidence", 0)[0] == 0
+    assert command("report", tmp_path / "all.jsonl", "-o", tmp_path / "report.html", "--gallery", 1)[0] == 0
+    status, _, err = command(*asked, plain, "--min-confidence", 0.5)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "was made with fast: min_confidence none, now 0.5;" in err
+    status, _, err = command(*asked, tmp_path / "c.jsonl", "--min-confidence", 0.5, "-r", "simonyan")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "'simonyan' on brightness gives none" in err
+
+
 def test_commands_name_what_is_wrong(command, folder, tmp_path):
     def message(*given) -> str:
         status, _, err = command(*given)
@@ -257,7 +287,7 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
     assert "coco: needs annotations" in message("evaluate", "coco", "--images", folder)
     assert "voc: has no use for images" in message("evaluate", "voc", "--root", folder, "--images", folder)
     assert "exclude each other" in message(*arguments(folder), "--label", "cat")
-    assert "labels: expected 'truth' or 'predicted'" in message(*arguments(folder), "--labels", "both")
+    assert "labels: expected one of truth, predicted; got 'both'" in message(*arguments(folder), "--labels", "both")
     assert "recipe: expected one of" in message(*arguments(folder), "-r", "magic")
     assert "folds" in message(*arguments(folder), "--folds", tmp_path)
     assert "does not name its classes" in message(

@@ -231,7 +231,7 @@ def test_a_run_of_another_version_of_the_algorithms_is_refused(job, tmp_path, mo
     before = contents(tmp_path / "out")
     monkeypatch.setattr(recipes, "ALGORITHMS", "0.1+2")
     newer = Job(job.segmenter, job.folder, pictures=False)
-    says = r"made with other settings: recipe's algorithms [\d.]+\+1, now 0.1\+2; choose another folder"
+    says = r"made with recipe's algorithms [\d.]+\+1, now 0.1\+2; choose another folder"
     with pytest.raises(GradcutError, match=says):
         run(newer, tasks)
     (tmp_path / "out/run.json").unlink()

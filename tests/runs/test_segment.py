@@ -55,7 +55,7 @@ def test_it_goes_on_where_it_stopped_and_every_option_arrives(brightness, tmp_pa
     assert len(segment_folder(segment, paths, tmp_path / "out", engine=engine)) == 5
     segment_folder(segment, paths, tmp_path / "out", engine=engine, overwrite=True, limit=1)
     assert seen == [(["000", "001"], 3, 1), (["002", "003", "004"], None, 1), (["000"], None, 1)]
-    with pytest.raises(GradcutError, match="made with other settings: labels null, now"):
+    with pytest.raises(GradcutError, match="made with labels none, now"):
         segment_folder(segment, paths, tmp_path / "out", ["red"])
 
 

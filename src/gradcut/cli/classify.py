@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +23,22 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    known_recipe,
+    listing,
     load,
     out,
+    recipe_names,
 )
 from gradcut.cli.progress import bar, err, working
 from gradcut.errors import GradcutError
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut classify cat.jpg                    # classes over the threshold
+    gradcut classify cat.jpg --threshold 0 --top-k 5     # the best five
+    gradcut classify holidays/ -c embedded --json        # ImageNet's classes
+    """
+)
 def classify(
     paths: Paths,
     classifier: ClassifierName = CLASSIFIER,
@@ -40,9 +49,10 @@ def classify(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what the classifier sees in photographs."""
-    from dataclasses import asdict
+    """Print what the classifier sees in photographs.
 
+    One line for each class that reaches the threshold, with its score.
+    """
     from gradcut import files, images
 
     photographs, errors = files.find(paths)
@@ -81,20 +91,30 @@ def classify(
     raise typer.Exit(1 if errors else 0)
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut recipes                             # all, a sentence each
+    gradcut recipes default fast                # the steps of two of them
+    """
+)
 def recipes(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Show the steps of these.", callback=known_recipe, show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            **recipe_names,
+            show_default=False,
+            help="Show the steps of these recipes.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the recipes: named choices of saliency, seeds and mask maker."""
+    """List the recipes: the ways from a photograph to a mask.
+
+    A recipe names a saliency method, a seed rule and a mask maker.
+    """
     if not names and not as_json:
-        table = Table("recipe", "what it does")
-        for name, summary in catalogue.RECIPES.items():
-            table.add_row(name, summary)
-        out.print(table)
+        listing(catalogue.RECIPES.items())
         return
     from gradcut.recipes import RECIPES
 
@@ -102,21 +122,41 @@ def recipes(
     if as_json:
         print(json.dumps({name: {"summary": r.summary, "steps": repr(r)} for name, r in chosen.items()}, indent=1))
         return
-    table = Table("recipe", "step", "what does it")
     for name, recipe in chosen.items():
+        listing([(name, recipe.summary)])
         for step in ("saliency", "seeds", "masks"):
-            table.add_row(name if step == "saliency" else "", step, repr(getattr(recipe, step)))
-    out.print(table)
+            first, *others = _nested(getattr(recipe, step))
+            listing([(f"  {step:{len('saliency')}}", first), *((" " * 10, line) for line in others)])
 
 
-@app.command()
+def _nested(step: object, name: str = "", depth: int = 0) -> Iterator[str]:
+    """A line for a step with its options, and lines for the steps that it changes, further to the right."""
+    options = {part.name: getattr(step, part.name) for part in fields(step) if part.repr} if is_dataclass(step) else {}
+    inner = {key: value for key, value in options.items() if is_dataclass(value)}
+    plain = ", ".join(f"{key}={value!r}" for key, value in options.items() if key not in inner)
+    yield f"{'  ' * depth}{name}{f'{type(step).__name__}({plain})' if is_dataclass(step) else repr(step)}"
+    for key, value in inner.items():
+        yield from _nested(value, f"{key}: ", depth + 1)
+
+
+@app.command(
+    examples="""
+    gradcut classifiers                         # what --classifier takes
+    gradcut classifiers 'resnet*'               # timm's models of that name
+    """
+)
 def classifiers(
     pattern: Annotated[
-        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="PATTERN",
+            show_default=False,
+            help="List timm's models, too, with this in their name; * stands for any letters.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what --classifier takes; with a pattern, timm's models too."""
+    """List the classifiers that can be named."""
     if pattern is None:
         found = dict(catalogue.CLASSIFIERS)
     else:
@@ -128,7 +168,4 @@ def classifiers(
         return
     if not found:
         raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
-    table = Table("classifier", "what it is")
-    for name, what in found.items():
-        table.add_row(name, what)
-    out.print(table)
+    listing(found.items())

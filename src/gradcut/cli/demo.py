@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gradcut.cli.help import WRITTEN
 from gradcut.cli.options import CLASSIFIER, RecipeName, app, load, out
 from gradcut.cli.progress import err, working
 
@@ -16,9 +17,17 @@ if TYPE_CHECKING:
     from gradcut.results import Object
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut demo                                # into gradcut-demo/
+    gradcut demo -r simonyan -o out/            # by another recipe
+    """
+)
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("gradcut-demo"),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", rich_help_panel=WRITTEN, help="Folder for the results."),
+    ] = Path("gradcut-demo"),
     recipe: RecipeName = "default",
 ) -> None:
     """Segment a photograph of a cup of coffee with the coco80 classifier, offline."""

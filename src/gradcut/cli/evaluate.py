@@ -9,111 +9,180 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
     Device,
     Limit,
+    MinConfidence,
     SaliencyName,
     Threshold,
     TopK,
     ValueRange,
     app,
-    known_recipe,
+    classifier_names,
+    dataset_names,
+    labels_names,
     out,
+    recipe_names,
 )
 from gradcut.cli.progress import bar, err, working
 from gradcut.files import left_out, replacing, writing
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut evaluate coco --images val2017/ --annotations instances.json
+    gradcut evaluate voc --root VOCdevkit/ --names coco -r default -r fast
+    gradcut evaluate folder --images in/ --masks masks/ --label cat
+    gradcut evaluate pets --root pets/ -o scores.jsonl   # for 'gradcut report'
+    """
+)
 def evaluate(
-    dataset: Annotated[str, typer.Argument(help="coco, voc, imagenet-s, imagenet-seg, pets or folder.")],
-    images: Annotated[Path | None, typer.Option(help="coco, folder: the photographs.", show_default=False)] = None,
-    annotations: Annotated[Path | None, typer.Option(help="coco: instances_*.json.", show_default=False)] = None,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", rich_help_panel=PHOTOGRAPHS, **dataset_names, show_default=False,
+            help="coco, voc, imagenet-s, imagenet-seg, pets or folder.",
+        ),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", rich_help_panel=PHOTOGRAPHS, show_default=False, help="coco, folder: the photographs.",
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=PHOTOGRAPHS, show_default=False, help="coco: the file instances_*.json.",
+        ),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
-            help="voc, imagenet-s, pets: the dataset's folder. imagenet-seg: gtsegs_ijcv.mat.", show_default=False
+            metavar="PATH", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="voc, imagenet-s, pets: the dataset's folder; imagenet-seg: gtsegs_ijcv.mat.",
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="voc: val; imagenet-s: validation; pets: test.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=PHOTOGRAPHS, show_default="val, validation, test",
+            help="voc: train, val or trainval; imagenet-s: validation or train-semi; pets: test or trainval.",
+        ),
     ] = None,
     names: Annotated[
         str | None,
-        typer.Option(help="Class names. voc: voc or coco; pets: species or breed.", show_default=False),
+        typer.Option(
+            metavar="NAME", rich_help_panel=PHOTOGRAPHS, show_default="voc; species",
+            help="Whose class names: for voc, those of voc or coco; for pets, species or breed.",
+        ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="folder: the mask PNGs. [default: beside the photographs]", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="DIR", rich_help_panel=PHOTOGRAPHS, show_default="beside the photographs",
+            help="folder: the mask PNGs.",
+        ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="folder: the name of every pixel that is not 0.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="folder: the name of every pixel that is not 0.",
+        ),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="folder: text file, line i names the value i of the masks.", show_default=False)
-    ] = None,
-    output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="JSON lines, one a photograph and recipe; resumes.", show_default=False),
+        typer.Option(
+            metavar="FILE", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="folder: a text file whose line i names the value i of the masks.",
+        ),
     ] = None,
+    only_known: Annotated[
+        bool,
+        typer.Option(
+            "--only-known", rich_help_panel=PHOTOGRAPHS,
+            help="Leave classes that the classifier does not know out of the truth.",
+        ),
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=32, metavar="N", rich_help_panel=PHOTOGRAPHS, show_default="their own size",
+            help="Squash photographs and masks to N x N pixels first, at least 32.",
+        ),
+    ] = None,
+    value_range: ValueRange = None,
+    limit: Limit = None,
     classifier: Annotated[
         str | None,
         typer.Option(
-            "--classifier",
-            "-c",
-            help="Which classifier to ask. [default: coco80; imagenet-*: embedded]",
-            show_default=False,
+            "--classifier", "-c", **classifier_names, metavar="NAME", rich_help_panel=ASKED,
+            show_default="coco80; imagenet-*: embedded",
+            help="Which classifier to ask; 'gradcut classifiers' lists them.",
         ),
     ] = None,
     folds: Annotated[
         Path | None,
         typer.Option(
+            metavar="DIR", rich_help_panel=ASKED, show_default=False,
             help="Folder of 'gradcut fit --folds': each photograph is judged by the head that was fitted without it.",
-            show_default=False,
         ),
     ] = None,
-    recipe: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--recipe", "-r", callback=known_recipe, help="May be repeated. [default: default]", show_default=False
-        ),
-    ] = None,
-    saliency: SaliencyName = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="truth: ask for the classes that are there; predicted: leave it to the classifier. "
-            "[default: truth; imagenet-seg: predicted]",
-            show_default=False,
+            metavar="WHOSE", rich_help_panel=ASKED, **labels_names,
+            show_default="truth; imagenet-seg: predicted",
+            help="truth: ask for the classes that are there; predicted: leave it to the classifier.",
         ),
     ] = None,
     threshold: Threshold = None,
     top_k: TopK = None,
-    size: Annotated[
-        int | None,
+    min_confidence: MinConfidence = None,
+    recipe: Annotated[
+        list[str] | None,
         typer.Option(
-            min=32,
-            help="Squash photographs and masks to SIZE x SIZE first. [default: their own size]",
-            show_default=False,
+            "--recipe", "-r", **recipe_names, metavar="NAME", rich_help_panel=MASKS, show_default="default",
+            help="How masks are made; may be repeated, to compare.",
         ),
     ] = None,
-    value_range: ValueRange = None,
-    only_known: Annotated[
-        bool, typer.Option("--only-known", help="Leave classes that the classifier does not know out of the truth.")
+    saliency: SaliencyName = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", rich_help_panel=WRITTEN, show_default=False,
+            help="Write JSON lines, one a photograph and recipe; another call goes on there.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=WRITTEN, help="Begin the file anew.")
     ] = False,
-    limit: Limit = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the numbers do not depend on it.")] = 1,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 1000,
-    device: Device = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
+    resamples: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=WRITTEN, help="Resamples of the bootstrap behind the intervals.",
+        ),
+    ] = 1000,
     as_json: AsJson = False,
-) -> None:
-    """Compare masks with the truth, beside two baselines: the whole photograph, and a centre box."""
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=RUNNING,
+            help="Work in so many processes; the numbers do not depend on it.",
+        ),
+    ] = 1,
+    device: Device = None,
+) -> None:  # fmt: skip
+    """Compare masks with the truth, beside two baselines.
+
+    The baselines are the whole photograph and a centre box.
+    """
     with working("loading"):
-        from gradcut import evaluation
         from gradcut.datasets import open_dataset
-        from gradcut.evaluation import summary
 
     options = {
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
@@ -124,6 +193,10 @@ def evaluate(
     where |= {} if value_range is None else {"value_range": list(value_range)}
     with working(f"opening {dataset}"):
         samples = open_dataset(**where)[:limit]
+
+        from gradcut import evaluation
+        from gradcut.evaluation import summary
+
     if dataset == "folder" and images is not None:
         for sentence in left_out([images]):
             err.print(f"gradcut: {sentence}")
@@ -133,6 +206,7 @@ def evaluate(
         "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip
     source |= {} if saliency is None else {"saliency": saliency}
+    source |= {} if min_confidence is None else {"min_confidence": min_confidence}
     with working(f"loading {source['folds' if folds else 'classifier']}"):
         segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
     settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
@@ -164,21 +238,46 @@ def evaluate(
     raise typer.Exit(1 if errors else 0)
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut report scores.jsonl                 # into report.html
+    gradcut report scores.jsonl -o page.html --gallery 0   # no photographs
+    """
+)
 def report(
-    scores: Annotated[Path, typer.Argument(help="As 'gradcut evaluate -o' wrote them.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    scores: Annotated[
+        Path,
+        typer.Argument(metavar="SCORES", show_default=False, help="The file that 'gradcut evaluate -o' wrote."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", rich_help_panel=WRITTEN, help="The HTML file.")
+    ] = Path("report.html"),
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help="Chooses the gallery. [default: the best class IoU]", show_default=False),
+        typer.Option(
+            "--recipe", "-r", metavar="NAME", rich_help_panel=WRITTEN, show_default="the best class IoU",
+            help="Choose the gallery's photographs by this recipe.",
+        ),
     ] = None,
     gallery: Annotated[
-        int, typer.Option(min=0, help="How many of the best, the median and the worst; 0 needs no photographs.")
+        int,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=WRITTEN,
+            help="Show N of the best, the median and the worst; 0 needs no photographs.",
+        ),
     ] = 8,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind the intervals.")] = 1000,
+    resamples: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=WRITTEN, help="Resamples of the bootstrap behind the intervals.",
+        ),
+    ] = 1000,
     device: Device = None,
-) -> None:
-    """One HTML page of scores: tables, breakdowns, and a gallery for which the chosen photographs are run again."""
+) -> None:  # fmt: skip
+    """Write a page of scores: tables, breakdowns and a gallery.
+
+    For the gallery the chosen photographs are run again.
+    """
     with working("loading"):
         from gradcut import evaluation
         from gradcut.datasets import open_dataset

@@ -13,48 +13,91 @@ from gradcut.errors import GradcutError
 
 if TYPE_CHECKING:
     pass
-from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, known_classifier, load, out
+from gradcut.cli.help import PHOTOGRAPHS, WRITTEN
+from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, classifier_names, load, out
 from gradcut.cli.progress import bar, err, working
 
+FITTED = "How the head is fitted"
 
-@app.command()
+
+@app.command(
+    examples="""
+    gradcut fit --images in/ --labels labels.csv -o head.safetensors
+    gradcut fit --images in/ --labels labels.csv -o heads/ --folds 3
+    gradcut segment in/ -c head.safetensors     # with the fitted head
+    """
+)
 def fit(
-    folder: Annotated[Path, typer.Option("--images", help="Folder of the photographs.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--images", metavar="DIR", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="Folder of the photographs.",
+        ),
+    ],
     table: Annotated[
-        Path, typer.Option("--labels", help="CSV with the columns file and labels (a;b;c).", show_default=False)
+        Path,
+        typer.Option(
+            "--labels", metavar="FILE", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="CSV with the columns file and labels (a;b;c).",
+        ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output",
-            "-o",
-            show_default=False,
+            "--output", "-o", metavar="PATH", rich_help_panel=WRITTEN, show_default=False,
             help="HEAD.safetensors; or a folder, which gets the head, and each fold's head with folds.csv.",
         ),
     ],
     backbone: Annotated[
-        str, typer.Option(callback=known_classifier, help="Classifier whose last linear layer is replaced.")
+        str,
+        typer.Option(
+            **classifier_names, metavar="NAME", rich_help_panel=FITTED,
+            help="Classifier whose last linear layer is replaced.",
+        ),
     ] = "lite2",
     size: Size = None,
     value_range: ValueRange = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="coco, voc, or a file with a class a line. [default: those of the CSV]", show_default=False),
+        typer.Option(
+            metavar="NAME", rich_help_panel=PHOTOGRAPHS, show_default="those of the CSV",
+            help="Classes to fit: coco, voc, or a file with a class a line.",
+        ),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
-    l2: Annotated[float, typer.Option(help="Strength of the pull towards the prior.")] = 2e-4,
-    prior: Annotated[float, typer.Option(help="Factor of the backbone's own rows in the prior; 0 for none.")] = 1.5,
-    mirror: Annotated[bool, typer.Option(help="Learn from mirror images too.")] = True,
-    places: Annotated[bool, typer.Option(help="Fit weights for places too, which make better masks.")] = True,
-    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    folds: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=FITTED, help="Parts of the cross-validation.")
+    ] = 5,
+    l2: Annotated[
+        float, typer.Option(metavar="X", rich_help_panel=FITTED, help="Strength of the pull towards the prior.")
+    ] = 2e-4,
+    prior: Annotated[
+        float,
+        typer.Option(
+            metavar="X", rich_help_panel=FITTED, help="Factor of the backbone's own rows in the prior; 0 for none.",
+        ),
+    ] = 1.5,
+    mirror: Annotated[bool, typer.Option(rich_help_panel=FITTED, help="Learn from mirror images, too.")] = True,
+    places: Annotated[
+        bool, typer.Option(rich_help_panel=FITTED, help="Fit weights for places, too, which make better masks.")
+    ] = True,
+    seed: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=FITTED, help="Seed of the folds.")
+    ] = 0,
     cache: Annotated[
         Path | None,
-        typer.Option(help="File to keep the features in. [default: beside the output]", show_default=False),
+        typer.Option(
+            metavar="FILE", rich_help_panel=WRITTEN, show_default="beside the output",
+            help="File to keep the features in.",
+        ),
     ] = None,
     device: Device = None,
     as_json: AsJson = False,
-) -> None:
-    """Fit a linear multi-label head on a frozen backbone, from image-level labels alone."""
+) -> None:  # fmt: skip
+    """Fit a head for classes of your own, from image-level labels.
+
+    It replaces the last linear layer of a frozen backbone; no pixel labels are needed.
+    """
     with working("loading"):
         from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
 

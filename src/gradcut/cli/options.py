@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 
 from gradcut import __version__, catalogue
+from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN, App, Group
 
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
@@ -18,79 +20,133 @@ if TYPE_CHECKING:
 #: Which one is asked where none is named, as by `load_classifier`, which takes torch to import.
 CLASSIFIER = "coco80"
 
-app = typer.Typer(
+app = App(
+    cls=Group,
     help="Turns any image classifier into a segmenter, with no segmentation training.",
+    epilog="gradcut segment cat.jpg holidays/ -o out/    # masks of what is in photographs\n"
+    "gradcut COMMAND --help                       # more about a command",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 out = Console(markup=False)
 
-Paths = Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
 
+def named(check: Callable[[str], object], names: Collection[str]) -> dict[str, Any]:
+    """For an option or an argument that takes one or several names: they are checked before anything slow is imported.
 
-def checked(check: Callable[[str], object]) -> Callable[[Any], Any]:
-    """What checks an option's or an argument's names, one or several, before anything slow is imported."""
+    Args:
+        check: raises an error for a wrong name.
+        names: what a shell completes, with what each name is where that is known.
+    """
 
     def callback(value: Any) -> Any:
         for name in [value] if isinstance(value, str) else value or ():
             check(name)
         return value
 
-    return callback
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        said = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
+        return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
+
+    return {"callback": callback, "autocompletion": complete}
 
 
-known_recipe = checked(partial(catalogue.check, "recipe", names=catalogue.RECIPES))
-known_format = checked(partial(catalogue.check, "format", names=catalogue.FORMATS))
-known_classifier = checked(catalogue.check_classifier)
+def _one_of(argument: str, names: Collection[str]) -> dict[str, Any]:
+    return named(partial(catalogue.check, argument, names=names), names)
 
 
+recipe_names = _one_of("recipe", catalogue.RECIPES)
+saliency_names = _one_of("saliency", catalogue.METHODS)
+format_names = _one_of("format", catalogue.FORMATS)
+dataset_names = _one_of("dataset", catalogue.DATASETS)
+labels_names = _one_of("labels", catalogue.LABELS)
+engine_names = _one_of("engine", catalogue.ENGINES)
+device_names = named(catalogue.check_device, catalogue.DEVICES)
+classifier_names = named(
+    catalogue.check_classifier,
+    {name: what for name, what in catalogue.CLASSIFIERS.items() if name.islower()}
+    | {"timm/": catalogue.CLASSIFIERS["timm/NAME"], "hf/": catalogue.CLASSIFIERS["hf/ORG/NAME"]},
+)
+
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PHOTOGRAPH", rich_help_panel=PHOTOGRAPHS, show_default=False,
+        help="Photographs, or folders of them.",
+    ),
+]  # fmt: skip
 ClassifierName = Annotated[
     str,
     typer.Option(
-        "--classifier", "-c", callback=known_classifier, metavar="NAME",
-        help="Which classifier to ask; see 'gradcut classifiers'.",
+        "--classifier", "-c", **classifier_names, metavar="NAME", rich_help_panel=ASKED,
+        help="Which classifier to ask; 'gradcut classifiers' lists them.",
     ),
 ]  # fmt: skip
 RecipeName = Annotated[
     str,
     typer.Option(
-        "--recipe",
-        "-r",
-        callback=known_recipe,
-        metavar="NAME",
-        help="How masks are made; see 'gradcut recipes'.",
+        "--recipe", "-r", **recipe_names, metavar="NAME", rich_help_panel=MASKS,
+        help="How masks are made; 'gradcut recipes' lists the ways.",
     ),
-]
+]  # fmt: skip
 SaliencyName = Annotated[
     str | None,
     typer.Option(
-        "--saliency", callback=checked(partial(catalogue.check, "saliency", names=catalogue.METHODS)), metavar="NAME",
-        help="A method instead of the recipe's, such as GradCAM.", show_default=False,
+        "--saliency", **saliency_names, metavar="NAME",
+        rich_help_panel=MASKS, show_default="the recipe's", help="Take this saliency method, such as GradCAM.",
     ),
 ]  # fmt: skip
 Threshold = Annotated[
     float | None,
-    typer.Option(help="Least probability of a class. [default: the classifier's]", show_default=False),
-]
+    typer.Option(
+        metavar="0..1", rich_help_panel=ASKED, show_default="the classifier's",
+        help="Take classes of at least this probability.",
+    ),
+]  # fmt: skip
 TopK = Annotated[
     int | None,
-    typer.Option(help="Most classes in a photograph. [default: the classifier's]", show_default=False),
-]
+    typer.Option(
+        metavar="N", rich_help_panel=ASKED, show_default="the classifier's",
+        help="Take at most N classes in a photograph.",
+    ),
+]  # fmt: skip
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        "--min-confidence", min=0, max=1, metavar="0..1", rich_help_panel=ASKED, show_default=False,
+        help="Leave objects below this confidence out; needs a recipe that gives one.",
+    ),
+]  # fmt: skip
 Size = Annotated[
     int | None,
-    typer.Option(min=32, help="Photographs are resized to SIZE x SIZE for the classifier.", show_default=False),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. [default: cpu]", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+    typer.Option(
+        min=32, metavar="N", rich_help_panel=PHOTOGRAPHS, show_default="the recipe's, or the classifier's",
+        help="Show the classifier photographs of N x N pixels, at least 32.",
+    ),
+]  # fmt: skip
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", **device_names, rich_help_panel=RUNNING, show_default="cpu",
+        help="Where the network runs: cpu, cuda or mps.",
+    ),
+]  # fmt: skip
+AsJson = Annotated[bool, typer.Option("--json", rich_help_panel=WRITTEN, help="Print one JSON document.")]
 ValueRange = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        "--range", metavar="LOW HIGH", show_default=False,
-        help="What becomes black and white in photographs of more than 8 bits. [default: what the file says]",
+        "--range", metavar="LOW HIGH", rich_help_panel=PHOTOGRAPHS, show_default="what the file says",
+        help="Take these numbers for black and white in photographs of more than 8 bits.",
     ),
 ]  # fmt: skip
-Limit = Annotated[int | None, typer.Option(min=1, help="Take the first LIMIT photographs only.", show_default=False)]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=PHOTOGRAPHS, show_default=False, help="Take the first N photographs only.",
+    ),
+]  # fmt: skip
 
 
 def _version(asked: bool) -> bool:
@@ -107,6 +163,18 @@ def _main(
     ] = False,
 ) -> None:
     pass
+
+
+def listing(entries: Iterable[tuple[str, str]]) -> None:
+    """Names, and what they are beside them, in lines of at most 80 characters that break between words only."""
+    entries = list(entries)
+    width = max(len(name) for name, _ in entries) + 2
+    for name, text in entries:
+        hang = " " * (len(text) - len(text.lstrip()))
+        lines = textwrap.wrap(
+            text, 80 - width, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        print("\n".join(f"{'' if number else name:{width}}{line}" for number, line in enumerate(lines)))
 
 
 def load(name: str, device: str | None) -> Classifier:

@@ -1,4 +1,4 @@
-"""'gradcut segment', 'export' and 'review'."""
+"""'gradcut segment'."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from typing import Annotated, Any
 import typer
 
 from gradcut import files
+from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
     ClassifierName,
     Device,
     Limit,
+    MinConfidence,
     RecipeName,
     SaliencyName,
     Size,
@@ -29,7 +31,8 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    known_format,
+    engine_names,
+    format_names,
     load,
     out,
 )
@@ -38,74 +41,122 @@ from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut segment cat.jpg holidays/ -o out/   # files and folders
+    gradcut segment 'in/**/*.png' --label dog   # one class, whatever its score
+    gradcut segment in/ -r fast -f coco         # quicker; COCO's format, too
+    gradcut segment in/ --device cuda --json    # on a GPU, for a program
+    """
+)
 def segment(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Photographs, folders of them, patterns ('*.jpg'), addresses; - reads a list from standard input.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", show_default=False,
-            help="Folder or address (s3://, gs://) for the results. [default: runs/CLASSIFIER-RECIPE]",
+            metavar="PHOTOGRAPH", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="Photographs, folders of them, patterns ('*.jpg') or addresses; - reads a list from standard input.",
         ),
     ] = None,
     listed: Annotated[
         list[Path] | None,
-        typer.Option("--list", help="Text file with a path a line; may be repeated.", show_default=False),
+        typer.Option(
+            "--list", metavar="FILE", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="Read paths from a text file, one a line; may be repeated.",
+        ),
     ] = None,
-    classifier: ClassifierName = CLASSIFIER,
-    recipe: RecipeName = "default",
-    saliency: SaliencyName = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Ask for this class whatever its score; may be repeated.", show_default=False),
-    ] = None,
-    top_k: TopK = None,
-    threshold: Threshold = None,
     size: Size = None,
     value_range: ValueRange = None,
-    device: Device = None,
+    limit: Limit = None,
+    classifier: ClassifierName = CLASSIFIER,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=ASKED, show_default=False,
+            help="Ask for this class whatever its score; may be repeated.",
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    top_k: TopK = None,
+    min_confidence: MinConfidence = None,
+    recipe: RecipeName = "default",
+    saliency: SaliencyName = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", rich_help_panel=WRITTEN, show_default="runs/CLASSIFIER-RECIPE",
+            help="Folder or address (s3://, gs://) for the results.",
+        ),
+    ] = None,
     void: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            metavar="LOW HIGH", show_default=False,
-            help="Class maps are void where more than LOW and less than HIGH of the masks from changed seeds agree.",
+            metavar="LOW HIGH", rich_help_panel=WRITTEN, show_default=False,
+            help="Mark pixels of class maps as void where more than LOW and less than HIGH of the masks from changed "
+            "seeds agree.",
         ),
     ] = None,
-    pictures: Annotated[bool, typer.Option(help="Write a picture of each photograph for a person.")] = True,
+    pictures: Annotated[
+        bool, typer.Option(rich_help_panel=WRITTEN, help="Write a picture of each photograph for a person.")
+    ] = True,
     cutouts: Annotated[
-        bool, typer.Option("--cutouts", help="Write every object cut out, on a transparent ground.")
+        bool,
+        typer.Option(
+            "--cutouts", rich_help_panel=WRITTEN, help="Write every object cut out, on a transparent ground.",
+        ),
     ] = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", callback=known_format, show_default=False,
-            help="Export the finished run to OUTPUT/exports/FORMAT; may be repeated; see 'gradcut export'.",
+            "--format", "-f", **format_names, metavar="NAME", rich_help_panel=WRITTEN, show_default=False,
+            help="Export the finished run to OUTPUT/exports/NAME; may be repeated; 'gradcut export --help' has the "
+            "names.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=WRITTEN, help="Do finished photographs again.")
+    ] = False,
+    as_json: AsJson = False,
+    device: Device = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, show_default=False, help="Photographs at work at once; ray: actors. [default: cores; 2]"),
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=RUNNING, show_default="one a core; with ray 2",
+            help="Work on so many photographs at once; with --engine ray, the number of actors.",
+        ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Photographs the network sees at once. [default: 1; not cpu: 16]", show_default=False),
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=RUNNING, show_default="1 on a CPU, else 16",
+            help="Show the network so many photographs at once.",
+        ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="local: threads here; ray: actors on a Ray cluster.")] = "local",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", rich_help_panel=RUNNING, **engine_names,
+            help="local: threads of this process; ray: actors on a Ray cluster.",
+        ),
+    ] = "local",
     address: Annotated[
-        str | None, typer.Option(help="ray: of the cluster. [default: one on this machine]", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", rich_help_panel=RUNNING, show_default="one on this machine",
+            help="With --engine ray: the cluster's address.",
+        ),
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="ray: GPUs an actor, a share of one allowed.")] = 0,
-    limit: Limit = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished photographs again.")] = False,
-    as_json: AsJson = False,
+    gpus: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=RUNNING,
+            help="With --engine ray: GPUs for each actor; a share of one is allowed.",
+        ),
+    ] = 0,
 ) -> None:  # fmt: skip
-    """Write masks of what the classifier sees in photographs. Run it again to finish what was interrupted."""
+    """Write masks of what the classifier sees in photographs.
+
+    Run it again to finish what was interrupted.
+    """
     output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
@@ -122,7 +173,8 @@ def segment(
         _check_folder(
             output, classifier, recipe if saliency is None else None,
             labels=label or None, void=void and list(void), range=value_range and list(value_range), pictures=pictures,
-            **{name: value for name, value in (("threshold", threshold), ("top_k", top_k)) if value is not None},
+            cutouts=cutouts, **({} if threshold is None else {"threshold": threshold}),
+            **({} if top_k is None else {"top_k": top_k}),
         )  # fmt: skip
     with working(f"loading {classifier}"):
         from gradcut.recipes import as_recipe, with_saliency
@@ -132,7 +184,7 @@ def segment(
 
         steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
         steps = steps if size is None else replace(steps, size=size)
-        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k)
+        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter,
@@ -159,7 +211,7 @@ def segment(
         err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest")
         raise typer.Exit(130) from None
     for name in formats or ():
-        _written(output, f"{output}/exports/{name}", name)
+        written(output, f"{output}/exports/{name}", name)
     if as_json:
         _print_records(job.folder, tasks, failures)
     else:
@@ -213,8 +265,6 @@ def _engine(name: str, address: str | None, gpus: float) -> Any:
         from gradcut.runs.cluster import OnRay
 
         return OnRay(address, gpus)
-    if name != "local":
-        raise GradcutError(f"engine: expected local or ray, got {name!r}")
     if address is not None or gpus:
         raise GradcutError("address, gpus: they are for --engine ray")
     return None
@@ -232,37 +282,7 @@ def _print_records(folder: Any, tasks: Sequence[Any], errors: Sequence[str]) -> 
     print(f'], "errors": {json.dumps(list(errors))}}}')
 
 
-@app.command()
-def export(
-    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
-    formats: Annotated[
-        list[str],
-        typer.Option(
-            "--format", "-f", callback=known_format, show_default=False,
-            help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
-        ),
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="[default: RUN/exports/FORMAT]", show_default=False)
-    ] = None,
-    polygons: Annotated[
-        bool, typer.Option("--polygons", help="coco, label-studio: outlines instead of run lengths.")
-    ] = False,
-    tolerance: Annotated[
-        float,
-        typer.Option(min=0, help="Outlines may leave the mask's edge by so many pixels; 0 keeps the mask exactly."),
-    ] = 0,
-    minimum: Annotated[
-        float, typer.Option("--min-confidence", min=0, max=1, help="Leave objects below this confidence out.")
-    ] = 0,
-) -> None:  # fmt: skip
-    """Write a finished run in the formats of annotation and training tools."""
-    for name in formats:
-        folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
-        print(_written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
-
-
-def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
+def written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
     """Export a run; what the library warns of is a line."""
     from gradcut import formats as exports
 
@@ -273,41 +293,6 @@ def _written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
     for warning in said:
         err.print(f"gradcut: {warning.message}")
     return path
-
-
-@app.command()
-def review(
-    run: Annotated[str, typer.Argument(help="Folder that 'gradcut segment' wrote.", show_default=False)],
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Photographs with this class only; may be repeated.", show_default=False),
-    ] = None,
-    limit: Limit = None,
-    as_json: AsJson = False,
-) -> None:
-    """List a run's photographs, the least certain first, each by its least sure object.
-
-    In front stands how sure that object is: the IoU to expect of its mask, or the score where the recipe has none.
-    """
-    from gradcut.runs.run import review as ranked
-
-    every = ranked(run)
-    if label:
-        every = [line for line in every if {item["label"] for item in line["objects"]} & set(label)]
-    lines = every[:limit]
-    if as_json:
-        print(json.dumps(lines, indent=1, ensure_ascii=False))
-        return
-    for line in lines:
-        found = ", ".join(f"{o['label']}{_trust(o)}" for o in line["objects"]) or "nothing found"
-        sure = "   -" if line["certainty"] is None else f"{line['certainty']:.2f}"
-        picture = line["files"].get("picture")
-        print(f"{sure}  {line['photograph']}: {found}{f'  {run}/{picture}' if picture else ''}")
-    without = sum(not line["objects"] for line in every)
-    err.print(
-        f"gradcut: {len(lines)} of {len(every)} photographs, {without} without an object; "
-        f"'gradcut export {run} -f coco' takes them to an annotation tool"
-    )
 
 
 class _Tally:
@@ -350,18 +335,26 @@ def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
     """One line about one photograph: failures and empty results to standard error, the rest to standard output."""
     if line["state"] == "failed":
         err.print(f"gradcut: {line['error']}")
+    elif line["state"] == "empty" and "dropped" in line:
+        err.print(f"{line['photograph']}: nothing is sure enough{_dropped(line)}")
     elif line["state"] == "empty":
         best = ", ".join(f"{label} {score:.2f}" for label, score in line["best_scores"].items())
         err.print(f"{line['photograph']}: nothing reaches the threshold; the best are {best}")
     elif not quiet:
-        found = ", ".join(f"{o['label']} {o['score']:.2f}{_trust(o)}" for o in line["objects"])
+        found = ", ".join(f"{o['label']} {o['score']:.2f}{trust(o)}" for o in line["objects"])
         note = "  (done before)" if skipped else ""
-        out.print(f"{line['photograph']}: {found}{note}", highlight=False, soft_wrap=True)
+        out.print(f"{line['photograph']}: {found}{_dropped(line)}{note}", highlight=False, soft_wrap=True)
     if "advice" in line:
         err.print(f"{line['photograph']}: {line['advice']}")
 
 
-def _trust(entry: dict[str, Any]) -> str:
+def _dropped(line: dict[str, Any]) -> str:
+    """What --min-confidence has left out."""
+    below = ", ".join(f"{o['label']} {o['score']:.2f}{trust(o)}" for o in line.get("dropped", ()))
+    return f"; {len(line['dropped'])} below --min-confidence: {below}" if below else ""
+
+
+def trust(entry: dict[str, Any]) -> str:
     """What is known of an object's mask: that there is none, or the IoU to expect of it."""
     if entry["state"] == "blank":
         return " (blank)"

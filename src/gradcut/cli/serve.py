@@ -7,32 +7,57 @@ from typing import Annotated
 
 import typer
 
-from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, known_classifier, load
+from gradcut.cli.help import ASKED, RUNNING
+from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, classifier_names, load
 from gradcut.cli.progress import err, working
 from gradcut.errors import GradcutError
 from gradcut.listening import listen
 
 
-@app.command()
+@app.command(
+    examples="""
+    gradcut serve                               # open the address that it prints
+    gradcut serve -c coco80 -c timm/resnet50    # both in the page's menu
+    gradcut serve --host 0.0.0.0 --port 8000    # other machines may use it
+    """
+)
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", rich_help_panel="Where it listens", help="Listen here; 0.0.0.0 lets other machines in."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="0..65535", rich_help_panel="Where it listens",
+            help="Listen on this port; 0 takes any free one.",
+        ),
+    ] = 7860,
     classifier: Annotated[
         list[str] | None,
         typer.Option(
-            "--classifier",
-            "-c",
-            callback=known_classifier,
-            help="For the page's menu; may be repeated, the first is chosen. [default: coco80 and embedded]",
-            show_default=False,
+            "--classifier", "-c", **classifier_names, metavar="NAME", rich_help_panel=ASKED,
+            show_default="coco80 and embedded",
+            help="Put a classifier into the page's menu; may be repeated, the first is chosen.",
         ),
     ] = None,
     recipe: RecipeName = "default",
     device: Device = None,
-    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of one upload.")] = 20,
-    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of one photograph.")] = 50,
-) -> None:
-    """Serve the web page: see masks, correct them with strokes, download them. Needs gradcut[web]."""
+    max_megabytes: Annotated[
+        float,
+        typer.Option(min=0.001, metavar="N", rich_help_panel=RUNNING, help="Refuse uploads of more megabytes."),
+    ] = 20,
+    max_megapixels: Annotated[
+        float,
+        typer.Option(min=0.001, metavar="N", rich_help_panel=RUNNING, help="Refuse photographs of more megapixels."),
+    ] = 50,
+) -> None:  # fmt: skip
+    """Serve the web page: see masks, correct them, download them.
+
+    It needs gradcut[web], works offline, and listens on this machine only unless told otherwise.
+    """
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
         raise GradcutError(f"serve: {missing[0]} is missing; pip install 'gradcut[web]'")
     listening = listen(host, port)  # before what takes seconds: an address that is taken is told of at once

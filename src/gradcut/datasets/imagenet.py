@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcut.catalogue import check
 from gradcut.datasets.reading import existing_folder, masks_of, read_photograph, read_values
 from gradcut.datasets.sample import OBJECT, Dataset, Sample
 from gradcut.errors import DatasetError
@@ -30,6 +31,8 @@ def imagenet_s(root: str | Path, split: str = "validation") -> Dataset:
         DatasetError: the folder is not in this layout.
     """
     root = existing_folder(root, "root")
+    if splits := sorted(path.name.removesuffix("-segmentation") for path in root.glob("*-segmentation")):
+        split = check("split", split, splits, DatasetError)
     photographs, truth = root / split, root / f"{split}-segmentation"
     for place in (photographs, truth):
         if not place.is_dir():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gradcut import catalogue
 from gradcut.datasets.coco import coco
 from gradcut.datasets.folder import folder
 from gradcut.datasets.imagenet import imagenet_s, imagenet_segmentation
@@ -67,8 +68,7 @@ def open_dataset(kind: str, **options: str | Path | Sequence[float]) -> Dataset:
     Raises:
         DatasetError: another kind, an option that is missing or out of place, or files that are not in this layout.
     """
-    if kind not in LAYOUTS:
-        raise DatasetError(f"dataset: expected one of {', '.join(LAYOUTS)}, got {kind!r}")
+    kind = catalogue.check("dataset", kind, LAYOUTS, DatasetError)
     layout = LAYOUTS[kind]
     if missing := [name for name in layout.needs if name not in options]:
         raise DatasetError(f"{kind}: needs {' and '.join(missing)}")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from gradcut.datasets.reading import check_choice, existing_folder, masks_of, read_lines, read_photograph, read_values
+from gradcut.catalogue import check
+from gradcut.datasets.reading import existing_folder, masks_of, read_photograph, read_split, read_values
 from gradcut.datasets.sample import Dataset, Sample
 from gradcut.errors import DatasetError
 
@@ -23,10 +24,10 @@ def pets(root: str | Path, split: str = "test", names: str = "species") -> Datas
         DatasetError: the folder is not in this layout.
     """
     root = existing_folder(root, "root")
-    check_choice("names", names, ("species", "breed"))
+    names = check("names", names, ("species", "breed"), DatasetError)
     labels = {}
     listing = root / f"annotations/{split}.txt"
-    for line in read_lines(listing):
+    for line in read_split(root / "annotations", split):
         parts = line.split()
         if len(parts) != 4 or parts[2] not in ("1", "2"):
             raise DatasetError(f"{listing}: expected lines 'name class species breed', got {line!r}")

@@ -9,14 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from gradcut import images
+from gradcut.catalogue import check
 from gradcut.errors import DatasetError, ImageError
 from gradcut.images import Photograph
 from gradcut.ranges import check_range
-
-
-def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise DatasetError(f"{argument}: expected {' or '.join(map(repr, choices))}, got {value!r}")
 
 
 def existing_folder(path: str | Path, argument: str) -> Path:
@@ -32,6 +28,13 @@ def read_lines(path: Path) -> list[str]:
     except OSError:
         raise DatasetError(f"{path}: no such file; is this the dataset's root, and the right split?") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def read_split(folder: Path, split: str) -> list[str]:
+    """The lines of a list in the folder, by its name without ``.txt``."""
+    if lists := sorted(path.stem for path in folder.glob("*.txt")):
+        split = check("split", split, lists, DatasetError)
+    return read_lines(folder / f"{split}.txt")
 
 
 def read_photograph(name: str, path: Path, value_range: Sequence[float] | None = None) -> Photograph:

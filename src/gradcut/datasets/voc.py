@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gradcut.datasets.reading import check_choice, existing_folder, masks_of, read_lines, read_photograph, read_values
+from gradcut.catalogue import check
+from gradcut.datasets.reading import existing_folder, masks_of, read_photograph, read_split, read_values
 from gradcut.datasets.sample import Dataset, Sample
+from gradcut.errors import DatasetError
 from gradcut.labels import synonyms, voc_labels
 
 
@@ -25,9 +27,9 @@ def voc(root: str | Path, split: str = "val", names: str = "voc") -> Dataset:
         DatasetError: the folder is not in this layout, or has no such split.
     """
     root = existing_folder(root, "root")
-    check_choice("names", names, ("voc", "coco"))
+    names = check("names", names, ("voc", "coco"), DatasetError)
     root = next((place for place in (root / "VOC2012", root / "VOCdevkit/VOC2012") if place.is_dir()), root)
-    listed = read_lines(root / f"ImageSets/Segmentation/{split}.txt")
+    listed = read_split(root / "ImageSets/Segmentation", split)
     labels = tuple(synonyms()[label] for label in voc_labels()) if names == "coco" else voc_labels()
     load = partial(_sample, root=root, labels=dict(enumerate(labels, start=1)))
     return Dataset(f"Pascal VOC 2012, {split}", labels, tuple(listed), load)

@@ -17,6 +17,7 @@ from itertools import islice
 
 import torch
 
+from gradcut.catalogue import LABELS, check
 from gradcut.classifiers import Classifier
 from gradcut.classifiers.threads import each_on_one_thread
 from gradcut.datasets import OBJECT, Dataset, Sample
@@ -62,8 +63,7 @@ def evaluate(
     Raises:
         EvaluationError: unusable arguments, or classes that a classifier does not know.
     """
-    if labels not in ("truth", "predicted"):
-        raise EvaluationError(f"labels: expected 'truth' or 'predicted', got {labels!r}")
+    labels = check("labels", labels, LABELS, EvaluationError)
     if not segmenters or set(segmenters) & set(BASELINES):
         raise EvaluationError(
             f"segmenters: expected one at least, none called {' or '.join(BASELINES)}, got {list(segmenters)}"

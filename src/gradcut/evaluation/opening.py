@@ -20,6 +20,7 @@ def open_segmenters(
     folds: str | Path | None = None,
     threshold: float | None = None,
     top_k: int | None = None,
+    min_confidence: float | None = None,
     saliency: str | None = None,
     device: str | None = None,
 ) -> dict[str, Segmenter | OutOfFold]:
@@ -29,7 +30,7 @@ def open_segmenters(
         recipes: names in `gradcut.RECIPES`.
         classifier: a name for `gradcut.load_classifier`; not asked with ``folds``.
         folds: the folder that ``gradcut fit --folds`` wrote: ``folds.csv`` and ``fold-0.safetensors``, ...
-        threshold, top_k: as for `Segmenter`.
+        threshold, top_k, min_confidence: as for `Segmenter`.
         saliency: a method instead of the recipes' own, as `gradcut.recipes.with_saliency` knows it.
         device: where the models go; by default they stay on the CPU.
 
@@ -42,13 +43,14 @@ def open_segmenters(
         return loaded if device is None else loaded.to(device)
 
     steps = {name: as_recipe(name) if saliency is None else with_saliency(name, saliency) for name in recipes}
+    limits = threshold, top_k, min_confidence
     if folds is None:
         asked = load(classifier)
-        return {name: Segmenter(asked, recipe, threshold, top_k) for name, recipe in steps.items()}
+        return {name: Segmenter(asked, recipe, *limits) for name, recipe in steps.items()}
     table = read_folds(Path(folds) / "folds.csv")
     heads = [load(str(Path(folds) / f"fold-{number}.safetensors")) for number in range(max(table.values()) + 1)]
     return {
-        name: OutOfFold(tuple(Segmenter(head, recipe, threshold, top_k) for head in heads), table)
+        name: OutOfFold(tuple(Segmenter(head, recipe, *limits) for head in heads), table)
         for name, recipe in steps.items()
     }
 

@@ -12,7 +12,7 @@ from gradcut.evaluation.measures import MEASURES
 from gradcut.evaluation.scoring import Row
 from gradcut.evaluation.segment import OutOfFold, Segment, record_of
 from gradcut.files import replacing, write_json
-from gradcut.records import differing, versions
+from gradcut.records import brief, differing, versions
 from gradcut.segmenter import Segmenter
 
 #: Settings for people, or for opening things again: another path to the same head makes the same rows.
@@ -56,7 +56,7 @@ def check_unchanged(scores: Path, before: Mapping[str, Any], segmenters: Mapping
     """
     for name, segmenter in segmenters.items():
         if changes := differing(before["recipes"][name], record_of(segmenter)):
-            raise EvaluationError(f"{name}: {'; '.join(changes)}; evaluate again what {scores} holds")
+            raise EvaluationError(f"{name}: {brief(changes)}; evaluate again what {scores} holds")
 
 
 def settings_path(path: Path) -> Path:
@@ -127,9 +127,7 @@ def resume(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> 
         for name in sorted(before["recipes"].keys() & settings["recipes"].keys()):
             changes += [f"{name}: {c}" for c in differing(before["recipes"][name], settings["recipes"][name])]
         if changes:
-            raise EvaluationError(
-                f"output: {path} was made with other settings: {', '.join(changes)}; choose another name or --overwrite"
-            )
+            raise EvaluationError(f"output: {path} was made with {brief(changes)}; choose another name or --overwrite")
         settings = {**settings, "recipes": {**before["recipes"], **settings["recipes"]}}
         done = [row for row in read_rows(path) if "error" not in row]
     write_json(beside, settings)

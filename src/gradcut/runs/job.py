@@ -26,7 +26,7 @@ from gradcut.errors import GradcutError, OutputError, check_least, one_line
 from gradcut.files import Folder
 from gradcut.images import Photograph
 from gradcut.ranges import Range, check_range
-from gradcut.records import differing, versions
+from gradcut.records import brief, differing, versions
 from gradcut.results import checked_void
 from gradcut.runs.decoder import Decoder
 from gradcut.runs.run import Entry, manifest_line, mark
@@ -282,8 +282,8 @@ class Job:
             differences.append(f"photograph {record['photograph']}, now {task.photograph}")
         if differences:
             raise GradcutError(
-                f"output: results/{task.name}.json in {self.folder.url} was made with other settings: "
-                f"{'; '.join(differences)}; choose another folder or --overwrite"
+                f"output: results/{task.name}.json in {self.folder.url} was made with {brief(differences)}; "
+                "choose another folder or --overwrite"
             )
         return line
 

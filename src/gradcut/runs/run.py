@@ -24,7 +24,7 @@ from typing import IO, Any
 from gradcut import files
 from gradcut.errors import RunError
 from gradcut.files import Folder, encode_json
-from gradcut.records import differing
+from gradcut.records import brief, differing
 
 #: One line of the manifest.
 Entry = dict[str, Any]
@@ -49,8 +49,7 @@ def manifest_line(name: str, record: Mapping[str, Any]) -> Entry:
     }
     if not record["objects"]:
         line["best_scores"] = record["best_scores"]
-    if "advice" in record:
-        line["advice"] = record["advice"]
+    line |= {part: record[part] for part in ("advice", "dropped") if part in record}
     return line | {"seconds": round(sum(record["seconds"].values()), 4)}
 
 
@@ -217,8 +216,7 @@ def compare(folder: Folder, before: bytes, settings: Mapping[str, Any]) -> None:
         raise RunError(f"output: {folder.url}/run.json is no run's; choose another folder or --overwrite") from None
     if differences := differing({name: earlier.get(name) for name in settings}, settings):
         raise RunError(
-            f"output: {folder.url} was made with other settings: {'; '.join(differences)}; choose another folder or "
-            "--overwrite"
+            f"output: {folder.url} was made with {brief(differences)}; choose another folder or --overwrite"
         )
 
 

@@ -1,0 +1,105 @@
+"""'gradcut export' and 'review': what is done with a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradcut.cli.help import PHOTOGRAPHS
+from gradcut.cli.options import AsJson, Limit, app, format_names
+from gradcut.cli.progress import err
+from gradcut.cli.segment import trust, written
+
+
+@app.command(
+    examples="""
+    gradcut export runs/coco80-default -f coco            # instances.json
+    gradcut export out/ -f yolo -f voc -o exports/        # two formats
+    gradcut export out/ -f coco --min-confidence 0.3      # the surer objects
+    """
+)
+def export(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", show_default=False, help="The folder that 'gradcut segment' wrote.")
+    ],
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format", "-f", **format_names, metavar="NAME", show_default=False,
+            help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", show_default="RUN/exports/NAME", help="Folder for the export.",
+        ),
+    ] = None,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Write outlines instead of run lengths: coco and label-studio.")
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="PIXELS",
+            help="Let outlines leave the mask's edge by so many pixels; 0 keeps the mask exactly.",
+        ),
+    ] = 0,
+    minimum: Annotated[
+        float,
+        typer.Option("--min-confidence", min=0, max=1, metavar="0..1", help="Leave objects below this confidence out."),
+    ] = 0,
+) -> None:  # fmt: skip
+    """Write a finished run for annotation and training tools."""
+    for name in formats:
+        folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
+        print(written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
+
+
+@app.command(
+    examples="""
+    gradcut review runs/coco80-default          # what to look at first
+    gradcut review out/ --label dog --limit 20  # dogs only, 20 photographs
+    """
+)
+def review(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", show_default=False, help="The folder that 'gradcut segment' wrote.")
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="List photographs with this class only; may be repeated.",
+        ),
+    ] = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """List a finished run's photographs, the least certain first.
+
+    In front stands how sure a photograph's least sure object is: the IoU to expect of its mask, or the score where
+    the recipe has none.
+    """
+    from gradcut.runs.run import review as ranked
+
+    every = ranked(run)
+    if label:
+        every = [line for line in every if {item["label"] for item in line["objects"]} & set(label)]
+    lines = every[:limit]
+    if as_json:
+        print(json.dumps(lines, indent=1, ensure_ascii=False))
+        return
+    for line in lines:
+        found = ", ".join(f"{o['label']}{trust(o)}" for o in line["objects"]) or "nothing found"
+        sure = "   -" if line["certainty"] is None else f"{line['certainty']:.2f}"
+        picture = line["files"].get("picture")
+        print(f"{sure}  {line['photograph']}: {found}{f'  {run}/{picture}' if picture else ''}")
+    without = sum(not line["objects"] for line in every)
+    err.print(
+        f"gradcut: {len(lines)} of {len(every)} photographs, {without} without an object; "
+        f"'gradcut export {run} -f coco' takes them to an annotation tool"
+    )
