@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 from skimage.color import rgb2lab
 
 from gradcut import images, pictures
@@ -121,16 +121,22 @@ def drawn_sheet(shape, rows):
 
 @pytest.fixture
 def written(monkeypatch):
-    """Every text that is drawn, by the picture that it is drawn into: its words, and the box that it fills."""
+    """Every text and panel, by the picture that it is drawn into: its words, none for a panel, and its box."""
     texts = {}
-    text = ImageDraw.ImageDraw.text
+    text, paste = ImageDraw.ImageDraw.text, Image.Image.paste
 
     def watched(draw, place, words, fill, font, anchor=None):
         box = draw.textbbox(place, words, font, anchor)
-        texts.setdefault(id(draw), (draw, []))[1].append((words, box))
+        texts.setdefault(id(draw.im), (draw, []))[1].append((words, box))
         text(draw, place, words, fill, font, anchor)
 
+    def pasted(picture, panel, place):
+        box = (*place, place[0] + panel.width, place[1] + panel.height)
+        texts.setdefault(id(picture.im), (picture, []))[1].append((None, box))
+        paste(picture, panel, place)
+
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", watched)
+    monkeypatch.setattr(Image.Image, "paste", pasted)
     return texts
 
 
@@ -141,16 +147,16 @@ SHAPES = [(1, 1), (4, 900), (900, 4), (60, 80), (480, 640), (800, 400), (200, 70
 @pytest.mark.parametrize("number", [1, 8, 13, 300])
 @pytest.mark.parametrize("title", ["W" * 90, "one of the many long names that a class may have, {}", "\u0130\n\u00fc"])
 def test_text_has_its_own_place(written, shape, number, title):
-    """Inside the picture, and over no other text; and the picture is no larger than it may be."""
+    """Inside the picture, and over no other text or panel; and the picture is no larger than it may be."""
     rows = rows_of(shape, number, title, score=0.876, confidence=0.123, unsure=True)
-    picture = drawn_sheet(shape, rows)
+    picture = drawn_sheet(shape, [replace(row, saliency=row.saliency * np.float32(1.23e-5)) for row in rows])
     assert picture.shape[0] <= pictures.HIGHEST
     assert picture.shape[1] <= pictures.WIDEST
     for draw, texts in written.values():
         for words, (left, top, right, bottom) in texts:
             inside = 0 <= left <= right <= draw.im.size[0] and 0 <= top <= bottom <= draw.im.size[1]
             assert inside, (words, left, top, right, bottom, draw.im.size)
-        boxes = [(words, box) for words, box in texts if words]
+        boxes = [(words, box) for words, box in texts if words != ""]
         for n, (words, one) in enumerate(boxes):
             for others, two in boxes[n + 1 :]:
                 apart = one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
