@@ -32,7 +32,10 @@ class Heads:
         self.all = [load_classifier(str(folder / f"fold-{number}.safetensors")) for number in numbers]
 
     def fold(self, photograph: str) -> int:
-        return self.folds[Path(photograph).name]
+        fold = self.folds[Path(photograph).name]
+        if fold < 0:
+            raise ValueError(f"{photograph}: every fold's head was fitted to it")
+        return fold
 
     def __call__(self, photograph: str) -> Classifier:
         return self.all[self.fold(photograph)]

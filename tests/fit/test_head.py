@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from gradcut import Classifier, GradcutError, load_classifier
 from gradcut.classifiers.heads import attach, read_head
 from gradcut.cli import app
-from gradcut.errors import ClassifierError, FitError
+from gradcut.errors import ClassifierError, FitError, OutputError
 from gradcut.fit import PlaceFit, features, fit_folds, linear_layer, read_labels
 from gradcut.fit.calibration import best_threshold, calibration_error, platt, stratified_folds
 from gradcut.fit.features import prior_rows
@@ -253,25 +253,26 @@ def test_rows_that_differ_by_rounding_alone_have_no_spread():
 # Features, heads --------------------------------------------------------------------------------------------------
 
 
-def test_features_are_kept(backbone, data, tmp_path):
+def test_features_are_kept(backbone, data, tmp_path, monkeypatch):
     looked = []
-
-    def track(files):
-        for file in files:
-            looked.append(file)
-            yield file
-
-    cache = tmp_path / "f.npz"
-    x = features(backbone, data.files, cache, mirror=True, track=track)
+    forward = SixFeatures.forward
+    monkeypatch.setattr(SixFeatures, "forward", lambda self, x: looked.append(len(x)) or forward(self, x))
+    cache = tmp_path / "kept"
+    smaller = backbone.at(8)
+    for each in (backbone, smaller):
+        linear_layer(each)
+    looked.clear()
+    x = features(backbone, data.files, cache, mirror=True)
     assert x.shape == (2, 40, 6)
-    assert len(looked) == 40
-    assert np.array_equal(features(backbone, data.files, cache, mirror=True, track=track), x)
-    assert len(looked) == 40
-    assert features(backbone.at(8), data.files, cache, mirror=True, track=track).shape == x.shape
-    assert len(looked) == 80
-    assert features(backbone, data.files, cache, mirror=False, track=track).shape == (1, 40, 6)
-    cache.write_bytes(b"damaged")
-    assert len(features(backbone, data.files, cache, mirror=False)) == 1
+    assert looked == [2] * 40
+    assert np.array_equal(features(backbone, data.files, cache, mirror=True), x)
+    assert looked == [2] * 40
+    assert features(smaller, data.files, cache, mirror=True).shape == x.shape
+    assert features(backbone, data.files, cache, mirror=False).shape == (1, 40, 6)
+    assert looked == [2] * 80 + [1] * 40
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"^output: .*file.* cannot be written"):
+        features(backbone, data.files, tmp_path / "file")
 
 
 def test_prior_is_the_backbones_own_opinion(backbone):
@@ -378,7 +379,7 @@ def test_command(data, tmp_path):
     assert run.exit_code == 0, run.output
     told = json.loads(run.stdout)
     names = {path.name for path in (tmp_path / "heads").iterdir()}
-    assert names == {"head.safetensors", "features.npz", "folds.csv", *(f"fold-{i}.safetensors" for i in range(3))}
+    assert names == {"head.safetensors", "features", "folds.csv", *(f"fold-{i}.safetensors" for i in range(3))}
     classifier = load_classifier(str(tmp_path / "heads/head.safetensors"))
     assert classifier.size == (32, 32)
     assert classifier.labels == tuple(sorted(data.labels))
@@ -416,10 +417,8 @@ def test_the_command_reads_photographs_over_a_range(data, tmp_path):
     stretched = read_labels(tmp_path / "labels.csv", tmp_path, value_range=(0, 4080)).part(np.arange(40) < 2)
     assert stretched.value_range == (0, 4080)
     backbone = load_classifier("embedded").at(32)
-    values = features(backbone, stretched.files, tmp_path / "cache.npz", value_range=(0, 4080))
-    assert not np.array_equal(
-        values, features(backbone, stretched.files, tmp_path / "cache.npz", value_range=(0, 9000))
-    )
+    values = features(backbone, stretched.files, tmp_path / "cache", value_range=(0, 4080))
+    assert not np.array_equal(values, features(backbone, stretched.files, tmp_path / "cache", value_range=(0, 9000)))
 
 
 def test_coco80_is_what_the_command_makes():

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from gradcut.errors import GradcutError
-
-if TYPE_CHECKING:
-    pass
 from gradcut.cli.help import PHOTOGRAPHS, WRITTEN
 from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, classifier_names, load, out
 from gradcut.cli.progress import bar, err, working
+from gradcut.errors import GradcutError
 
 FITTED = "How the head is fitted"
 
@@ -28,18 +25,18 @@ FITTED = "How the head is fitted"
     """
 )
 def fit(
-    folder: Annotated[
-        Path,
+    folders: Annotated[
+        list[Path],
         typer.Option(
             "--images", metavar="DIR", rich_help_panel=PHOTOGRAPHS, show_default=False,
-            help="Folder of the photographs.",
+            help="Folder of the photographs; one for each --labels, or one for all.",
         ),
     ],
-    table: Annotated[
-        Path,
+    tables: Annotated[
+        list[Path],
         typer.Option(
-            "--labels", metavar="FILE", rich_help_panel=PHOTOGRAPHS, show_default=False,
-            help="CSV with the columns file and labels (a;b;c).",
+            "--labels", metavar="CSV", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="CSV with the columns file, labels (a;b;c) and, if not all is known, known; may be repeated.",
         ),
     ],
     output: Annotated[
@@ -65,6 +62,21 @@ def fit(
             help="Classes to fit: coco, voc, or a file with a class a line.",
         ),
     ] = None,
+    known: Annotated[
+        list[str],
+        typer.Option(
+            metavar="WHAT", rich_help_panel=PHOTOGRAPHS, show_default="all",
+            help="Classes that were looked for: all, labels (of each photograph its own), coco, voc, or a file with a "
+            "class a line; one for each --labels, or one for all.",
+        ),
+    ] = ["all"],  # noqa: B006  typer reads it
+    judged: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", rich_help_panel=FITTED, show_default="all",
+            help="Judge the photographs of the first N --labels; all folds learn from the others.",
+        ),
+    ] = None,
     folds: Annotated[
         int, typer.Option(metavar="N", rich_help_panel=FITTED, help="Parts of the cross-validation.")
     ] = 5,
@@ -87,8 +99,8 @@ def fit(
     cache: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", rich_help_panel=WRITTEN, show_default="beside the output",
-            help="File to keep the features in.",
+            metavar="DIR", rich_help_panel=WRITTEN, show_default="beside the output",
+            help="Folder to keep the features in, for a run that was stopped.",
         ),
     ] = None,
     device: Device = None,
@@ -100,29 +112,36 @@ def fit(
     """
     with working("loading"):
         from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
+        from gradcut.fit.labels import WORDS
+        from gradcut.labels import vocabulary
 
-    data = read_labels(table, folder, _classes(classes), value_range)
+    data = read_labels(
+        tables, folders, None if classes is None else vocabulary(classes) or _listed("classes", "coco, voc", classes),
+        value_range, [word if word in WORDS else _listed("known", ", ".join(WORDS), word) for word in known], judged,
+    )  # fmt: skip
     if data.doubtful:
         labels = ", ".join(data.doubtful)
-        err.print(f"gradcut: only one photograph has {labels}: nothing can be said of how well it is found")
+        err.print(f"gradcut: at most one judged photograph has {labels}: nothing can be said of how well it is found")
     alone = output.suffix == ".safetensors"
     classifier = load(backbone, device)
     heads = fit_folds(
         classifier if size is None else classifier.at(size), data, LinearFit(l2, prior, folds, seed),
         PlaceFit(seed=seed) if places else None, every_fold=not alone, mirror=mirror,
-        cache=cache or (output.with_suffix(".features.npz") if alone else output / "features.npz"), progress=bar,
+        cache=cache or (output.with_suffix(".features") if alone else output / "features"), progress=bar,
     )  # fmt: skip
     heads.save(output)
     head, fitted = heads.head, heads.fitted
     if as_json:
         print(json.dumps({"head": str(output), "threshold": head.threshold, **head.figures}, indent=1))
         return
-    per_class = Table("class", "photographs", "average precision")
+    per_class = Table("class", "photographs", "known", "average precision")
     for name, score in head.figures["average_precision"].items():
-        per_class.add_row(name, str(head.figures["examples"][name]), f"{score:.3f}")
+        counts = (str(head.figures[count][name]) for count in ("examples", "known"))
+        per_class.add_row(name, *counts, "-" if score is None else f"{score:.3f}")
     out.print(per_class)
+    judged_alone = "" if data.judged.all() else f"{data.judged.sum()} of them judged, "
     out.print(
-        f"{len(data.files)} photographs, {len(data.labels)} classes, {folds} folds: "
+        f"{len(data.files)} photographs, {judged_alone}{len(data.labels)} classes, {folds} folds: "
         f"mean average precision {fitted.mean_average_precision:.3f}; at the threshold {fitted.threshold:.2f} "
         f"F1 {fitted.f1:.3f}, precision {fitted.precision:.3f}, recall {fitted.recall:.3f}",
         highlight=False, soft_wrap=True,
@@ -130,13 +149,9 @@ def fit(
     print(output)
 
 
-def _classes(name: str | None) -> tuple[str, ...] | None:
-    from gradcut.labels import vocabulary
-
-    if name is None or (known := vocabulary(name)):
-        return None if name is None else known
+def _listed(option: str, words: str, name: str) -> tuple[str, ...]:
     try:
         lines = Path(name).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise GradcutError(f"classes: expected coco, voc or a file with a class a line, got {name!r}") from error
+        raise GradcutError(f"{option}: expected {words} or a file with a class a line, got {name!r}") from error
     return tuple(line.strip() for line in lines if line.strip())

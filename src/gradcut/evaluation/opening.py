@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,18 +57,22 @@ def open_segmenters(
 
 
 def read_folds(path: Path) -> dict[str, int]:
-    """``folds.csv`` with the columns file and fold, as ``gradcut fit --folds`` writes it: file name to fold.
+    """``folds.csv`` with the columns file and fold, as ``gradcut fit --folds`` writes it: file to fold.
+
+    A photograph goes by its file name alone; one of several of that name by its path, as written there. A fold of -1
+    is of a photograph that every fold's head was fitted to.
 
     Raises:
         EvaluationError: the file is missing, empty or without these columns.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            table = {Path(entry["file"]).name: int(entry["fold"]) for entry in csv.DictReader(file)}
+            lines = [(entry["file"], int(entry["fold"])) for entry in csv.DictReader(file)]
     except OSError as error:
         raise EvaluationError(f"folds: {path}: {error.strerror or error}") from error
     except (KeyError, ValueError, TypeError) as error:
         raise EvaluationError(f"folds: {path}: expected the columns file and fold, a number: {error!r}") from error
-    if not table:
+    if not lines:
         raise EvaluationError(f"folds: {path}: expected a line a photograph, got none")
-    return table
+    times = Counter(Path(name).name for name, _ in lines)
+    return {name if times[Path(name).name] > 1 else Path(name).name: fold for name, fold in lines}

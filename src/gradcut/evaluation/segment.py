@@ -82,7 +82,7 @@ class OutOfFold:
 
     Args:
         segmenters: one a fold.
-        folds: from a photograph's file name to the fold that left it out.
+        folds: from a photograph's path or file name to the fold that left it out; below 0 where none did.
     """
 
     segmenters: tuple[Segment, ...]
@@ -94,7 +94,7 @@ class OutOfFold:
         Raises:
             EvaluationError: no fold has left it out.
         """
-        fold = self.folds.get(Path(name).name)
+        fold = self.folds.get(name, self.folds.get(Path(name).name))
         if fold is None or not 0 <= fold < len(self.segmenters):
             raise EvaluationError(f"folds: expected a fold below {len(self.segmenters)} for {name}, got {fold}")
         return self.segmenters[fold]

@@ -33,8 +33,11 @@ def stratified_folds(truth: Bool[np.ndarray, "n k"], folds: int, seed: int) -> I
     return fold
 
 
-def platt(z: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> tuple[float, float]:
-    """Slope and offset that turn logits into calibrated ones (Platt 1999), the same for all classes."""
+def platt(z: Float[np.ndarray, "*pairs"], truth: Bool[np.ndarray, "*pairs"]) -> tuple[float, float]:
+    """Slope and offset that turn logits into calibrated ones (Platt 1999), the same for all classes.
+
+    Here and below, ``pairs`` are of a photograph and a class, in an array of any shape.
+    """
     y = truth.astype(np.float64)
 
     def loss(p: Float[np.ndarray, " 2"]) -> tuple[float, Float[np.ndarray, " 2"]]:
@@ -48,7 +51,7 @@ def platt(z: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> tuple[
 
 
 def best_threshold(
-    truth: Bool[np.ndarray, "n k"], scores: Float[np.ndarray, "n k"]
+    truth: Bool[np.ndarray, "*pairs"], scores: Float[np.ndarray, "*pairs"]
 ) -> tuple[float, float, float, float]:
     """Threshold (two decimals) with the best F1 over all pairs of photograph and class; F1, precision, recall."""
     best = (0.5, 0.0, 0.0, 0.0)
@@ -61,7 +64,7 @@ def best_threshold(
     return best
 
 
-def calibration_error(truth: Bool[np.ndarray, "n k"], scores: Float[np.ndarray, "n k"], bins: int = 15) -> float:
+def calibration_error(truth: Bool[np.ndarray, "*pairs"], scores: Float[np.ndarray, "*pairs"], bins: int = 15) -> float:
     """Expected calibration error over bins of equal width (Naeini et al. 2015)."""
     place = np.minimum((scores.ravel() * bins).astype(int), bins - 1)
     gap = np.bincount(place, scores.ravel() - truth.ravel(), bins)

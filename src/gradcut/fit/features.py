@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from gradcut import images, labels
 from gradcut.classifiers.classifier import Classifier
-from gradcut.errors import ClassifierError
-from gradcut.files import replacing
+from gradcut.errors import ClassifierError, ImageError
+from gradcut.files import replacing, writing
 from gradcut.known import Known
 from gradcut.network.passes import Pass, watched
 from gradcut.ranges import Range
@@ -71,41 +70,48 @@ def features(
     """What the backbone's last linear layer sees in each photograph, at the backbone's size.
 
     Args:
-        cache: an ``.npz`` file to keep the features in; it is used again when the photographs' contents, the
-            backbone's weights, its preparation and ``mirror`` are the same.
+        cache: a folder that keeps each photograph's features as soon as they are there, so that a run that was stopped
+            goes on. They are used again when the photograph's content, the backbone's weights, its preparation,
+            ``mirror`` and ``value_range`` are the same, wherever the photograph is and whatever it is called.
         mirror: take each photograph's mirror image as a second view.
-        track: wraps the photographs to be looked at, for a progress bar.
+        track: wraps the photographs, for a progress bar.
         value_range: as for `gradcut.images.read`.
 
     Raises:
         ImageError: a photograph cannot be read.
         ClassifierError: the backbone's logits are not linear in features.
+        OutputError: the cache cannot be written.
     """
     layer = linear_layer(backbone)
-    digest = hashlib.sha256(repr((backbone.record(), layer, mirror, *(value_range or ()))).encode())
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    key = digest.hexdigest()
-    if cache is not None and (kept := _kept(cache, key)) is not None:
-        return kept
+    made_by = repr((backbone.record(), layer, mirror, *(value_range or ()))).encode()
     rows = []
-    with torch.no_grad():
-        for file in track(files):
+    for file in track(files):
+        kept = None if cache is None else cache / f"{_key(made_by, file)}.npy"
+        row = None if kept is None else _kept(kept)
+        if row is None:
             x = backbone.prepare([images.read(file, value_range=value_range)])
-            rows.append(_input(watched(backbone, torch.cat([x, x.flip(3)]) if mirror else x)).float().cpu().numpy())
-    values = np.stack(rows, axis=1)
-    if cache is not None:
-        with replacing(cache) as temporary, temporary.open("wb") as file_object:
-            np.savez(file_object, features=values, key=key)
-    return values
+            with torch.no_grad():
+                row = _input(watched(backbone, torch.cat([x, x.flip(3)]) if mirror else x)).float().cpu().numpy()
+            if kept is not None:
+                with writing(kept), replacing(kept) as temporary, temporary.open("wb") as file_object:
+                    np.save(file_object, row)
+        rows.append(row)
+    return np.stack(rows, axis=1)
 
 
-def _kept(cache: Path, key: str) -> Float[np.ndarray, "views n d"] | None:
+def _key(made_by: bytes, file: Path) -> str:
     try:
-        with np.load(cache, allow_pickle=False) as document:
-            return document["features"] if str(document["key"]) == key else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return hashlib.sha256(made_by + hashlib.sha256(file.read_bytes()).digest()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{file}: {error.strerror or error}") from error
+
+
+def _kept(path: Path) -> Float[np.ndarray, "views d"] | None:
+    try:
+        row: Float[np.ndarray, "views d"] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # there is none, or a disk has damaged it
         return None
+    return row
 
 
 def prior_rows(backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "k d"]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +38,7 @@ class Heads:
         head: fitted to all the photographs.
         of_folds: one a fold, fitted without its photographs; none if they were not asked for.
         files: the photographs.
-        folds: the fold of each photograph.
+        folds: the fold of each photograph; -1 for one that is not judged, which every fold's head is fitted to.
         fitted: the head's weights, and what cross-validation says of it.
     """
 
@@ -47,7 +50,8 @@ class Heads:
 
     def save(self, output: Path) -> None:
         """Write ``output``, a ``.safetensors`` file of the head alone; or, into a folder, ``head.safetensors``,
-        ``fold-N.safetensors`` for each fold, and ``folds.csv`` with the columns file and fold.
+        ``fold-N.safetensors`` for each fold, and ``folds.csv`` with the columns file and fold, -1 for none. A file is
+        named with as many of its folders as it takes to tell it from all others, mostly none.
 
         Raises:
             GradcutError: it cannot be written.
@@ -59,9 +63,21 @@ class Heads:
             self.head.save(output / "head.safetensors")
             for number, head in enumerate(self.of_folds):
                 head.save(output / f"fold-{number}.safetensors")
-            lines = [f"{file.name},{fold}" for file, fold in zip(self.files, self.folds, strict=True)]
+            text = io.StringIO()
+            lines = [("file", "fold"), *zip(_distinct(self.files), self.folds, strict=True)]
+            csv.writer(text, lineterminator="\n").writerows(lines)
             with replacing(output / "folds.csv") as temporary:
-                temporary.write_text("\n".join(["file,fold", *lines]) + "\n", encoding="utf-8")
+                temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def _distinct(files: Sequence[Path]) -> list[str]:
+    """The files' names; where several have one name, each with the least number of folders that tells them apart."""
+    names = [file.name for file in files]
+    for length in range(2, max(len(file.parts) for file in files) + 1):
+        count = Counter(names)
+        pairs = zip(files, names, strict=True)
+        names = [Path(*file.parts[-length:]).as_posix() if count[name] > 1 else name for file, name in pairs]
+    return names
 
 
 def fit_folds(
@@ -75,7 +91,7 @@ def fit_folds(
     cache: Path | None = None,
     progress: Progress = _unseen,
 ) -> Heads:
-    """Fit a head to all the photographs, and one without each fold's.
+    """Fit a head to all the photographs, and one without each fold's; photographs that are not judged are in no fold.
 
     Args:
         options: of the head; by default `LinearFit`'s own.
@@ -85,9 +101,10 @@ def fit_folds(
         progress: shows how far it is.
 
     Raises:
-        FitError: fewer photographs than folds, or a backbone that weights for places cannot be fitted on.
+        FitError: fewer photographs to judge than folds, or a backbone that weights for places cannot be fitted on.
         ClassifierError: the backbone's logits are not linear in features.
         ImageError: a photograph cannot be read.
+        OutputError: the cache cannot be written.
     """
     options = options or LinearFit()
     with progress("looking", len(data.files)) as track:

@@ -33,12 +33,14 @@ class Fitted:
     Attributes:
         weight, bias: calibrated: the sigmoid of ``features @ weight.T + bias`` is a probability.
         threshold: of the probability, where F1 over all pairs of photograph and class is best.
-        folds: the fold of each photograph.
-        scores: each photograph's probabilities from the head that was fitted without its fold.
-        average_precision: of each class, over ``scores``.
-        mean_average_precision: their mean.
+        folds: the fold of each photograph; -1 for one that is not judged, which every fold's head is fitted to.
+        scores: each photograph's probabilities from the head that was fitted without its fold; NaN without a fold.
+        average_precision: of each class, over ``scores``; NaN without a photograph that shows it or one that does not.
+        mean_average_precision: the mean of those that are numbers.
         f1, precision, recall: of all pairs of photograph and class at ``threshold``.
         calibration_error: expected calibration error of ``scores``, over 15 bins of equal width.
+
+    Of the photographs that are judged, all pairs are those of which it is known whether the class is there.
     """
 
     weight: Float[np.ndarray, "k d"] = field(repr=False)
@@ -60,7 +62,9 @@ class LinearFit:
 
     Features are centred and scaled to a mean squared norm of 1, so that ``l2`` means the same for every
     backbone; centre and scale are folded into the weights. The loss is the mean over the photographs of
-    the logistic loss plus ``l2 / 2 |w - prior * p|^2``, where ``p`` is the class's prior row.
+    the logistic loss plus ``l2 / 2 |w - prior * p|^2``, where ``p`` is the class's prior row. All of this, centre and
+    scale too, is of the photographs of which it is known whether they show the class: its row is the one that a fit of
+    this class alone, to these photographs alone, has.
 
     Args:
         l2: strength of the pull towards the prior, > 0.
@@ -86,7 +90,8 @@ class LinearFit:
         x: Float[np.ndarray, "views n d"],
         truth: Bool[np.ndarray, "n k"],
         prior: Float[np.ndarray, "k d"],
-        folds: Int[np.ndarray, " n"] | None = None,
+        known: Bool[np.ndarray, "n k"] | None = None,
+        judged: Bool[np.ndarray, " n"] | None = None,
     ) -> Fitted:
         """Fit a head.
 
@@ -94,60 +99,78 @@ class LinearFit:
             x: features; the first view is the photograph as it is, and the one that scores are taken of.
             truth: whether a class is in a photograph.
             prior: a row a class, as `prior_rows` makes them.
-            folds: of the cross-validation, instead of its own.
+            known: whether that is known; without it, everything is.
+            judged: the photographs that make up the folds, and that the figures are of; without it, all.
 
         Raises:
-            FitError: fewer photographs than folds.
+            FitError: fewer photographs to judge than folds.
         """
-        n = len(truth)
-        if n < self.folds:
-            raise FitError(f"folds: expected at most as many as photographs, got {self.folds} for {n}")
-        folds = stratified_folds(truth, self.folds, self.seed) if folds is None else folds
-        z = np.zeros(truth.shape)
-        for fold in np.unique(folds):
-            kept = folds != fold
-            weight, bias = self._solve(x[:, kept], truth[kept], prior)
-            z[~kept] = x[0, ~kept] @ weight.T + bias
-        slope, offset = platt(z, truth)
+        known = np.ones_like(truth) if known is None else known
+        judged = np.ones(len(truth), dtype=bool) if judged is None else judged
+        if judged.sum() < self.folds:
+            raise FitError(f"folds: expected at most as many as photographs, got {self.folds} for {judged.sum()}")
+        folds = np.full(len(truth), -1)
+        folds[judged] = stratified_folds((truth & known)[judged], self.folds, self.seed)
+        z = np.full(truth.shape, np.nan)
+        for fold in np.unique(folds[judged]):
+            part = folds != fold
+            weight, bias = self._solve(x[:, part], truth[part], prior, known[part])
+            z[~part] = x[0, ~part] @ weight.T + bias
+        pairs = known & judged[:, None]
+        slope, offset = platt(z[pairs], truth[pairs])
         scores = expit(slope * z + offset)
-        threshold, f1, precision, recall = best_threshold(truth, scores)
-        weight, bias = self._solve(x, truth, prior)
-        each = np.array(
-            [average_precision(scores=z[:, k], truth=truth[:, k]) for k in range(truth.shape[1])], dtype=float
-        )
+        threshold, f1, precision, recall = best_threshold(truth[pairs], scores[pairs])
+        weight, bias = self._solve(x, truth, prior, known)
+        precisions = np.array([_ranked(*columns) for columns in zip(z.T, truth.T, pairs.T, strict=True)])
+        ranked = precisions[~np.isnan(precisions)]
         return Fitted(
-            slope * weight, slope * bias + offset, threshold, folds, scores, each, float(np.nanmean(each)),
-            f1, precision, recall, calibration_error(truth, scores),
+            slope * weight, slope * bias + offset, threshold, folds, scores, precisions,
+            float(ranked.mean()) if len(ranked) else np.nan,
+            f1, precision, recall, calibration_error(truth[pairs], scores[pairs]),
         )  # fmt: skip
 
     def _solve(
-        self, x: Float[np.ndarray, "views n d"], truth: Bool[np.ndarray, "n k"], prior: Float[np.ndarray, "k d"]
+        self,
+        x: Float[np.ndarray, "views n d"],
+        truth: Bool[np.ndarray, "n k"],
+        prior: Float[np.ndarray, "k d"],
+        known: Bool[np.ndarray, "n k"] | None = None,
     ) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]:
         views, n, d = x.shape
-        y = np.tile(truth, (views, 1)).astype(np.float64)
+        known = np.ones_like(truth) if known is None else known
+        y, counted = (np.tile(each, (views, 1)).astype(np.float64) for each in (truth & known, known))
+        counts = np.maximum(counted.sum(0), 1)
         rows = x.reshape(views * n, d).astype(np.float64)
         centre = rows.mean(0)
         rows = rows - centre
         scale = spread(rows, centre)
         rows /= scale
+        # Each class's own centre and squared scale, as they are here.
+        middle = counted.T @ rows / counts[:, None]
+        square = counted.T @ (rows**2).sum(1) / counts - (middle**2).sum(1)
+        rounding = ROUNDING * np.linalg.norm(middle * scale + centre, axis=1)
+        square = np.where(square * scale**2 > rounding**2, square, 1 / scale**2)
         start = self.prior * prior * scale
         # The pull is towards the prior, so the solution leaves it only in the span of the photographs.
         basis = np.linalg.qr(rows.T)[0] if len(rows) < d else np.eye(d)
         inside, fixed = rows @ basis, rows @ start.T
+        middle_inside, middle_fixed = middle @ basis, (middle * start).sum(1)
         # Half a photograph more on either side: a class that a fold lacks keeps a finite bias.
-        base = logit((truth.sum(0) + 0.5) / (n + 1))
+        base = logit(((truth & known).sum(0) + 0.5) / (known.sum(0) + 1))
+        pull = self.l2 * square
         k, r = truth.shape[1], inside.shape[1]
 
         def loss(parameters: Float[np.ndarray, " p"]) -> tuple[float, Float[np.ndarray, " p"]]:
             w, b = parameters[: k * r].reshape(k, r), parameters[k * r :]
             z = inside @ w.T + fixed + b
-            residual = (expit(z) - y) / len(y)
-            value = (np.logaddexp(0, z) - y * z).sum() / len(y)
-            value += self.l2 / 2 * float((w**2).sum()) + BIAS_L2 / 2 * float(((b - base) ** 2).sum())
-            gradient = (residual.T @ inside + self.l2 * w).ravel(), residual.sum(0) + BIAS_L2 * (b - base)
-            return float(value), np.concatenate(gradient)
+            residual = counted * (expit(z) - y) / counts
+            value = ((counted * (np.logaddexp(0, z) - y * z)).sum(0) / counts).sum()
+            off = b + middle_fixed + (w * middle_inside).sum(1) - base
+            value += 0.5 * float((pull * (w**2).sum(1)).sum()) + BIAS_L2 / 2 * float((off**2).sum())
+            of_w = residual.T @ inside + pull[:, None] * w + BIAS_L2 * off[:, None] * middle_inside
+            return float(value), np.concatenate([of_w.ravel(), residual.sum(0) + BIAS_L2 * off])
 
-        first = np.concatenate([np.zeros(k * r), base])
+        first = np.concatenate([np.zeros(k * r), base - middle_fixed])
         options = {"maxiter": 2000, "maxfun": 4000, "maxcor": 20, "gtol": 1e-6, "ftol": 1e-10}
         solved = minimize(loss, first, jac=True, method="L-BFGS-B", options=options)
         if not np.isfinite(solved.fun):
@@ -163,9 +186,20 @@ def spread(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> f
         centre: what was subtracted: it says how large the rows' rounding may be.
     """
     scale = float(np.sqrt((rows**2).sum(1).mean()))
-    rounding = 1e-5 * float(np.sqrt((centre**2).sum()))  # single precision, and a sum over thousands of rows
-    return scale if scale > rounding else 1.0
+    return scale if scale > ROUNDING * float(np.sqrt((centre**2).sum())) else 1.0
 
+
+def _ranked(scores: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"], pairs: Bool[np.ndarray, " n"]) -> float:
+    """A class's average precision over some photographs; NaN where they all show it, or none does."""
+    truth = truth[pairs]
+    if truth.all():
+        return np.nan
+    area = average_precision(scores=scores[pairs], truth=truth)
+    return np.nan if area is None else area
+
+
+#: Of the centre's norm: what rows may differ by in single precision, after a sum over thousands of them.
+ROUNDING = 1e-5
 
 #: Keeps the bias of a class without a positive example finite; far below what the data say otherwise.
 BIAS_L2 = 1e-4
@@ -176,26 +210,26 @@ def fit(
     data: ImageLabels,
     options: LinearFit,
     x: Float[np.ndarray, "views n d"],
-    folds: Int[np.ndarray, " n"] | None = None,
 ) -> tuple[Head, Fitted]:
     """A head for the backbone, and what cross-validation says of it.
 
     Args:
         x: `features` of the data's photographs.
+
+    Raises:
+        FitError: fewer photographs to judge than folds.
     """
-    fitted = options(x, data.truth, prior_rows(backbone, data.labels), folds)
-    counts = data.truth.sum(0)
+    fitted = options(x, data.truth, prior_rows(backbone, data.labels), data.known, data.judged)
     figures: dict[str, Any] = {
         "options": asdict(options) | {"views": len(x)},
-        "photographs": len(data.files),
         "labels_sha256": data.sha256,
         **({} if data.value_range is None else {"range": data.value_range}),
-        "mean_average_precision": round(fitted.mean_average_precision, 4),
+        "mean_average_precision": _rounded(fitted.mean_average_precision),
         "average_precision": {
-            name: None if np.isnan(value) else round(float(value), 4)
-            for name, value in zip(data.labels, fitted.average_precision, strict=True)
+            name: _rounded(value) for name, value in zip(data.labels, fitted.average_precision, strict=True)
         },
-        "examples": {name: int(count) for name, count in zip(data.labels, counts, strict=True)},
+        **_counts(data),
+        **({} if data.judged.all() else {"judged": _counts(data.part(data.judged))}),
         "f1": round(fitted.f1, 4),
         "precision": round(fitted.precision, 4),
         "recall": round(fitted.recall, 4),
@@ -213,3 +247,16 @@ def fit(
         figures=figures,
     )
     return head, fitted
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def _counts(data: ImageLabels) -> dict[str, Any]:
+    """How many photographs there are; of each class, how many show it, and of how many that is known."""
+    return {
+        "photographs": len(data.files),
+        "examples": {name: int(count) for name, count in zip(data.labels, data.truth.sum(0), strict=True)},
+        "known": {name: int(count) for name, count in zip(data.labels, data.known.sum(0), strict=True)},
+    }

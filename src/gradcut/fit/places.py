@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int, Shaped
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 from torch import Tensor
 
 from gradcut import images
@@ -46,6 +47,12 @@ class PlaceFit:
     highest class there, a place where all are below ``low`` one of background; in photographs without a label all
     places are background. A second round starts from the first's maps. Refitting a classifier to what its own
     maps point at is the idea of ReCAM (Chen et al. 2022), which refits to features averaged over the maps.
+
+    In a photograph of which not all is known, what would be background may be any class that nobody looked for. Such a
+    place is an example of all of these and the background together: its loss is ``-log`` of the sum of their
+    probabilities, the likelihood of a partial label (Jin & Ghahramani 2002). So it still teaches which classes are not
+    there. Left out, such photographs would show classes only, which would make these too frequent; and where no
+    photograph is known in full, nothing would be learnt of the background.
 
     Args:
         l2: strength of the pull towards the prior, > 0; features are centred and scaled to a mean squared norm of 1.
@@ -107,7 +114,7 @@ class PlaceFit:
                     random = np.random.default_rng([self.seed, number])
                     places, classes = self.sure(maps, present, len(data.labels), random)
                     taken[n].append((features[places].astype(np.float16), classes))
-            found = [self.weights(rows, prior) for rows in taken]
+            found = [self.weights(rows, prior, ~data.known[part]) for rows, part in zip(taken, parts, strict=True)]
         return found
 
     def _look(
@@ -170,12 +177,21 @@ class PlaceFit:
         self,
         examples: Sequence[tuple[Shaped[np.ndarray, "_ d"], Int[np.ndarray, " _"]]],
         prior: Float[np.ndarray, "rows d"],
+        unknown: Bool[np.ndarray, "photographs k"] | None = None,
     ) -> PlaceWeights:
-        """From the features and the class of each example, photograph by photograph: each counts the same."""
+        """From the features and the class of each example, photograph by photograph: each counts the same.
+
+        Args:
+            unknown: the classes that examples of background in a photograph may be of instead; by default none.
+        """
         x = np.concatenate([features for features, _ in examples]).astype(np.float32)
         classes = np.concatenate([each for _, each in examples])
         importance = np.concatenate([np.full(len(each), 1 / max(len(each), 1)) for _, each in examples])
-        solved = softmax_regression(x, classes, importance.astype(np.float32), prior, self.l2)
+        others = np.zeros((len(x), len(prior)), dtype=bool)
+        if unknown is not None:
+            background = classes == unknown.shape[1]
+            others[:, :-1] = np.repeat(unknown, [len(each) for _, each in examples], axis=0) & background[:, None]
+        solved = softmax_regression(x, classes, importance.astype(np.float32), prior, self.l2, others)
         return PlaceWeights(*map(torch.from_numpy, solved))
 
 
@@ -185,10 +201,13 @@ def softmax_regression(
     importance: Float32[np.ndarray, " n"],
     prior: Float[np.ndarray, "k d"],
     l2: float,
+    others: Bool[np.ndarray, "n k"] | None = None,
 ) -> tuple[Float32[np.ndarray, "k d"], Float32[np.ndarray, " k"]]:
-    """Weights and biases of the least ``-sum importance log softmax(z)[class] + l2 / 2 |w - prior|^2``; convex.
+    """Weights and biases of the least ``-sum importance log softmax(z)[class] + l2 / 2 |w - prior|^2``.
 
-    The rows are centred and scaled to a mean squared norm of 1, and centre and scale folded into the weights.
+    Convex, but for examples that may be of ``others`` than their class: there it is ``log`` of the sum over all that
+    they may be of, and what is found from the prior on is a local optimum. The rows are centred and scaled to a mean
+    squared norm of 1, and centre and scale folded into the weights.
     """
     share = importance / importance.sum()
     centre = share @ x
@@ -198,17 +217,26 @@ def softmax_regression(
     start = (prior * scale).astype(np.float32)
     fixed = x @ start.T
     k, d = prior.shape
-    each = np.arange(len(x))
+    several = np.zeros(len(x), dtype=bool) if others is None else others.any(1)
+    one = np.flatnonzero(~several)
+    of_one = classes[one]
+    allowed = np.zeros((0, k), dtype=bool) if others is None else others[several]
+    allowed[np.arange(len(allowed)), classes[several]] = True
 
     def loss(parameters: Float[np.ndarray, " p"]) -> tuple[float, Float[np.ndarray, " p"]]:
         w, b = parameters[: k * d].reshape(k, d).astype(np.float32), parameters[k * d :].astype(np.float32)
         z = x @ w.T + (fixed + b)
         z -= z.max(1, keepdims=True)
+        own = np.empty_like(share)
+        own[one] = z[one, of_one]
+        among = np.where(allowed, z[several], -np.inf)
+        own[several] = logsumexp(among, axis=1)
         p = np.exp(z)
         total = p.sum(1)
-        value = share @ (np.log(total) - z[each, classes])
+        value = share @ (np.log(total) - own)
         p /= total[:, None]
-        p[each, classes] -= 1
+        p[one, of_one] -= 1
+        p[several] -= np.exp(among - own[several][:, None])
         p *= share[:, None]
         value += l2 / 2 * float((w**2).sum()) + BIAS_L2 / 2 * float((b**2).sum())
         gradient = (p.T @ x + l2 * w).ravel(), p.sum(0) + BIAS_L2 * b

@@ -215,9 +215,7 @@ def compare(folder: Folder, before: bytes, settings: Mapping[str, Any]) -> None:
     except (ValueError, KeyError, TypeError):
         raise RunError(f"output: {folder.url}/run.json is no run's; choose another folder or --overwrite") from None
     if differences := differing({name: earlier.get(name) for name in settings}, settings):
-        raise RunError(
-            f"output: {folder.url} was made with {brief(differences)}; choose another folder or --overwrite"
-        )
+        raise RunError(f"output: {folder.url} was made with {brief(differences)}; choose another folder or --overwrite")
 
 
 def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[Entry]]:
