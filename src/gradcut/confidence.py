@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from gradcut import images
+from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.seeds import Seeds, is_constant
 
@@ -111,6 +112,16 @@ def coefficients() -> Mapping[str, Any]:
     """By recipe: ``weights`` in the order of `FEATURES`, and ``bias``."""
     document: dict[str, Any] = json.loads((Path(__file__).parent / "data/confidence.json").read_text(encoding="utf-8"))
     return document
+
+
+#: Which recipes give confidences, for messages.
+CONFIDENT = "only the recipes default and fast, on a head with weights for places such as coco80's,"
+
+
+def check_confidence(argument: str, least: object) -> None:
+    """Raise GradcutError unless it is a number from 0 to 1."""
+    if isinstance(least, bool) or not isinstance(least, float | int) or not 0 <= least <= 1:
+        raise GradcutError(f"{argument}: expected a confidence from 0 to 1, got {least!r}")
 
 
 #: How `support` changes what a mask is made from: the sizes of the two sides' seeds, and the exponent of the saliency.

@@ -127,11 +127,12 @@ class Segmentation:
         Raises:
             GradcutError: not a number from 0 to 1, or an object that has no confidence.
         """
-        check_confidence("least", least)
+        confidence.check_confidence("least", least)
         values = {item.label: item.confidence for item in self.objects}
         if unknown := [label for label, value in values.items() if value is None]:
             raise GradcutError(
-                f"least: expected a confidence for every object, {unknown[0]!r} has none; {CONFIDENT} give confidences"
+                f"least: expected a confidence for every object, {unknown[0]!r} has none; "
+                f"{confidence.CONFIDENT} give confidences"
             )
         below = tuple(item for item in self.objects if (item.confidence or 0.0) < least)
         sure = tuple(item for item in self.objects if item not in below)
@@ -307,18 +308,6 @@ def _is_of(result: Segmentation, record: bytes) -> bool:
     return False
 
 
-#: Which recipes give confidences, for messages.
-CONFIDENT = (
-    f"the recipes {' and '.join(confidence.coefficients())}, on a head with weights for places, such as coco80's,"
-)
-
-
-def check_confidence(argument: str, least: object) -> None:
-    """Raise GradcutError unless it is a number from 0 to 1."""
-    if isinstance(least, bool) or not isinstance(least, float | int) or not 0 <= least <= 1:
-        raise GradcutError(f"{argument}: expected a confidence from 0 to 1, got {least!r}")
-
-
 def checked_void(void: tuple[float, float]) -> tuple[float, float]:
     """The bounds of unsure pixels, or GradcutError unless ``0 <= low < high <= 1``."""
     low, high = void
@@ -411,6 +400,10 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
     if settings is None:
         settings = {"recipe": result.recipe.record(), "classifier": result.classifier.record()}
     height, width = result.image.shape[:2]
+    dropped = [
+        {"label": item.label, "score": round(item.score, 6), "confidence": _rounded(item.confidence)}
+        for item in result.dropped
+    ]
     return {
         **_photograph(result),
         "state": result.state,
@@ -430,17 +423,13 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
             }
             for item in result.objects
         ],
-        **({"dropped": [_left_out(item) for item in result.dropped]} if result.dropped else {}),
+        **({"dropped": dropped} if dropped else {}),
         "best_scores": {detection.label: round(detection.score, 6) for detection in result.best},
         "recipe": dict(settings["recipe"]),
         "classifier": dict(settings["classifier"]),
         "versions": versions(),
         "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
     }
-
-
-def _left_out(item: Object) -> dict[str, Any]:
-    return {"label": item.label, "score": round(item.score, 6), "confidence": _rounded(item.confidence)}
 
 
 def _photograph(result: Segmentation) -> dict[str, str]:

@@ -23,7 +23,7 @@ from gradcut.classifiers.classifier import NoMemoryError, memory_errors
 from gradcut.errors import ClassifierError, GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, with_saliency
-from gradcut.results import CONFIDENT, Object, Segmentation, check_confidence
+from gradcut.results import Object, Segmentation
 from gradcut.saliency import Method, Target, resolved, scales_of
 
 
@@ -75,7 +75,7 @@ class Segmenter:
     ) -> None:
         check_limits(threshold, top_k)
         if min_confidence is not None:
-            check_confidence("min_confidence", min_confidence)
+            confidence.check_confidence("min_confidence", min_confidence)
         recipe = as_recipe(recipe)
         if isinstance(classifier, str | os.PathLike):
             classifier = load_classifier(classifier)
@@ -91,7 +91,8 @@ class Segmenter:
         recipe = recipe if method == recipe.saliency else replace(recipe, saliency=method)
         if min_confidence is not None and fitted_name(recipe) not in confidence.coefficients():
             raise GradcutError(
-                f"min_confidence: {CONFIDENT} give confidences; {recipe.name!r} on {classifier.name} gives none"
+                f"min_confidence: {confidence.CONFIDENT} give confidences; {recipe.name!r} on {classifier.name} "
+                "gives none"
             )
         values = {
             "classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k,

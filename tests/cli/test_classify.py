@@ -57,10 +57,12 @@ def test_rerun_skips_and_other_settings_are_refused(gradcut_command, cat_file, t
         "segment", cat_file, "-c", "embedded", "-o", tmp_path / "out", "--recipe", "simonyan"
     )
     assert status == 2
-    assert err == (
-        f"gradcut: output: {tmp_path}/out was made with recipe default, now simonyan; "
-        "choose another folder or --overwrite\n"
-    )
+    made = f"gradcut: output: {tmp_path}/out was made with recipe default, now"
+    assert err.startswith(f"{made} simonyan; classifier's size")
+    assert err.endswith("; choose another folder or --overwrite\n")
+    status, _, err = gradcut_command("segment", cat_file, "-o", tmp_path / "out", "--recipe", "fast")
+    assert status == 2
+    assert err == f"{made} fast; choose another folder or --overwrite\n"
     assert gradcut_command("segment", cat_file, "-o", tmp_path / "out", "-r", "simonyan", "--overwrite")[0] == 0
     assert json.loads((tmp_path / "out/results/cat.json").read_text())["recipe"]["name"] == "simonyan"
 

@@ -119,7 +119,7 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     assert "was made with min_confidence none, now 0.5;" in err
     status, _, err = command("segment", photograph, "-o", tmp_path / "quick", "-r", "quick", "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
-    assert err.startswith("gradcut: min_confidence: the recipes default and fast")
+    assert err.startswith("gradcut: min_confidence: only the recipes default and fast")
 
 
 def test_workers_are_threads(command, tmp_path, monkeypatch):
