@@ -49,7 +49,7 @@ CALLS = [
     ("segment {cat} -o {run} -r fast", 2, "made with recipe default, now fast; choose another folder"),
     ("segment {cat} -o {run} -c embedded", 2, "made with classifier coco80, now embedded; choose"),
     ("segment {cat} -o {run} --no-pictures", 2, "made with pictures true, now false; choose another"),
-    ("segment {cat} -o {run} --label cat", 2, 'made with labels null, now ["cat"]; choose another'),
+    ("segment {cat} -o {run} --label cat", 2, "made with labels none, now cat; choose another"),
     ("segment {cat} -o {run} --threshold 0.5", 2, "made with threshold 0.3, now 0.5; choose another"),
     ("segment {cat} -o {other}", 2, "{other}/run.json is no run's; choose another folder or --overwrite"),
 ]

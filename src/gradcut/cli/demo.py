@@ -30,7 +30,7 @@ def demo(
     ] = Path("gradcut-demo"),
     recipe: RecipeName = "default",
 ) -> None:
-    """Segment a photograph of a cup of coffee with the coco80 classifier, offline."""
+    """Segment a photograph of a cup of coffee, offline."""
     with working(f"loading {CLASSIFIER}"):
         from skimage.data import coffee
 

@@ -356,7 +356,7 @@ def _dropped(line: dict[str, Any]) -> str:
 
 def trust(entry: dict[str, Any]) -> str:
     """What is known of an object's mask: that there is none, or the IoU to expect of it."""
-    if entry["state"] == "blank":
+    if entry.get("state") == "blank":
         return " (blank)"
     if entry["confidence"] is None:
         return ""
