@@ -102,7 +102,7 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     least, most = sorted(line["objects"], key=lambda item: item["confidence"])
     middle = str((least["confidence"] + most["confidence"]) / 2)
     status, out, _ = command("segment", photograph, "-o", tmp_path / "sure", "--min-confidence", middle)
-    below = f"{least['label']} {least['score']:.2f} (confidence {least['confidence']:.2f})"
+    below = f"{least['label']} {least['score']:.2f} (IoU {least['confidence']:.2f})"
     assert status == 0
     assert f"1 below --min-confidence: {below}\n" in out
     about, (line,) = read_run(tmp_path / "sure")
