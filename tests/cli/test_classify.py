@@ -58,12 +58,14 @@ def test_rerun_skips_and_other_settings_are_refused(gradcut_command, cat_file, t
     )
     assert status == 2
     made = f"gradcut: output: {tmp_path}/out was made with recipe default, now"
-    assert err.startswith(f"{made} simonyan; classifier's size")
-    assert err.endswith("; choose another folder or --overwrite\n")
-    status, _, err = gradcut_command("segment", cat_file, "-o", tmp_path / "out", "--recipe", "fast")
+    assert err == f"{made} simonyan; choose another folder or --overwrite\n"
+    again = ("segment", cat_file, "-c", "embedded", "-o", tmp_path / "out")
+    status, _, err = gradcut_command(*again, "--size", "128")
     assert status == 2
-    assert err == f"{made} fast; choose another folder or --overwrite\n"
-    assert gradcut_command("segment", cat_file, "-o", tmp_path / "out", "-r", "simonyan", "--overwrite")[0] == 0
+    assert err.startswith(f"gradcut: output: {tmp_path}/out was made with ")
+    assert "size" in err
+    assert err.endswith("; choose another folder or --overwrite\n")
+    assert gradcut_command(*again, "-r", "simonyan", "--overwrite")[0] == 0
     assert json.loads((tmp_path / "out/results/cat.json").read_text())["recipe"]["name"] == "simonyan"
 
 

@@ -542,7 +542,7 @@ def test_a_remote_folder_holds_the_same_files(job, tmp_path):
                 line["photograph"] = str(line.get("photograph", "")).rsplit("/", 1)[-1]
                 line["error"] = line.get("error", "").rsplit("/", 1)[-1]
     assert ours == theirs
-    with pytest.raises(GradcutError, match=r"made with other settings: pictures false, now true"):
+    with pytest.raises(GradcutError, match=r"made with pictures false, now true"):
         run(Job(job.segmenter, there.folder), remote)
     with pytest.raises(GradcutError, match="cannot be opened"):
         files.find(["nowhere://pile"])

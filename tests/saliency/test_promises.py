@@ -512,7 +512,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
-def test_two_thousand_calls_leave_nothing(x: Tensor) -> None:
+def test_five_hundred_calls_leave_nothing(x: Tensor) -> None:
     classifier, small = net(), x[:1, :, :12, :12]
     methods = (
         *METHODS, DeconvNet(), GradientXInput(), SmoothGrad(samples=1), IntegratedGradients(steps=1), GradCAMPlusPlus(),
@@ -532,9 +532,9 @@ def test_two_thousand_calls_leave_nothing(x: Tensor) -> None:
 
     calls(100)
     before, memory = everything(), resident()
-    calls(2000)
+    calls(500)
     assert everything() == before
-    assert resident() - memory < 50e6
+    assert resident() - memory < 25e6
 
 
 def test_a_model_can_go(x: Tensor) -> None:

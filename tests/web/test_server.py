@@ -262,7 +262,7 @@ def test_an_unsure_mask_is_marked(visit, drawn, monkeypatch):
     assert "expected IoU 0.12 (unsure)" in page.inner_text("#figures")
     assert "and is unsure" in page.inner_text("#status")
     page.locator("#classes button", has_text="red").click()
-    page.wait_for_function("document.querySelector('#figures').textContent.startsWith('red')")
+    read(page, "figures", "red: score")
     assert "unsure" not in page.inner_text("#figures")
 
 
