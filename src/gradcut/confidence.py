@@ -21,9 +21,6 @@ from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.seeds import Seeds, is_constant
 
-#: Below this, a mask is called unsure.
-UNSURE = 0.3
-
 #: What `features` measures, in order.
 FEATURES = ("score", "area", "contrast", "agreement", "sharpness", "overlap", "border", "lead", "company")
 

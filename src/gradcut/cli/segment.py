@@ -37,7 +37,6 @@ from gradcut.cli.options import (
     out,
 )
 from gradcut.cli.progress import bar, err, working
-from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 
 
@@ -360,4 +359,6 @@ def trust(entry: dict[str, Any]) -> str:
         return " (blank)"
     if entry["confidence"] is None:
         return ""
+    from gradcut.confidence import UNSURE  # it imports NumPy, which a command's help does without
+
     return f" (IoU {entry['confidence']:.2f}{', unsure' if entry['confidence'] < UNSURE else ''})"

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
-from skimage.measure import approximate_polygon
 
 Polygon = Float[np.ndarray, "_ 2"]
 
@@ -97,6 +96,8 @@ def _simplified(points: Polygon, tolerance: float) -> Polygon:
     straight = (before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]) & ((before * after).sum(1) > 0)
     points = points[~straight]
     if tolerance and len(points) > 4:
+        from skimage.measure import approximate_polygon  # its import takes half a second, for these only
+
         fewer = approximate_polygon(np.concatenate([points, points[:1]]), tolerance)[:-1]
         points = fewer if len(fewer) > 2 else points
     return points if len(points) > 2 else points[[0, -1, -1]]

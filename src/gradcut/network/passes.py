@@ -86,9 +86,9 @@ def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted 
 
     Compiled code runs as it was before compilation: the compiled one shows none of its functions. On the CPU the
     channels of a pixel lie side by side, which makes convolutions faster; a model that fails on such photographs, or
-    answers otherwise, gets them as they are. The first pass of its kind by a model, a number type and a size of
-    photograph is compared with the bare model's logits. Where the shape of a tensor does not say that it is a map, a
-    few more passes of pairs of photographs find out, once for a model and a size.
+    answers otherwise, gets them as they are. The first pass of its kind by a model and a number type, and by a size of
+    photograph where anything may depend on it, is compared with the bare model's logits. Where the shape of a tensor
+    does not say that it is a map, a few more passes of pairs of photographs find out, once for a model and a size.
 
     Raises:
         ClassifierError: as `Classifier.logits`.
@@ -232,9 +232,11 @@ def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], made: Pass,
     the number type, of the largest logit; a pass that computes another function differs by more.
     """
     model, logits = classifier.model, made.logits.detach().float()
+    # Convolutions do at every size the same; what attention and moved places do may depend on it.
+    depends = made.seen.doubtful or bool(made.attention)
     kind = (
-        tuple(x.shape[1:]), x.dtype, x.device.type, _autocast(x), made.x.is_contiguous(), torch.get_num_threads() == 1,
-        made.seen.calls, tuple(place.call for place in wanted.cuts), wanted.rule,
+        tuple(x.shape[1:]) if depends else None, x.dtype, x.device.type, _autocast(x), made.x.is_contiguous(),
+        torch.get_num_threads() == 1, made.seen.calls, tuple(place.call for place in wanted.cuts), wanted.rule,
         wanted.attention or wanted.from_attention,
     )  # fmt: skip
     if _CHECKED.get(model, kind):
