@@ -1,4 +1,4 @@
-"""How soon the command line answers, beside other tools' own start: README.md holds what this printed.
+"""How soon the command line answers, beside other tools' own start: docs/scale.md holds what this printed.
 
     python benchmarks/startup.py --peer 'pip --version' --peer 'llm --version' --peer 'yolo version'
 
@@ -30,7 +30,7 @@ import gradcut
 COMMANDS = (
     "--version", "--help", "segment --help", "recipes", "classifiers", "review run", "export run -f coco",
     "segment missing.jpg", "segment coffee.jpg -o run -r fast", "segment coffee.jpg -r defualt",
-    "classify coffee.jpg", "segment coffee.jpg -o new --overwrite",
+    "classify coffee.jpg", "segment coffee.jpg -o new --overwrite", "serve --port 99999",
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 Polygon = Float[np.ndarray, "_ 2"]
 
@@ -26,6 +25,8 @@ def outlines(mask: Bool[np.ndarray, "H W"], tolerance: float = 0, centres: bool 
             to whole pixels moves a point); otherwise along the edges of the pixels.
     """
     parts: dict[int, tuple[list[Polygon], list[Polygon]]] = {}
+    from scipy import ndimage  # exports without outlines do without its import
+
     numbers: Any = ndimage.label(mask)[0]
     for corners, directions in _loops(mask):
         x, y = corners[0] + _PIXEL[directions[0]]
