@@ -67,8 +67,9 @@ $(BIN)/uv:
 	$(INSTALL)[web]
 	@touch $@
 
+# Compiled at once: tests begin many processes, and each would compile what it imports where nothing may be written.
 .venv/test: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL) --group test --group lint
+	$(INSTALL) --compile-bytecode --group test --group lint
 	@touch $@ .venv/demo
 
 # It asks for older versions of Pillow and pandas than gradcut's tests, so it gets an environment of its own.
