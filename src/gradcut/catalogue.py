@@ -37,6 +37,11 @@ CLASSIFIERS: Mapping[str, str] = {
     "CARD.json": "a checkpoint described by a card: architecture, weights, labels, size, mean, std, multilabel",
 }
 
+#: Whose classes a classifier has, a name for `gradcut.labels.vocabulary`, where that is known before it is loaded.
+VOCABULARIES: Mapping[str, str] = {
+    "coco80": "coco", "embedded": "imagenet", "lite0": "imagenet", "lite1": "imagenet", "lite2": "imagenet",
+}  # fmt: skip
+
 #: The endings of a head's, a card's and a checkpoint's file.
 FILES = (".json", ".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import json
 import re
 from collections import Counter
@@ -18,7 +19,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from gradcut.errors import GradcutError, one_line
+from gradcut.errors import ClassifierError, GradcutError, one_line
 
 
 @cache
@@ -98,6 +99,29 @@ def group(label: str, labels: Sequence[str], related: bool = False) -> tuple[int
         if name in own:
             return (own[name],)
     return kinds(label, labels, related)
+
+
+def position(label: str, labels: Sequence[str], whose: str) -> int:
+    """Where a label of that name stands in ``labels``; where two differ in case only, the case counts.
+
+    Args:
+        whose: what has the labels, for the message.
+
+    Raises:
+        ClassifierError: there is none; the message lists the nearest.
+    """
+    if label in labels:
+        return labels.index(label)
+    for index, name in enumerate(labels):
+        if name.casefold() == label.casefold():
+            return index
+    if surely := difflib.get_close_matches(label, labels, n=1, cutoff=0.8):
+        raise ClassifierError(f"label: {whose} has no label {label!r}; did you mean {surely[0]!r}?")
+    within = [name for name in labels if label.casefold() in name.casefold()]
+    near = difflib.get_close_matches(label, labels, n=5, cutoff=0.5)
+    nearest = list(dict.fromkeys(within + near))[:5]
+    hint = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "no label is near it"
+    raise ClassifierError(f"label: {whose} has no label {label!r}; {hint}")
 
 
 def kinds(label: str, labels: Sequence[str], related: bool = False) -> tuple[int, ...]:

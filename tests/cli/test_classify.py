@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradcut import catalogue
+
 
 @pytest.fixture
 def gradcut_command(command, monkeypatch, embedded):
     """The command line, with the embedded classifier for every name."""
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name="embedded": embedded)
+    monkeypatch.setattr(catalogue, "VOCABULARIES", {})
     return command
 
 
@@ -104,9 +107,9 @@ def test_limit(gradcut_command, tmp_path, cat):
     ("arguments", "message"),
     [
         (["--recipe", "nothing"], "recipe: expected one of default, fast, simonyan"),
-        (["--label", "egyptian kat"], "the nearest are 'Egyptian cat'"),
-        (["--threshold", "7"], "threshold: expected a probability from 0 to 1, got 7"),
-        (["--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
+        (["--label", "egyptian kat"], "has no label 'egyptian kat'; did you mean 'Egyptian cat'?"),
+        (["--threshold", "7"], "--threshold: expected at most 1, got 7"),
+        (["--top-k", "0"], "--top-k: expected at least 1, got 0"),
         (["--device", "abacus"], "device: expected one of cpu, cuda, mps, xpu; got 'abacus'"),
         (["--no-such-option"], "No such option"),
     ],

@@ -126,7 +126,10 @@ def test_groups_of_segment(help_of):
         ("segment a.jpg --recip fast", "No such option: --recip; did you mean '--recipe'?"),
         ("segmnt", "No such command 'segmnt'. Did you mean 'segment'?"),
         ("export out", "Missing option '--format' / '-f'."),
-        ("segment a.jpg --size 5", "Invalid value for '--size': Input should be greater than or equal to 32."),
+        ("segment a.jpg --size 5", "--size: expected at least 32, got 5."),
+        ("segment a.jpg --batch two", "--batch: expected a whole number, got two."),
+        ("segment a.jpg --void 0 much", "--void: expected a number, got much."),
+        ("serve --port 70000", "--port: expected at most 65535, got 70000."),
         ("evaluate", "Missing argument 'DATASET'."),
     ],
 )

@@ -21,6 +21,7 @@ from gradcut.runs.run import read_run
 def command(command, monkeypatch, brightness):
     """The command line, with the classifier of the drawings for every name and a recipe of milliseconds."""
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: placed(brightness))
+    monkeypatch.setattr(catalogue, "VOCABULARIES", {})
     monkeypatch.setitem(RECIPES, "quick", QUICK)
     monkeypatch.setitem(catalogue.RECIPES, "quick", QUICK.summary)
     return command
@@ -119,7 +120,7 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     assert "was made with min_confidence none, now 0.5;" in err
     status, _, err = command("segment", photograph, "-o", tmp_path / "quick", "-r", "quick", "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
-    assert err.startswith("gradcut: min_confidence: only the recipes default and fast")
+    assert err.startswith("gradcut: --min-confidence: only the recipes default and fast")
 
 
 def test_workers_are_threads(command, tmp_path, monkeypatch):

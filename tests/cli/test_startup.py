@@ -31,7 +31,7 @@ CALLS = [
     ("segment -o x a.jpg --saliency GradCAN", 2, "got 'GradCAN'; did you mean 'GradCAM'?"),
     ("classify a.jpg -c coco8", 2, "did you mean 'coco80'?"),
     ("serve -c embeded", 2, "did you mean 'embedded'?"),
-    ("fit --images x --labels y -o z --backbone lit2", 2, "did you mean 'lite2'?"),
+    ("fit --backbone lit2 --images x --labels y -o z", 2, "did you mean 'lite2'?"),
     ("evaluate voc -r fast -r simoyan", 2, "did you mean 'simonyan'?"),
     ("evaluate coc", 2, "got 'coc'; did you mean 'coco'?"),
     ("evaluate voc --labels true", 2, "got 'true'; did you mean 'truth'?"),
@@ -52,6 +52,32 @@ CALLS = [
     ("segment {cat} -o {run} --label cat", 2, "made with labels none, now cat; choose another"),
     ("segment {cat} -o {run} --threshold 0.5", 2, "made with threshold 0.3, now 0.5; choose another"),
     ("segment {cat} -o {other}", 2, "{other}/run.json is no run's; choose another folder or --overwrite"),
+    ("segment {cat} --threshold 1.5", 2, "gradcut: --threshold: expected at most 1, got 1.5."),
+    ("classify {cat} --top-k 0", 2, "gradcut: --top-k: expected at least 1, got 0."),
+    ("segment {cat} --size 10", 2, "gradcut: --size: expected at least 32, got 10."),
+    ("segment {cat} -o {cat}", 2, "gradcut: output: {cat} is a file; -o takes a folder"),
+    ("demo -o {cat}/out", 2, "gradcut: output: {cat}/out cannot be written: {cat} is a file"),
+    ("segment {cat} -o {run}/new --label umbrela", 2, "coco80 has no label 'umbrela'; did you mean 'umbrella'?"),
+    (
+        "segment {cat} -o {run}/new -c lite1 --label umbrela",
+        2,
+        "lite1 has no label 'umbrela'; did you mean 'umbrella'?",
+    ),
+    ("segment none.jpg -c embedded --label dog", 1, "none.jpg: no such file"),  # a group of classes
+    ("segment none.jpg --label sofa", 1, "none.jpg: no such file"),  # COCO's couch
+    ("segment {cat} -r simonyan --min-confidence 0.3", 2, "give confidences; 'simonyan' gives none"),
+    ("segment {cat} --size 64 --min-confidence 0.3", 2, "give confidences; 'default' with --size 64 gives none"),
+    ("evaluate folder --images . -r guided --min-confidence 0.3", 2, "give confidences; 'guided' gives none"),
+    ("report nope.jsonl", 2, "gradcut: SCORES: no such file: nope.jsonl"),
+    ("report {cat}", 2, "gradcut: SCORES: expected the JSON lines that 'gradcut evaluate -o' writes, got {cat}"),
+    ("fit --images none --labels {cat} -o z", 2, "gradcut: --images: no such folder: none"),
+    ("fit --images {run} --labels none.csv -o z", 2, "gradcut: --labels: no such file: none.csv"),
+    ("fit --images {run} --labels {run} -o z", 2, "gradcut: --labels: {run} is a folder, expected a file"),
+    ("evaluate coco", 2, "gradcut: evaluate coco needs --images and --annotations"),
+    ("evaluate folder --images none", 2, "gradcut: --images: no such folder: none"),
+    ("evaluate folder --images {cat}", 2, "gradcut: --images: {cat} is a file, expected a folder"),
+    ("evaluate coco --images {run} --annotations none", 2, "gradcut: --annotations: no such file: none"),
+    ("evaluate voc --root none", 2, "gradcut: --root: no such folder: none"),
 ]
 
 #: All in one process, to begin only one: what one has imported, those after it have too.

@@ -284,7 +284,7 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
         return err
 
     assert "dataset: expected one of coco, voc" in message("evaluate", "imagenet")
-    assert "coco: needs annotations" in message("evaluate", "coco", "--images", folder)
+    assert "evaluate coco needs --annotations" in message("evaluate", "coco", "--images", folder)
     assert "voc: has no use for images" in message("evaluate", "voc", "--root", folder, "--images", folder)
     assert "exclude each other" in message(*arguments(folder), "--label", "cat")
     assert "labels: expected one of truth, predicted; got 'both'" in message(*arguments(folder), "--labels", "both")

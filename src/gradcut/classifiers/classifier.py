@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -267,16 +266,7 @@ class Classifier:
         """
         if not isinstance(label, str):
             raise ClassifierError(f"label: expected a string, got {label!r}")
-        if label in self.labels:
-            return self.labels.index(label)
-        for index, name in enumerate(self.labels):
-            if name.casefold() == label.casefold():
-                return index
-        within = [name for name in self.labels if label.casefold() in name.casefold()]
-        near = difflib.get_close_matches(label, self.labels, n=5, cutoff=0.5)
-        nearest = list(dict.fromkeys(within + near))[:5]
-        hint = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "no label is near it"
-        raise ClassifierError(f"label: {self.name} has no label {label!r}; {hint}")
+        return vocabularies.position(label, self.labels, self.name)
 
     def find(self, label: str) -> tuple[int, ...]:
         """The outputs that mean a label: the one of that name, or a group. ``dog`` is 118 of ImageNet's classes.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradcut.cli.help import WRITTEN
-from gradcut.cli.options import CLASSIFIER, RecipeName, app, load, out
+from gradcut.cli.options import CLASSIFIER, RecipeName, app, check_output, load, out
 from gradcut.cli.progress import err, working
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def demo(
     recipe: RecipeName = "default",
 ) -> None:
     """Segment a photograph of a cup of coffee, offline."""
+    check_output(output)
     with working(f"loading {CLASSIFIER}"):
         from skimage.data import coffee
 

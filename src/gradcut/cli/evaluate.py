@@ -21,6 +21,9 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
+    check_confidence,
+    check_file,
+    check_folder,
     classifier_names,
     dataset_names,
     labels_names,
@@ -28,6 +31,7 @@ from gradcut.cli.options import (
     recipe_names,
 )
 from gradcut.cli.progress import bar, err, working
+from gradcut.errors import GradcutError
 from gradcut.files import left_out, replacing, writing
 
 
@@ -181,13 +185,22 @@ def evaluate(
 
     The baselines are the whole photograph and a centre box.
     """
-    with working("loading"):
-        from gradcut.datasets import open_dataset
-
     options = {
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
         "label": label, "classes": classes,
     }  # fmt: skip
+    from gradcut.datasets.opening import LAYOUTS, open_dataset
+
+    if missing := [f"--{name}" for name in LAYOUTS[dataset].needs if options[name] is None]:
+        raise GradcutError(f"evaluate {dataset} needs {' and '.join(missing)}")
+    for name, path in {"images": images, "masks": masks, "root": root, "folds": folds}.items():
+        if path is not None:
+            (check_file if name == "root" and dataset == "imagenet-seg" else check_folder)(f"--{name}", path)
+    for name, path in {"annotations": annotations, "classes": classes}.items():
+        if path is not None:
+            check_file(f"--{name}", path)
+    if min_confidence is not None:
+        check_confidence(recipe or ["default"], saliency, None)
     where: dict[str, Any] = {"kind": dataset}
     where |= {key: str(value) for key, value in options.items() if value is not None}
     where |= {} if value_range is None else {"value_range": list(value_range)}
@@ -278,6 +291,7 @@ def report(
 
     For the gallery the chosen photographs are run again.
     """
+    _check_scores(scores)
     with working("loading"):
         from gradcut import evaluation
         from gradcut.datasets import open_dataset
@@ -306,6 +320,18 @@ def report(
     with writing(output), replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(output)
+
+
+def _check_scores(scores: Path) -> None:
+    """Refuse what cannot be the file of 'gradcut evaluate -o', before anything slow is imported."""
+    check_file("SCORES", scores)
+    try:
+        with scores.open(encoding="utf-8") as file:
+            row = json.loads(next(file, "{}"))
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise GradcutError(f"SCORES: expected the JSON lines that 'gradcut evaluate -o' writes, got {scores}")
 
 
 def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:

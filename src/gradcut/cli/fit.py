@@ -10,7 +10,18 @@ import typer
 from rich.table import Table
 
 from gradcut.cli.help import PHOTOGRAPHS, WRITTEN
-from gradcut.cli.options import AsJson, Device, Size, ValueRange, app, classifier_names, load, out
+from gradcut.cli.options import (
+    AsJson,
+    Device,
+    Size,
+    ValueRange,
+    app,
+    check_file,
+    check_folder,
+    classifier_names,
+    load,
+    out,
+)
 from gradcut.cli.progress import bar, err, working
 from gradcut.errors import GradcutError
 
@@ -110,6 +121,10 @@ def fit(
 
     It replaces the last linear layer of a frozen backbone; no pixel labels are needed.
     """
+    for folder in folders:
+        check_folder("--images", folder)
+    for table in tables:
+        check_file("--labels", table)
     with working("loading"):
         from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
         from gradcut.fit.labels import WORDS

@@ -106,6 +106,27 @@ def _one_line() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":  # it is the help
             raise
         near = getattr(error, "possibilities", None)
-        said = f"{error.message}; did you mean {near[0]!r}?" if near else error.format_message()
+        said = f"{error.message}; did you mean {near[0]!r}?" if near else _unusable(error) or error.format_message()
         where = "" if error.ctx is None else f" See '{error.ctx.command_path} --help'."
         raise GradcutError(" ".join(f"{said}{'' if said.endswith(('.', '?')) else '.'}{where}".split())) from None
+
+
+#: What was expected of a value, by pydantic's name of what is wrong with it.
+_EXPECTED = {
+    "greater_than_equal": "at least {ge:g}", "less_than_equal": "at most {le:g}", "int_parsing": "a whole number",
+    "float_parsing": "a number",
+}  # fmt: skip
+
+
+def _unusable(error: Any) -> str:
+    """What was expected of an option's value, and what came; empty for what is no matter of numbers."""
+    for reason in getattr(error.__cause__, "errors", list)():
+        if reason["type"] in _EXPECTED and error.param is not None:
+            expected = _EXPECTED[reason["type"]].format(**reason.get("ctx", {}))
+            return f"{_title(error.param)}: expected {expected}, got {reason['input']}"
+    return ""
+
+
+def _title(parameter: Any) -> str:
+    """What a message calls a parameter: an option's long name, an argument's word."""
+    return str(parameter.metavar if parameter.param_type_name == "argument" else max(parameter.opts, key=len))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from gradcut import __version__, catalogue
+from gradcut import __version__, catalogue, files, labels
 from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN, App, Group
+from gradcut.errors import GradcutError, OutputError
 
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
@@ -101,14 +102,14 @@ SaliencyName = Annotated[
 Threshold = Annotated[
     float | None,
     typer.Option(
-        metavar="0..1", rich_help_panel=ASKED, show_default="the classifier's",
+        min=0, max=1, metavar="0..1", rich_help_panel=ASKED, show_default="the classifier's",
         help="Take classes of at least this probability.",
     ),
 ]  # fmt: skip
 TopK = Annotated[
     int | None,
     typer.Option(
-        metavar="N", rich_help_panel=ASKED, show_default="the classifier's",
+        min=1, metavar="N", rich_help_panel=ASKED, show_default="the classifier's",
         help="Take at most N classes in a photograph.",
     ),
 ]  # fmt: skip
@@ -175,6 +176,56 @@ def listing(entries: Iterable[tuple[str, str]]) -> None:
             text, 80 - width, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False
         ) or [""]
         print("\n".join(f"{'' if number else name:{width}}{line}" for number, line in enumerate(lines)))
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Refuse a folder to read from that is none, before anything slow is imported."""
+    if not path.is_dir():
+        reason = f"{path} is a file, expected a folder" if path.exists() else f"no such folder: {path}"
+        raise GradcutError(f"{option}: {reason}")
+
+
+def check_file(option: str, path: Path) -> None:
+    """Refuse a file to read that is none, before anything slow is imported."""
+    if not path.is_file():
+        reason = f"{path} is a folder, expected a file" if path.exists() else f"no such file: {path}"
+        raise GradcutError(f"{option}: {reason}")
+
+
+def check_output(output: str | Path) -> None:
+    """Refuse a folder to write to that cannot be one: a file has its name, or its parent's."""
+    folder = files.Folder(str(output)).local
+    if folder is None:
+        return
+    if folder.is_file():
+        raise OutputError(f"output: {output} is a file; -o takes a folder")
+    for parent in folder.parents:
+        if parent.is_file():
+            raise OutputError(f"output: {output} cannot be written: {parent} is a file")
+
+
+def check_confidence(recipes: Sequence[str], saliency: str | None, size: int | None) -> None:
+    """Refuse --min-confidence for recipes to which no confidence was fitted, or which are changed."""
+    from gradcut.confidence import CONFIDENT, coefficients  # it imports NumPy, which a command's help does without
+
+    for recipe in recipes:
+        changes = [f"--{name} {value}" for name, value in (("saliency", saliency), ("size", size)) if value is not None]
+        if recipe not in coefficients() or changes:
+            changed = " ".join([repr(recipe), *(["with", *changes] if changes else [])])
+            raise GradcutError(f"--min-confidence: {CONFIDENT} give confidences; {changed} gives none")
+
+
+def check_labels(classifier: str, wanted: Sequence[str]) -> None:
+    """Refuse labels that a classifier does not have, as `Classifier.find` would, if its classes are known by its name.
+
+    Raises:
+        ClassifierError: with the nearest labels.
+    """
+    if classifier in catalogue.VOCABULARIES:
+        own = labels.vocabulary(catalogue.VOCABULARIES[classifier]) or ()
+        for label in wanted:
+            if not labels.group(label, own):
+                labels.position(label, own, classifier)
 
 
 def load(name: str, device: str | None) -> Classifier:

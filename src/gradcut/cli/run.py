@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gradcut.cli.help import PHOTOGRAPHS
-from gradcut.cli.options import AsJson, Limit, app, format_names
+from gradcut.cli.options import AsJson, Limit, app, check_output, format_names
 from gradcut.cli.progress import err
 from gradcut.cli.segment import trust, written
 
@@ -54,6 +54,8 @@ def export(
     ] = 0,
 ) -> None:  # fmt: skip
     """Write a finished run for annotation and training tools."""
+    if output is not None:
+        check_output(output)
     for name in formats:
         folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
         print(written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))

@@ -31,6 +31,9 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
+    check_confidence,
+    check_labels,
+    check_output,
     engine_names,
     format_names,
     load,
@@ -157,6 +160,10 @@ def segment(
     Run it again to finish what was interrupted.
     """
     output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
+    check_output(output)
+    check_labels(classifier, label or ())
+    if min_confidence is not None:
+        check_confidence([recipe], saliency, size)
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
     gone = all(isinstance(path, Path) and not path.exists() for path, _ in found)
