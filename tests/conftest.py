@@ -103,7 +103,12 @@ def drawn() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Call the command line in this process; returns exit status, standard output, standard error."""
+    """Call the command line in this process; returns exit status, standard output, standard error.
+
+    What is under way is not told of, however slow the machine.
+    """
+    monkeypatch.setattr(gradcut.cli.progress, "FIRST", 600)
+    monkeypatch.setattr(gradcut.cli.progress, "EVERY", 600)
 
     def call(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, arguments)])

@@ -43,9 +43,10 @@ def test_one_bar_may_take_several_parts_of_its_total(terminal):
 
 @pytest.fixture
 def pipe(monkeypatch) -> StringIO:
-    """Standard error as a file sees it, with what comes every half minute at once."""
+    """Standard error as a file sees it, with what comes after seconds and every half minute at once."""
     written = StringIO()
     monkeypatch.setattr(progress, "err", Console(file=written, force_terminal=False, soft_wrap=True))
+    monkeypatch.setattr(progress, "FIRST", 0.01)
     monkeypatch.setattr(progress, "EVERY", 0.01)
     return written
 
@@ -66,11 +67,19 @@ def test_a_bar_on_a_pipe_is_a_plain_line_now_and_then(pipe):
 
 def test_what_has_no_count_says_that_it_goes_on(pipe):
     with progress.working("loading x"):
-        wait_for(pipe, "gradcut: loading x since 0 s\n")
+        wait_for(pipe, "gradcut: loading x ...\ngradcut: loading x since 0 s\n")
+
+
+def test_what_takes_seconds_is_announced_on_a_pipe(pipe, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 600)
+    with progress.working("loading x"):
+        wait_for(pipe, "gradcut: loading x ...\n")
+    assert pipe.getvalue() == "gradcut: loading x ...\n"
 
 
 def test_what_is_quick_says_nothing_on_a_pipe(pipe, monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 30)
+    monkeypatch.setattr(progress, "FIRST", 600)
+    monkeypatch.setattr(progress, "EVERY", 600)
     with progress.working("loading x"), progress.bar("counting", 2) as track:
         assert list(track([1, 2])) == [1, 2]
     assert pipe.getvalue() == ""
@@ -80,6 +89,20 @@ def test_a_terminal_shows_what_is_loading(terminal):
     with progress.working("loading x"):
         pass
     assert "loading x ..." in terminal.getvalue()
+
+
+def test_listings_that_import_slow_libraries_show_it(terminal, command, monkeypatch):
+    monkeypatch.setattr("gradcut.classifiers.sources.list_classifiers", lambda pattern: {pattern: "a network"})
+    assert command("recipes", "default")[0] == command("classifiers", "net")[0] == 0
+    assert "loading the recipes ..." in terminal.getvalue()
+    assert "looking through timm's models ..." in terminal.getvalue()
+
+
+def test_a_long_name_has_a_line_of_its_own(capsys):
+    options.listing([("short", "1000 classes"), ("n" * 60, "a few words"), ("middle", "2 classes")])
+    assert capsys.readouterr().out.splitlines() == [
+        "short   1000 classes", "n" * 60, "        a few words", "middle  2 classes",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def recipes(
     if not names and not as_json:
         listing(catalogue.RECIPES.items())
         return
-    from gradcut.recipes import RECIPES
+    with working("loading the recipes"):
+        from gradcut.recipes import RECIPES
 
     chosen = {name: RECIPES[name] for name in names or RECIPES}
     if as_json:
@@ -160,9 +161,10 @@ def classifiers(
     if pattern is None:
         found = dict(catalogue.CLASSIFIERS)
     else:
-        from gradcut.classifiers.sources import list_classifiers
+        with working("looking through timm's models"):
+            from gradcut.classifiers.sources import list_classifiers
 
-        found = list_classifiers(pattern)
+            found = list_classifiers(pattern)
     if as_json:
         print(json.dumps(found, indent=1))
         return

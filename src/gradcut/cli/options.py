@@ -166,15 +166,24 @@ def _main(
     pass
 
 
+#: The greatest length of a name beside which `listing` has room for a description.
+_LONG = 44
+
+
 def listing(entries: Iterable[tuple[str, str]]) -> None:
-    """Names, and what they are beside them, in lines of at most 80 characters that break between words only."""
+    """Names, and what they are beside them, in lines of at most 80 characters that break between words only.
+
+    A long name has a line of its own: it does not take the others' place.
+    """
     entries = list(entries)
-    width = max(len(name) for name, _ in entries) + 2
+    width = max((len(name) for name, _ in entries if len(name) <= _LONG), default=2) + 2
     for name, text in entries:
         hang = " " * (len(text) - len(text.lstrip()))
         lines = textwrap.wrap(
             text, 80 - width, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False
         ) or [""]
+        if len(name) > _LONG:
+            lines = ["", *lines]
         print("\n".join(f"{'' if number else name:{width}}{line}" for number, line in enumerate(lines)))
 
 

@@ -1,4 +1,4 @@
-"""A sign of life: a bar or a spinner on a terminal; where standard error is none, a plain line every half minute."""
+"""A sign of life: a bar or a spinner on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 err = Console(stderr=True, markup=False, soft_wrap=True, highlight=False)
 
-#: Seconds between the plain lines.
-EVERY = 30.0
+#: Seconds until a plain line tells what is under way, and between those that tell that it goes on.
+FIRST, EVERY = 2.0, 30.0
 
 Item = TypeVar("Item")
 
@@ -64,19 +64,25 @@ def working(what: str) -> Iterator[None]:
         with err.status(f"{what} ..."):
             yield
     else:
-        with _plain_lines(lambda seconds: f"{what} since {_duration(seconds)}"):
+        with _plain_lines(lambda seconds: f"{what} since {_duration(seconds)}", f"{what} ..."):
             yield
 
 
 @contextmanager
-def _plain_lines(line: Callable[[float], str]) -> Iterator[None]:
-    """Print a line every half minute where standard error is no terminal; ``line`` is asked with the seconds so far."""
+def _plain_lines(line: Callable[[float], str], first: str = "") -> Iterator[None]:
+    """Print a line every half minute where standard error is no terminal; ``line`` is asked with the seconds so far.
+
+    Args:
+        first: what is printed of a block that is not quick; nothing where it is empty.
+    """
     if err.is_terminal:
         yield
         return
     over, began = threading.Event(), time.monotonic()
 
     def tell() -> None:
+        if first and not over.wait(FIRST):
+            err.print(f"gradcut: {first}")
         while not over.wait(EVERY):
             err.print(f"gradcut: {line(time.monotonic() - began)}")
 
