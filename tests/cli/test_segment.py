@@ -12,6 +12,7 @@ from networks import placed
 from PIL import Image
 
 from gradcut import Segmenter, catalogue
+from gradcut.cli.options import unslashed
 from gradcut.recipes import RECIPES
 from gradcut.runs import job as batch
 from gradcut.runs.run import read_run
@@ -25,6 +26,10 @@ def command(command, monkeypatch, brightness):
     monkeypatch.setitem(RECIPES, "quick", QUICK)
     monkeypatch.setitem(catalogue.RECIPES, "quick", QUICK.summary)
     return command
+
+
+HINT = "the nearest are 'blue'"
+NONE = "photographs: expected files, folders or patterns, got none. See 'gradcut segment --help'."
 
 
 def names(folder):
@@ -51,7 +56,7 @@ def test_photographs_from_folders_patterns_lists_and_standard_input(command, tmp
     assert "no photographs in this pattern" in err
     for arguments in ([], ["-"]):
         status, _, err = command("segment", "-o", tmp_path / "out", *arguments)
-        assert (status, err) == (2, "gradcut: paths: expected photographs, folders or patterns, got none\n")
+        assert (status, err) == (2, f"gradcut: {NONE}\n")
     status, _, err = command("segment", "-o", tmp_path / "out", "--list", tmp_path / "gone.txt")
     assert status == 2
     assert "gone.txt cannot be read" in err
@@ -103,7 +108,7 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     least, most = sorted(line["objects"], key=lambda item: item["confidence"])
     middle = str((least["confidence"] + most["confidence"]) / 2)
     status, out, _ = command("segment", photograph, "-o", tmp_path / "sure", "--min-confidence", middle)
-    below = f"{least['label']} {least['score']:.2f} (IoU {least['confidence']:.2f})"
+    below = f"{least['label']} {least['score']:.2f} (expected IoU {least['confidence']:.2f})"
     assert status == 0
     assert f"1 below --min-confidence: {below}\n" in out
     about, (line,) = read_run(tmp_path / "sure")
@@ -121,6 +126,29 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     status, _, err = command("segment", photograph, "-o", tmp_path / "quick", "-r", "quick", "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("gradcut: --min-confidence: only the recipes default and fast")
+
+
+def test_an_export_is_named_and_says_what_it_holds_beside_what_was_asked(command, tmp_path):
+    draw(tmp_path / "in", 3)
+    run = ["-o", f"{tmp_path}/out/", "-r", "quick", "-f", "coco"]
+    status, out, err = command("segment", tmp_path / "in", *run)
+    assert (status, out.splitlines()[-1]) == (0, f"{tmp_path}/out/exports/coco/instances.json")
+    assert f"pictures for a person are in {tmp_path}/out/pictures;" in err
+    assert "an export holds" not in err
+    _, out, err = command("segment", tmp_path / "in/000.png", *run, "-f", "yolo")
+    assert [line for line in out.splitlines() if "/exports/" in line] == [
+        f"{tmp_path}/out/exports/coco/instances.json", f"{tmp_path}/out/exports/yolo/data.yaml",
+    ]  # fmt: skip
+    assert f"gradcut: an export holds all 3 photographs of {tmp_path}/out, not only the 1 named now\n" in err
+    assert json.loads(command("segment", tmp_path / "in", *run, "--json")[1])["errors"] == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "plain"),
+    [("out//", "out"), ("out", "out"), ("/", "/"), ("s3://b/", "s3://b"), ("memory://", "memory://")],
+)
+def test_slashes_behind_a_folder_are_dropped(folder, plain):
+    assert unslashed(folder) == plain
 
 
 def test_workers_are_threads(command, tmp_path, monkeypatch):
@@ -155,7 +183,7 @@ def test_the_ray_engine_gets_its_options(command, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--engine", "steam"], "engine: expected one of local, ray; got 'steam'"),
-        (["--address", "auto"], "address, gpus: they are for --engine ray"),
+        (["--address", "auto"], "--address, --gpus: they are for --engine ray"),
         (["--void", "0.9", "0.1"], "void: expected two shares"),
         (["--format", "doc"], "format: expected one of coco"),
     ],
@@ -185,6 +213,17 @@ def test_stopped_by_a_person(command, tmp_path, monkeypatch):
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("name", ["segment", "demo"])
+def test_stopped_before_the_first_photograph(command, tmp_path, monkeypatch, name):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", stop)
+    draw(tmp_path / "in", 1)
+    arguments = [tmp_path / "in"] if name == "segment" else []
+    assert command(name, *arguments, "-o", tmp_path / "out") == (130, "", "gradcut: stopped\n")
+
+
 def test_export_and_review(command, tmp_path):
     draw(tmp_path / "in", 3)
     Image.new("RGB", (20, 20)).save(tmp_path / "in/dark.png")
@@ -209,6 +248,9 @@ def test_export_and_review(command, tmp_path):
     status, out, err = command("review", tmp_path / "out", "--label", "blue", "--limit", 1)
     assert "blue" in out
     assert "gradcut: 1 of 1 photographs, 0 without an object" in err
+    assert command("review", tmp_path / "out", "--label", "BLUE", "--limit", 1)[1] == out
+    status, _, err = command("review", f"{tmp_path}/out/", "--label", "bleu")
+    assert (status, err) == (2, f"gradcut: label: the run {tmp_path}/out has no label 'bleu'; {HINT}\n")
     ranked = json.loads(command("review", tmp_path / "out", "--json", "--limit", 3)[1])
     assert ranked[0]["name"] == "dark"
     assert ranked[1]["confidence"] <= ranked[2]["confidence"] + np.ptp([o["confidence"] for o in ranked[2]["objects"]])

@@ -273,7 +273,7 @@ def test_a_least_confidence_is_kept_with_the_scores(command, folder, tmp_path, m
     assert "was made with fast: min_confidence none, now 0.5;" in err
     status, _, err = command(*asked, tmp_path / "c.jsonl", "--min-confidence", 0.5, "-r", "simonyan")
     assert (status, err.count("\n")) == (2, 1)
-    assert "'simonyan' on brightness gives none" in err
+    assert "'simonyan' gives none" in err
 
 
 def test_commands_name_what_is_wrong(command, folder, tmp_path):
@@ -295,7 +295,8 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
     )
     scores = tmp_path / "scores.jsonl"
     assert "scores.jsonl" in message("report", scores)
-    command(*arguments(folder), "-o", scores)
+    _, _, err = command(*arguments(folder), "-o", scores)
+    assert err.endswith(f"gradcut: the scores are in {scores}; 'gradcut report {scores}' makes a page of them\n")
     assert "labels truth, now predicted" in message(*arguments(folder), "-o", scores, "--labels", "predicted")
     settings = evaluation.settings_path(scores)
     settings.write_text(settings.read_text().replace("Expansion(start=50", "Expansion(start=49"))

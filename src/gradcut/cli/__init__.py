@@ -19,6 +19,3 @@ def main() -> None:
     except GradcutError as error:
         err.print(f"gradcut: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("gradcut: stopped")
-        sys.exit(130)

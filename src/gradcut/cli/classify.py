@@ -34,8 +34,8 @@ from gradcut.errors import GradcutError
 
 @app.command(
     examples="""
-    gradcut classify cat.jpg                    # classes over the threshold
-    gradcut classify cat.jpg --threshold 0 --top-k 5     # the best five
+    gradcut classify cat.jpg                    # the best five
+    gradcut classify cat.jpg --threshold 0.1 --top-k 20  # what reaches 0.1
     gradcut classify holidays/ -c embedded --json        # ImageNet's classes
     """
 )
@@ -51,7 +51,9 @@ def classify(
 ) -> None:
     """Print what the classifier sees in photographs.
 
-    One line for each class that reaches the threshold, with its score.
+    The five best classes with their scores; those that 'gradcut segment' would leave out, for the threshold or --top-k,
+    are marked "not detected". With --threshold or --top-k only the detected ones. Scores differ a little from those
+    of 'gradcut segment', which shows the classifier photographs of its recipe's sizes.
     """
     from gradcut import files, images
 
@@ -169,5 +171,5 @@ def classifiers(
         print(json.dumps(found, indent=1))
         return
     if not found:
-        raise GradcutError(f"pattern: no classifier is called like {pattern!r}")
+        raise GradcutError(f"PATTERN: no classifier is called like {pattern!r}")
     listing(found.items())

@@ -248,6 +248,8 @@ def evaluate(
         print(json.dumps({"settings": settings, **figures, "errors": errors}, indent=1))
     else:
         _print_figures(samples.title, asked, figures)
+    if output is not None:
+        err.print(f"gradcut: the scores are in {output}; 'gradcut report {output}' makes a page of them")
     raise typer.Exit(1 if errors else 0)
 
 

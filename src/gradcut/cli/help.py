@@ -7,19 +7,26 @@ searched.
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from gradcut.cli.progress import err
 from gradcut.errors import GradcutError
+from gradcut.files import SUFFIXES
 
 #: The groups that options have. The last two end every help.
 PHOTOGRAPHS, ASKED, MASKS = "Photographs", "What to ask", "How masks are made"
 WRITTEN, RUNNING = "What is written", "How it runs"
 _ORDER = (WRITTEN, RUNNING)
+
+#: What asks for help.
+HELP = {"help_option_names": ["-h", "--help"]}
 
 #: Every error in how a command was called; `typer` exports some of its kinds only.
 _UsageError: Any = typer.BadParameter.__base__
@@ -29,7 +36,7 @@ class App(typer.Typer):
     """An app whose commands have examples, which end their help."""
 
     def command(self, name: str | None = None, *, examples: str = "", **options: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=Command, epilog=inspect.cleandoc(examples), **options)
+        return super().command(name, cls=Command, epilog=inspect.cleandoc(examples), context_settings=HELP, **options)
 
 
 class _Plain:
@@ -46,6 +53,8 @@ class _Plain:
         for parameter in parameters:
             usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
             groups.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(_entry(parameter))
+        if not hasattr(self, "commands"):
+            groups.setdefault(RUNNING, [])  # for --help
         names = sorted(groups, key=lambda group: _ORDER.index(group) if group in _ORDER else -1)
         groups[names[-1]].append(_entry(asked))  # --help, which click puts last
         for command in getattr(self, "commands", {}).values():
@@ -73,7 +82,25 @@ class Group(_Plain, TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _one_line():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:  # which typer would end without a word
+                err.print("gradcut: stopped")
+                raise typer.Exit(130) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """'gradcut help segment' is 'gradcut segment --help', and a photograph's name is no command's."""
+        name, *others = args
+        if ctx.resilient_parsing:  # a shell completes
+            return super().resolve_command(ctx, args)
+        if name == "help":
+            if not others:
+                typer.echo(self.get_help(ctx))
+                raise typer.Exit
+            return super().resolve_command(ctx, [others[0], "--help"])
+        if name not in self.commands and (Path(name).suffix.lower() in SUFFIXES or Path(name).exists()):
+            raise GradcutError(f"no such command: {name}; did you mean 'gradcut segment {shlex.join(args)}'?")
+        return super().resolve_command(ctx, args)
 
 
 def _name(parameter: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 
 from gradcut import __version__, catalogue, files, labels
-from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN, App, Group
+from gradcut.cli.help import ASKED, HELP, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN, App, Group
 from gradcut.errors import GradcutError, OutputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = App(
     "gradcut COMMAND --help                       # more about a command",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
 )
 out = Console(markup=False)
@@ -117,14 +119,22 @@ MinConfidence = Annotated[
     float | None,
     typer.Option(
         "--min-confidence", min=0, max=1, metavar="0..1", rich_help_panel=ASKED, show_default=False,
-        help="Leave objects below this confidence out; needs a recipe that gives one.",
+        help="Leave objects of a smaller expected IoU out; needs a recipe that gives one.",
     ),
 ]  # fmt: skip
 Size = Annotated[
     int | None,
     typer.Option(
-        min=32, metavar="N", rich_help_panel=PHOTOGRAPHS, show_default="the recipe's, or the classifier's",
+        min=32, metavar="N", rich_help_panel=PHOTOGRAPHS, show_default="the classifier's",
         help="Show the classifier photographs of N x N pixels, at least 32.",
+    ),
+]  # fmt: skip
+RecipeSize = Annotated[
+    int | None,
+    typer.Option(
+        "--size", min=32, metavar="N", rich_help_panel=PHOTOGRAPHS, show_default="the recipe's, or the classifier's",
+        help="Show the classifier photographs of N x N pixels, at least 32; a recipe that looks at several sizes takes "
+        "multiples of it. The masks keep the photographs' own size.",
     ),
 ]  # fmt: skip
 Device = Annotated[
@@ -185,6 +195,11 @@ def listing(entries: Iterable[tuple[str, str]]) -> None:
         if len(name) > _LONG:
             lines = ["", *lines]
         print("\n".join(f"{'' if number else name:{width}}{line}" for number, line in enumerate(lines)))
+
+
+def unslashed(folder: str | None) -> str | None:
+    """A folder without the slashes behind it, to which names of files are added."""
+    return folder and re.sub(r"(?<=[^/:])/+$", "", folder)
 
 
 def check_folder(option: str, path: Path) -> None:

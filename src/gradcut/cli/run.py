@@ -8,10 +8,18 @@ from typing import Annotated
 
 import typer
 
+from gradcut import labels
 from gradcut.cli.help import PHOTOGRAPHS
-from gradcut.cli.options import AsJson, Limit, app, check_output, format_names
+from gradcut.cli.options import AsJson, Limit, app, check_output, format_names, unslashed
 from gradcut.cli.progress import err
 from gradcut.cli.segment import trust, written
+
+Finished = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", callback=unslashed, show_default=False, help="The folder that 'gradcut segment' wrote.",
+    ),
+]  # fmt: skip
 
 
 @app.command(
@@ -22,9 +30,7 @@ from gradcut.cli.segment import trust, written
     """
 )
 def export(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", show_default=False, help="The folder that 'gradcut segment' wrote.")
-    ],
+    run: Finished,
     formats: Annotated[
         list[str],
         typer.Option(
@@ -50,7 +56,9 @@ def export(
     ] = 0,
     minimum: Annotated[
         float,
-        typer.Option("--min-confidence", min=0, max=1, metavar="0..1", help="Leave objects below this confidence out."),
+        typer.Option(
+            "--min-confidence", min=0, max=1, metavar="0..1", help="Leave objects of a smaller expected IoU out.",
+        ),
     ] = 0,
 ) -> None:  # fmt: skip
     """Write a finished run for annotation and training tools."""
@@ -68,9 +76,7 @@ def export(
     """
 )
 def review(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", show_default=False, help="The folder that 'gradcut segment' wrote.")
-    ],
+    run: Finished,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +96,9 @@ def review(
 
     every = ranked(run)
     if label:
-        every = [line for line in every if {item["label"] for item in line["objects"]} & set(label)]
+        own = sorted({item["label"] for line in every for item in line["objects"]})
+        wanted = {own[labels.position(name, own, f"the run {run}")] for name in label}
+        every = [line for line in every if {item["label"] for item in line["objects"]} & wanted]
     lines = every[:limit]
     if as_json:
         print(json.dumps(lines, indent=1, ensure_ascii=False))

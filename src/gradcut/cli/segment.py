@@ -25,8 +25,8 @@ from gradcut.cli.options import (
     Limit,
     MinConfidence,
     RecipeName,
+    RecipeSize,
     SaliencyName,
-    Size,
     Threshold,
     TopK,
     ValueRange,
@@ -38,6 +38,7 @@ from gradcut.cli.options import (
     format_names,
     load,
     out,
+    unslashed,
 )
 from gradcut.cli.progress import bar, err, working
 from gradcut.errors import GradcutError
@@ -66,7 +67,7 @@ def segment(
             help="Read paths from a text file, one a line; may be repeated.",
         ),
     ] = None,
-    size: Size = None,
+    size: RecipeSize = None,
     value_range: ValueRange = None,
     limit: Limit = None,
     classifier: ClassifierName = CLASSIFIER,
@@ -74,7 +75,7 @@ def segment(
         list[str] | None,
         typer.Option(
             metavar="NAME", rich_help_panel=ASKED, show_default=False,
-            help="Ask for this class whatever its score; may be repeated.",
+            help="Ask for this class instead of those that the classifier detects; may be repeated.",
         ),
     ] = None,
     threshold: Threshold = None,
@@ -85,8 +86,8 @@ def segment(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", rich_help_panel=WRITTEN, show_default="runs/CLASSIFIER-RECIPE",
-            help="Folder or address (s3://, gs://) for the results.",
+            "--output", "-o", callback=unslashed, metavar="DIR", rich_help_panel=WRITTEN,
+            show_default="runs/CLASSIFIER-RECIPE", help="Folder or address (s3://, gs://) for the results.",
         ),
     ] = None,
     void: Annotated[
@@ -185,6 +186,7 @@ def segment(
     with working(f"loading {classifier}"):
         from gradcut.recipes import as_recipe, with_saliency
         from gradcut.runs.job import Job, Task
+        from gradcut.runs.run import read_run
         from gradcut.runs.segment import default_batch, segment_all
         from gradcut.segmenter import Segmenter
 
@@ -217,7 +219,11 @@ def segment(
         err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest")
         raise typer.Exit(130) from None
     for name in formats or ():
-        written(output, f"{output}/exports/{name}", name)
+        export = written(output, f"{output}/exports/{name}", name)
+        if not as_json:
+            print(export)
+    if formats and (held := sum(line["state"] != "failed" for line in read_run(output)[1])) > tally.done:
+        err.print(f"gradcut: an export holds all {held} photographs of {output}, not only the {tally.done} named now")
     if as_json:
         _print_records(job.folder, tasks, failures)
     else:
@@ -258,10 +264,10 @@ def _given(paths: list[str], listed: list[Path]) -> list[str]:
         try:
             given += each.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except OSError as error:
-            raise GradcutError(f"list: {each} cannot be read: {error.strerror or error}") from error
+            raise GradcutError(f"--list: {each} cannot be read: {error.strerror or error}") from error
     given = [path for path in given if path.strip()]
     if not given:
-        raise GradcutError("paths: expected photographs, folders or patterns, got none")
+        raise GradcutError("photographs: expected files, folders or patterns, got none. See 'gradcut segment --help'.")
     return given
 
 
@@ -272,7 +278,7 @@ def _engine(name: str, address: str | None, gpus: float) -> Any:
 
         return OnRay(address, gpus)
     if address is not None or gpus:
-        raise GradcutError("address, gpus: they are for --engine ray")
+        raise GradcutError("--address, --gpus: they are for --engine ray")
     return None
 
 
@@ -368,4 +374,4 @@ def trust(entry: dict[str, Any]) -> str:
         return ""
     from gradcut.confidence import UNSURE  # it imports NumPy, which a command's help does without
 
-    return f" (IoU {entry['confidence']:.2f}{', unsure' if entry['confidence'] < UNSURE else ''})"
+    return f" (expected IoU {entry['confidence']:.2f}{', unsure' if entry['confidence'] < UNSURE else ''})"
