@@ -115,12 +115,12 @@ def position(label: str, labels: Sequence[str], whose: str) -> int:
     for index, name in enumerate(labels):
         if name.casefold() == label.casefold():
             return index
-    if surely := difflib.get_close_matches(label, labels, n=1, cutoff=0.8):
-        raise ClassifierError(f"label: {whose} has no label {label!r}; did you mean {surely[0]!r}?")
     within = [name for name in labels if label.casefold() in name.casefold()]
     near = difflib.get_close_matches(label, labels, n=5, cutoff=0.5)
-    nearest = list(dict.fromkeys(within + near))[:5]
+    nearest = difflib.get_close_matches(label, labels, n=1, cutoff=0.8) or list(dict.fromkeys(within + near))[:5]
     hint = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "no label is near it"
+    if len(nearest) == 1:
+        hint = f"did you mean {nearest[0]!r}?"
     raise ClassifierError(f"label: {whose} has no label {label!r}; {hint}")
 
 

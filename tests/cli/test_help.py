@@ -113,6 +113,11 @@ def test_defaults_and_brackets_are_shown(help_of):
     assert "gradcut[web]" in help_of("serve")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_how_to_get_help_stands_last_of_how_it_runs(help_of, name):
+    assert [line for line in sections(help_of(name))["How it runs"] if line.strip()][-1].startswith("  -h, --help ")
+
+
 def test_groups_of_segment(help_of):
     named = [heading for heading in sections(help_of("segment")) if heading != "Usage"]
     assert named == [

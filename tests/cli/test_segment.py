@@ -28,7 +28,7 @@ def command(command, monkeypatch, brightness):
     return command
 
 
-HINT = "the nearest are 'blue'"
+HINT = "did you mean 'blue'?"
 NONE = "photographs: expected files, folders or patterns, got none. See 'gradcut segment --help'."
 
 

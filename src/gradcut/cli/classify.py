@@ -52,8 +52,8 @@ def classify(
     """Print what the classifier sees in photographs.
 
     The five best classes with their scores; those that 'gradcut segment' would leave out, for the threshold or --top-k,
-    are marked "not detected". With --threshold or --top-k only the detected ones. Scores differ a little from those
-    of 'gradcut segment', which shows the classifier photographs of its recipe's sizes.
+    are marked "not detected". With --threshold or --top-k only the detected ones. Scores are those of photographs
+    prepared at the classifier's size; a recipe that prepares larger ones, as default does, has slightly others.
     """
     from gradcut import files, images
 
