@@ -259,6 +259,8 @@ def test_an_unsure_mask_is_marked(visit, drawn, monkeypatch):
     upload(page, png(drawn[0]))
     buttons = [button.inner_text().split() for button in page.locator("#classes button").all()]
     assert {label: "unsure" in words for label, *words in buttons} == {"blue": True, "red": False}
+    title = "expected IoU 0.12 is below 0.3: the mask is probably wrong"
+    assert page.get_attribute("#classes button[data-label=blue]", "title") == title
     assert "expected IoU 0.12 (unsure)" in page.inner_text("#figures")
     assert "and is unsure" in page.inner_text("#status")
     page.locator("#classes button", has_text="red").click()
@@ -337,6 +339,9 @@ def limited():
 
 def test_what_is_no_photograph_becomes_a_sentence(limited, visit, drawn):
     page = visit(limited.url)
+    upload(page, b"no photograph at all", settled=False)
+    read(page, "error", "drawn.png: not an image that can be read")
+    assert "Below is still" not in page.inner_text("#error"), "there is none yet"
     upload(page, png(drawn[0]))
     bilevel = io.BytesIO()
     Image.new("1", (10000, 10000)).save(bilevel, "PNG")
@@ -350,6 +355,7 @@ def test_what_is_no_photograph_becomes_a_sentence(limited, visit, drawn):
         upload(page, data, name, settled=False)
         read(page, "error", sentence)
         assert page.locator("#error").is_visible()
+        assert page.inner_text("#error").endswith(" Below is still drawn.png.")
         assert "Traceback" not in page.content()
         assert str(Path(gradcut.__file__).parent) not in page.content()
     page.fill("#another", "unicorn")

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from gradcut import formats, images, pictures
 from gradcut.classifiers.classifier import Classifier
+from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.recipes import RECIPES, Recipe
@@ -192,9 +193,14 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
     label = query.label or (result.objects[0].label if result.objects else None)
     shown = next((o for o in result.objects if o.label == label), None)
     scores = {d.label: d.score for d in (*evidence.best, *evidence.found)} | {o.label: o.score for o in result.objects}
-    unsure, found = {o.label for o in result.objects if o.unsure}, {d.label for d in evidence.found}
+    found = {d.label for d in evidence.found}
+    unsure = {
+        o.label: f"expected IoU {o.confidence:.2f} is below {UNSURE:g}: the mask is probably wrong"
+        for o in result.objects
+        if o.unsure
+    }
     classes = [
-        {"label": name, "score": score, "found": name in found, "unsure": name in unsure}
+        {"label": name, "score": score, "found": name in found, "unsure": unsure.get(name, "")}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])
     ]
     document = {"classes": classes, "label": label, "seconds": {k: round(v, 4) for k, v in result.seconds.items()}}

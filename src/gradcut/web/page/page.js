@@ -153,6 +153,7 @@ async function take(send) {
     update();
   } catch (error) {
     fail(error);
+    if (state.photograph) $("error").textContent += ` Below is still ${state.photograph.name}.`;
   }
 }
 
@@ -195,7 +196,7 @@ function make(tag, properties = {}, ...children) {
 function showClasses(seen) {
   const focused = document.activeElement?.dataset?.label;
   const buttons = seen.classes.map(({ label, score, found, unsure }) => {
-    const title = [found ? "" : "not detected", unsure ? "its mask is unsure" : ""].filter(Boolean).join("; ");
+    const title = [found ? "" : "not detected", unsure].filter(Boolean).join("; ");
     const button = make("button", { type: "button", className: found ? "found" : "", title }, label, make("small", {}, score.toFixed(2)));
     if (unsure) button.append(make("small", { className: "unsure" }, "unsure"));
     button.dataset.label = label;
