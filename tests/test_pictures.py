@@ -75,10 +75,36 @@ def test_overlay_tints_labelled_pixels_only():
     labels = np.zeros((40, 40), dtype=np.uint8)
     labels[10:30, 10:30] = 1
     picture = pictures.overlay(photograph, labels)
-    assert (picture[labels == 0] == 100).all()
+    assert (picture[:9] == 100).all()
     assert picture[20, 20].tolist() == [93, 140, 166]  # half way to the first colour
     assert picture[10, 10].tolist() == [86, 180, 233]  # the outline
+    assert picture[9, 20].tolist() == picture[11, 20].tolist() == [0, 0, 0], "its casing"
     assert (pictures.overlay(photograph, labels, opacity=0.0)[20, 20] == 100).all()
+
+
+@pytest.mark.parametrize("number", range(1, 31))
+def test_an_outline_shows_on_any_photograph(number):
+    """It is far from its casing in lightness, and one of the two is far from any ground."""
+    colour = pictures.class_colours(number)[-1]
+    labels = np.zeros((40, 40), dtype=np.uint8)
+    labels[10:30, 10:30] = number
+    picture = pictures.overlay(np.broadcast_to(colour, (40, 40, 3)).copy(), labels)
+    assert (picture[10, 20] == colour).all()
+    line, casing = lightness(picture[[10, 9], 20])
+    assert abs(line - casing) > 30
+
+
+def test_an_unsure_label_is_hatched():
+    photograph = np.full((400, 400, 3), 100, dtype=np.uint8)
+    labels = np.zeros((400, 400), dtype=np.uint8)
+    labels[20:180, 20:180] = 1
+    labels[220:380, 220:380] = 2
+    sure, picture = (pictures.overlay(photograph, labels, thickness=4, unsure=unsure) for unsure in ([], [2]))
+    assert np.array_equal(picture[:200], sure[:200])
+    inner = picture[240:360, 240:360] == 100
+    assert 0.4 < inner.all(2).mean() < 0.6, "every second stripe is the photograph's own"
+    line = [(drawn[215:260, 300] == (213, 94, 0)).all(1).sum() for drawn in (sure, picture)]
+    assert line[0] > line[1] > 0, "a thinner outline"
 
 
 def test_seeds_are_red_and_blue():
@@ -175,13 +201,13 @@ def test_what_cannot_be_trusted_is_marked_in_words(written):
     drawn_sheet((60, 80), [sure, doubtful, blank])
     words = said(written)
     assert words.count("0.70") == 1, "in the legend"
-    assert words.count("IoU to expect 0.70") == 1, "in its row"
+    assert words.count("expected IoU 0.70") == 1, "in its row"
     assert words.count("0.10  unsure") == 1
     assert words.count("unsure") == 1
     assert words.count("blank: no mask") == 2
     written.clear()
     drawn_sheet((60, 80), rows_of((60, 80), 2, score=0.9))
-    assert not {"unsure", "IoU to expect", "blank: no mask"} & set(said(written))
+    assert not {"unsure", "expected IoU", "blank: no mask"} & set(said(written))
 
 
 def test_classes_beyond_the_height_are_counted(written):

@@ -69,7 +69,13 @@ def test_best_median_and_worst():
         "best": [85, 90, 95], "median": [40, 45, 50], "worst": [0, 5, 10],
     }  # fmt: skip
     assert [c.group for c in chosen] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
-    assert len(choose(rows[:4], "a", most=3)) == 4  # none twice
+    for n, expected in ((1, "m"), (2, "bw"), (3, "bmw"), (4, "bmmw"), (5, "bbmww"), (8, "bbbmmwww"), (9, "bbbmmmwww")):
+        few = choose(rows[:n], "a", most=3)
+        assert "".join(c.group[0] for c in few) == expected
+        assert len({c.photograph for c in few}) == n, "none twice"
+        best, median, worst = ([c.ious["a"] for c in few if c.group == group] for group in ("best", "median", "worst"))
+        assert min(best, default=1) > max(median, default=-1)
+        assert min([*best, *median]) > max(worst, default=-1)
     assert (
         choose([*rows, pair("x", "cat", 100, true=False), pair("y", "cat", 100, found=False)], "a", 1)[0].photograph
         == "95"
@@ -149,6 +155,9 @@ def test_the_page_needs_nothing_else(dataset, recipes, rows):
 def test_the_page_holds_the_figures(rows):
     figures = summary.summarise(rows, resamples=50)
     text = page(rows, figures, SETTINGS)
+    measures = re.search(r'<ul class="measures">(.*?)</ul>', text)[1]
+    for title in ("class IoU", "union IoU", "pointing", "energy inside"):
+        assert re.search(rf"<li><b>{title}</b>: \w.*?</li>", measures), "in the visible text"
     for name, one in figures["recipes"].items():
         assert f">{name}</th>" in text
         for key in ("class_iou", "union_iou", "miou", "recall"):

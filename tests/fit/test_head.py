@@ -400,6 +400,18 @@ def test_command(data, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["h3.pt", "h3.PTH", "h3.json", "file.of.notes", "folder.safetensors"])
+def test_the_command_refuses_other_files_at_once(tmp_path, name):
+    (tmp_path / "file.of.notes").write_text("notes")
+    (tmp_path / "folder.safetensors").mkdir()
+    nowhere = ["fit", "--images", str(tmp_path / "no"), "--labels", str(tmp_path / "no.csv")]
+    run = CliRunner().invoke(app, [*nowhere, "-o", str(tmp_path / name)])
+    assert f"output: expected HEAD.safetensors or a folder, got '{tmp_path / name}'" in str(run.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.of.notes", "folder.safetensors"]
+    run = CliRunner().invoke(app, [*nowhere, "-o", str(tmp_path / "heads.v2")])
+    assert "no.csv" in str(run.exception), "a folder's name may have a dot"
+
+
 def test_the_command_reads_photographs_over_a_range(data, tmp_path):
     """Photographs of 12 bits in 16 make the head that their 8 bits make."""
     for file in data.files:

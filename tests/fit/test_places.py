@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from gradcut import Classifier, GradcutError, load_classifier
 from gradcut.classifiers.heads import Head, PlaceWeights, attach, places_of, read_head, weights_sha256
 from gradcut.cli import app
 from gradcut.errors import ClassifierError, FitError
-from gradcut.fit import linear_layer, read_labels
+from gradcut.fit import LinearFit, fit_folds, linear_layer, read_labels
 from gradcut.fit.labels import ImageLabels
 from gradcut.fit.places import PlaceFit, softmax_regression
 from gradcut.saliency import CAM, Gradient, PlaceProbability
@@ -71,6 +72,25 @@ def head(backbone, data) -> Head:
 def fitted(backbone, data, head) -> PlaceWeights:
     (places,) = PlaceFit(l2=1e-6, prior=0)(backbone, data, [head], [everything(data)])
     return places
+
+
+def test_progress_names_each_stage_and_comes_to_its_end(backbone, data):
+    stages = {}
+
+    @contextmanager
+    def progress(what, total):
+        items = []
+
+        def track(more):
+            for item in more:
+                items.append(item)
+                yield item
+
+        yield track
+        stages[what] = (total, len(items))
+
+    fit_folds(backbone, data, LinearFit(folds=2), PlaceFit(rounds=2), progress=progress)
+    assert stages == {"features": (24, 24), "solving for 3 heads": (9, 9), "places for 3 heads": (54, 54)}
 
 
 def everything(data: ImageLabels) -> np.ndarray:

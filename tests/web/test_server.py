@@ -29,8 +29,8 @@ from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, refine
 from gradcut.cli import app, main
 from gradcut.formats import brush_rle
 from gradcut.listening import listen
-from gradcut.masks import GraphCut
-from gradcut.saliency import CAM, Gradient
+from gradcut.masks import GraphCut, Threshold
+from gradcut.saliency import CAM, Gradient, Rivals
 from gradcut.seeds import Percentiles
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
@@ -259,6 +259,8 @@ def test_an_unsure_mask_is_marked(visit, drawn, monkeypatch):
     upload(page, png(drawn[0]))
     buttons = [button.inner_text().split() for button in page.locator("#classes button").all()]
     assert {label: "unsure" in words for label, *words in buttons} == {"blue": True, "red": False}
+    title = "expected IoU 0.12 is below 0.3: the mask is probably wrong"
+    assert page.get_attribute("#classes button[data-label=blue]", "title") == title
     assert "expected IoU 0.12 (unsure)" in page.inner_text("#figures")
     assert "and is unsure" in page.inner_text("#status")
     page.locator("#classes button", has_text="red").click()
@@ -285,20 +287,22 @@ def test_sliders_answer_without_the_network(visit, server, drawn):
     assert page.input_value("#high") == "80", "one slider pushes the other"
     assert page.locator("#error").is_hidden()
     assert classes(page)[0] == {"red", "blue"}
+    assert model.passes == passes, "no slider of the seeds asks the network"
     slide(page, "threshold", 0.99)
     found, looked_at = classes(page)
     assert found == set()
     assert len(looked_at) == 1
     assert "Nothing reaches" in page.inner_text("#status")
+    assert model.passes == passes + 1, "once, for the best class alone"
     slide(page, "threshold", 0.05)
     assert classes(page)[0] == {"red", "blue"}
     page.click("#reset")
     settle(page)
     assert page.get_attribute("img.seeds", "src") == seeds
-    assert model.passes == passes, "no slider asks the network"
+    assert model.passes == passes + 1, "what was asked before is kept"
     page.select_option("#recipe", "other")
     settle(page)
-    assert model.passes == passes + 1
+    assert model.passes == passes + 2
 
 
 def test_recipes_side_by_side_and_aligned(visit, drawn):
@@ -335,6 +339,9 @@ def limited():
 
 def test_what_is_no_photograph_becomes_a_sentence(limited, visit, drawn):
     page = visit(limited.url)
+    upload(page, b"no photograph at all", settled=False)
+    read(page, "error", "drawn.png: not an image that can be read")
+    assert "Below is still" not in page.inner_text("#error"), "there is none yet"
     upload(page, png(drawn[0]))
     bilevel = io.BytesIO()
     Image.new("1", (10000, 10000)).save(bilevel, "PNG")
@@ -348,6 +355,7 @@ def test_what_is_no_photograph_becomes_a_sentence(limited, visit, drawn):
         upload(page, data, name, settled=False)
         read(page, "error", sentence)
         assert page.locator("#error").is_visible()
+        assert page.inner_text("#error").endswith(" Below is still drawn.png.")
         assert "Traceback" not in page.content()
         assert str(Path(gradcut.__file__).parent) not in page.content()
     page.fill("#another", "unicorn")
@@ -673,7 +681,53 @@ def test_nothing_is_expected_of_seeds_that_were_changed(server, key):
     assert confidence(foreground=0.9, background=0.1) is None
 
 
-def test_a_class_below_the_threshold_is_cut_alone(server):
+def everywhere(classifier, x, targets):
+    """A saliency that says something of each place, so that classes are in each other's way."""
+    maps = CAM()(classifier, x, targets)
+    return 0.5 + maps / maps.amax((1, 2), keepdim=True)
+
+
+@pytest.fixture
+def rivalry(server, monkeypatch):
+    """A photograph of two classes, a recipe in which they compete, and the page's mask of a label."""
+    recipe = replace(DRAWN, name="rivalry", saliency=Rivals(everywhere), masks=Threshold(0.3))
+    monkeypatch.setitem(RECIPES, "rivalry", recipe)
+    photograph = np.full((64, 64, 3), 20, np.uint8)
+    photograph[4:36, 4:36] = (255, 0, 90)
+    photograph[28:44, 28:44] = (90, 0, 200)
+    _, data = ask(server, "POST", "/api/photograph", png(photograph), x_name="x.png")
+
+    def mask(label, threshold):
+        body = question(json.loads(data)["photograph"], label=label, threshold=threshold, recipe="rivalry")
+        return np.asarray(Image.open(io.BytesIO(ask(server, "POST", "/api/download/mask", body)[1]))) > 0
+
+    return photograph, recipe, mask
+
+
+def test_the_masks_are_those_of_the_segmenter(server, rivalry):
+    """Whatever was asked before, and whatever else is looked at."""
+    photograph, recipe, mask = rivalry
+    low, high = sorted(found.score for found in tiny().detect([photograph], 0)[0])
+    assert 0.05 < low < high - 0.02
+    one, both = (Segmenter(tiny(), recipe, threshold)(photograph) for threshold in ((low + high) / 2, 0.05))
+    (first,) = one.objects
+    (second,) = {item.label for item in both} - {first.label}
+    assert not np.array_equal(first.mask, both[first.label].mask), "else this test could not tell"
+    Segmenter(server.page.classifiers["tiny"], recipe)(photograph)  # what is found out of a network once
+    model, passes = server.page.classifiers["tiny"].model, []
+    for threshold, result in (((low + high) / 2, one), (0.05, both), ((low + high) / 2, one)):
+        before = model.passes
+        for item in result:
+            assert np.array_equal(mask(item.label, threshold), item.mask)
+        passes.append(model.passes - before)
+        # A class beyond them has them as rivals, by whatever spelling.
+        assert np.array_equal(mask(second.upper(), threshold), both[second].mask)
+        assert np.array_equal(mask(first.label, threshold), result[first.label].mask)
+    assert passes == [1, 1, 0], "one pass for each set of classes"
+    assert np.array_equal(mask(None, 0.99), Segmenter(tiny(), recipe)(photograph, [first.label]).objects[0].mask)
+
+
+def test_a_class_below_the_threshold_has_the_detected_ones_as_rivals(server):
     """The page looks at any class; what it looks at is what is downloaded."""
     photograph = np.zeros((64, 64, 3), np.uint8)
     photograph[8:24, 8:24] = (255, 0, 0)
@@ -685,7 +739,8 @@ def test_a_class_below_the_threshold_is_cut_alone(server):
     segment = Segmenter(tiny(), DRAWN, threshold=0.9)
     assert "blue" not in [item.label for item in segment(photograph).objects]
     assert mask.any()
-    assert np.array_equal(mask, segment(photograph, ["blue"]).objects[0].mask)
+    detected = [item.label for item in segment(photograph).objects]
+    assert np.array_equal(mask, segment(photograph, [*detected, "blue"])["blue"].mask)
 
 
 def test_uploads_have_limits_and_leave_no_file(drawn, tmp_path, monkeypatch):

@@ -27,6 +27,12 @@ from gradcut.errors import GradcutError
 
 FITTED = "How the head is fitted"
 
+#: What a folder is hardly called.
+FILES = (
+    ".bin", ".ckpt", ".csv", ".gz", ".h5", ".jpg", ".json", ".keras", ".npy", ".npz", ".onnx", ".pickle", ".pkl",
+    ".png", ".pt", ".pth", ".safetensor", ".tar", ".tflite", ".txt", ".yaml", ".yml", ".zip",
+)  # fmt: skip
+
 
 @app.command(
     examples="""
@@ -125,6 +131,9 @@ def fit(
         check_folder("--images", folder)
     for table in tables:
         check_file("--labels", table)
+    alone = output.suffix == ".safetensors"
+    if output.is_dir() if alone else output.is_file() or output.suffix.lower() in FILES:
+        raise GradcutError(f"output: expected HEAD.safetensors or a folder, got {str(output)!r}")
     with working("loading"):
         from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
         from gradcut.fit.labels import WORDS
@@ -137,7 +146,6 @@ def fit(
     if data.doubtful:
         labels = ", ".join(data.doubtful)
         err.print(f"gradcut: at most one judged photograph has {labels}: nothing can be said of how well it is found")
-    alone = output.suffix == ".safetensors"
     classifier = load(backbone, device)
     heads = fit_folds(
         classifier if size is None else classifier.at(size), data, LinearFit(l2, prior, folds, seed),

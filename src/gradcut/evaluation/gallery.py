@@ -36,7 +36,8 @@ class Choice:
 def choose(rows: Iterable[Row], recipe: str, most: int = 8) -> list[Choice]:
     """The best, the median and the worst of a recipe's classes, at most ``most`` of each, by IoU and then by name.
 
-    Only classes that are there and were looked for count; none is shown twice.
+    Only classes that are there and were looked for count; none is shown twice. Where they are fewer than three times
+    ``most``, each of the three gets about a third.
 
     Raises:
         EvaluationError: no row of that recipe.
@@ -50,11 +51,12 @@ def choose(rows: Iterable[Row], recipe: str, most: int = 8) -> list[Choice]:
     order = sorted((pair for pair, by in ious.items() if recipe in by), key=lambda pair: (-ious[pair][recipe], pair))
     if not order:
         raise EvaluationError(f"scores: no class with a mask of {recipe!r}")
-    middle = max(0, len(order) // 2 - most // 2)
-    groups = dict.fromkeys(order[middle : middle + most], "median")
-    groups |= dict.fromkeys(order[::-1][:most], "worst") | dict.fromkeys(order[:most], "best")
-    turn = ("best", "median", "worst").index
-    return sorted((Choice(*pair, group, ious[pair]) for pair, group in groups.items()), key=lambda c: turn(c.group))
+    n = len(order)
+    ends = min(most, (n + 1) // 3)
+    between = min(most, n - 2 * ends)
+    start = min(max(ends, n // 2 - between // 2), n - ends - between)
+    groups = {"best": order[:ends], "median": order[start : start + between], "worst": order[::-1][:ends]}
+    return [Choice(*pair, group, ious[pair]) for group, pairs in groups.items() for pair in pairs]
 
 
 @dataclass(frozen=True, eq=False)

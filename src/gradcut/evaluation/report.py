@@ -23,8 +23,8 @@ from gradcut.pictures import Picture
 
 #: What the columns are called, and what they mean.
 NAMES: Mapping[str, tuple[str, str]] = {
-    "class_iou": ("class IoU", "mean over every class in every photograph"),
-    "union_iou": ("union IoU", "mean over photographs, of all masks together"),
+    "class_iou": ("class IoU", "intersection over union of mask and truth, mean over every class in every photograph"),
+    "union_iou": ("union IoU", "the same of all classes' masks together, mean over photographs"),
     "miou": ("mIoU", "pixels summed up over the dataset, background included, as Pascal VOC counts"),
     "precision": ("precision", "share of the mask that is true, mean over classes and photographs"),
     "recall": ("recall", "share of the truth that is found, mean over classes and photographs"),
@@ -59,6 +59,7 @@ def page(
         "script": _resource("report.js"),
         "head": _head(figures, settings),
         "main": _main_table(figures, colours),
+        "measures": _measures(figures),
         "differences": _differences(figures),
         "plots": _plots(figures, colours),
         "classes": _class_table(figures, colours),
@@ -141,6 +142,16 @@ def _cell(figure: Mapping[str, Any] | None, best: bool = False, sign: str = "") 
 
 def _name(name: str, colours: Mapping[str, str]) -> str:
     return f'<th scope="row"><i style="background:{colours[name]}"></i>{escape(name)}</th>'
+
+
+def _measures(figures: Mapping[str, Any]) -> str:
+    """What each column of `NAMES` that the table has means, one line each."""
+    lines = [
+        f"<li><b>{title}</b>: {escape(about)}</li>"
+        for key, (title, about) in NAMES.items()
+        if any(recipe[key]["n"] for recipe in figures["recipes"].values())
+    ]
+    return "".join(lines)
 
 
 def _main_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:

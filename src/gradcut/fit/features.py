@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from gradcut.known import Known
 from gradcut.network.passes import Pass, watched
 from gradcut.ranges import Range
 
-Track = Callable[[Sequence[Path]], Iterable[Path]]
+#: Hands items on, and shows how far it is.
+Track = Callable[[Iterable[Any]], Iterable[Any]]
 
 #: By model and size of photograph: the name of its last linear layer.
 _LAYERS: Known[str] = Known()

@@ -22,7 +22,7 @@ from gradcut.fit.head import Fitted, LinearFit, fit
 from gradcut.fit.labels import ImageLabels
 from gradcut.fit.places import PlaceFit
 
-#: Shows how far a step is: called with what it does and the number of photographs, it gives the `Track` to use.
+#: Shows how far a step is: called with what it does and the number of items, it gives the `Track` to use.
 Progress = Callable[[str, int], AbstractContextManager[Track]]
 
 
@@ -107,15 +107,19 @@ def fit_folds(
         OutputError: the cache cannot be written.
     """
     options = options or LinearFit()
-    with progress("looking", len(data.files)) as track:
+    with progress("features", len(data.files)) as track:
         x = features(backbone, data.files, cache, mirror, track, data.value_range)
-    head, fitted = fit(backbone, data, options, x)
-    parts = [np.ones(len(data.files), dtype=bool)]
-    if every_fold:
-        parts += [fitted.folds != fold for fold in range(options.folds)]
-    heads = [head, *(fit(backbone, data.part(part), options, x[:, part])[0] for part in parts[1:])]
+    count = 1 + options.folds * every_fold
+    many = f"{count} head{'s' if count > 1 else ''}"
+    # Each is itself cross-validated, which its calibration and threshold come from.
+    with progress(f"solving for {many}", count * (options.folds + 1)) as track:
+        head, fitted = fit(backbone, data, options, x, track)
+        parts = [np.ones(len(data.files), dtype=bool)]
+        if every_fold:
+            parts += [fitted.folds != fold for fold in range(options.folds)]
+        heads = [head, *(fit(backbone, data.part(part), options, x[:, part], track)[0] for part in parts[1:])]
     if places is not None:
-        with progress("looking at places", places.rounds * len(data.files)) as track:
+        with progress(f"places for {many}", places.rounds * (len(data.files) + count)) as track:
             try:
                 weights = places(backbone, data, heads, parts, track)
             except SaliencyError as error:

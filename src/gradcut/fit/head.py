@@ -21,7 +21,7 @@ from gradcut.classifiers.heads import Head
 from gradcut.classifiers.weights import weights_sha256
 from gradcut.errors import FitError, check_least
 from gradcut.fit.calibration import best_threshold, calibration_error, platt, stratified_folds
-from gradcut.fit.features import linear_layer, prior_rows
+from gradcut.fit.features import Track, linear_layer, prior_rows
 from gradcut.fit.labels import ImageLabels
 from gradcut.ranking import average_precision
 
@@ -92,6 +92,7 @@ class LinearFit:
         prior: Float[np.ndarray, "k d"],
         known: Bool[np.ndarray, "n k"] | None = None,
         judged: Bool[np.ndarray, " n"] | None = None,
+        track: Track = iter,
     ) -> Fitted:
         """Fit a head.
 
@@ -101,6 +102,7 @@ class LinearFit:
             prior: a row a class, as `prior_rows` makes them.
             known: whether that is known; without it, everything is.
             judged: the photographs that make up the folds, and that the figures are of; without it, all.
+            track: wraps what is solved for, ``folds + 1`` times, for a progress bar.
 
         Raises:
             FitError: fewer photographs to judge than folds.
@@ -112,15 +114,15 @@ class LinearFit:
         folds = np.full(len(truth), -1)
         folds[judged] = stratified_folds((truth & known)[judged], self.folds, self.seed)
         z = np.full(truth.shape, np.nan)
-        for fold in np.unique(folds[judged]):
-            part = folds != fold
+        # At last without any fold left out: these weights are the head's.
+        for fold in track([*np.unique(folds[judged]).tolist(), None]):
+            part = np.ones_like(judged) if fold is None else folds != fold
             weight, bias = self._solve(x[:, part], truth[part], prior, known[part])
             z[~part] = x[0, ~part] @ weight.T + bias
         pairs = known & judged[:, None]
         slope, offset = platt(z[pairs], truth[pairs])
         scores = expit(slope * z + offset)
         threshold, f1, precision, recall = best_threshold(truth[pairs], scores[pairs])
-        weight, bias = self._solve(x, truth, prior, known)
         precisions = np.array([_ranked(*columns) for columns in zip(z.T, truth.T, pairs.T, strict=True)])
         ranked = precisions[~np.isnan(precisions)]
         return Fitted(
@@ -210,16 +212,18 @@ def fit(
     data: ImageLabels,
     options: LinearFit,
     x: Float[np.ndarray, "views n d"],
+    track: Track = iter,
 ) -> tuple[Head, Fitted]:
     """A head for the backbone, and what cross-validation says of it.
 
     Args:
         x: `features` of the data's photographs.
+        track: as for `LinearFit`.
 
     Raises:
         FitError: fewer photographs to judge than folds.
     """
-    fitted = options(x, data.truth, prior_rows(backbone, data.labels), data.known, data.judged)
+    fitted = options(x, data.truth, prior_rows(backbone, data.labels), data.known, data.judged, track)
     figures: dict[str, Any] = {
         "options": asdict(options) | {"views": len(x)},
         "labels_sha256": data.sha256,

@@ -94,7 +94,7 @@ class PlaceFit:
         Args:
             heads: fitted to whole photographs.
             parts: the photographs that each of them was fitted to, and that its places are taken from.
-            track: wraps the photographs to be looked at, for a progress bar.
+            track: wraps the photographs to be looked at, and then the heads, in each round, for a progress bar.
 
         Raises:
             SaliencyError: the backbone's logits are not linear in the mean of its last map.
@@ -114,7 +114,8 @@ class PlaceFit:
                     random = np.random.default_rng([self.seed, number])
                     places, classes = self.sure(maps, present, len(data.labels), random)
                     taken[n].append((features[places].astype(np.float16), classes))
-            found = [self.weights(rows, prior, ~data.known[part]) for rows, part in zip(taken, parts, strict=True)]
+            examples = track(zip(taken, parts, strict=True))
+            found = [self.weights(rows, prior, ~data.known[part]) for rows, part in examples]
         return found
 
     def _look(

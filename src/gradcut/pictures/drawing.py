@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
+from scipy import ndimage
 
 from gradcut import images
 from gradcut.images import Photograph
@@ -11,6 +14,9 @@ from gradcut.seeds import Seeds
 
 #: What a person looks at: RGB, 0 to 255.
 Picture = UInt8[np.ndarray, "rows columns 3"]
+
+#: How light red, green and blue are to the eye (ITU-R BT.709).
+_LIGHTNESS = np.array([0.2126, 0.7152, 0.0722])
 
 #: Of seeds.
 FOREGROUND, BACKGROUND = (230, 60, 60), (50, 110, 230)
@@ -72,21 +78,59 @@ def heat(saliency: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def overlay(
-    photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], opacity: float = 0.5, thickness: int | None = None
+    photograph: Photograph,
+    labelmap: Integer[np.ndarray, "H W"],
+    opacity: float = 0.5,
+    thickness: int | None = None,
+    unsure: Sequence[int] = (),
 ) -> Picture:
     """The photograph with every label's pixels tinted in its class's colour and outlined.
+
+    An outline lies between two lines of white, or of black where its own colour is light, so that it shows on any
+    photograph.
 
     Args:
         labelmap: of the photograph's size; 0 is no label, i + 1 has the i-th of `class_colours`.
         opacity: of the tint, from 0 to 1.
         thickness: as for `outline`.
+        unsure: labels whose pixels are hatched instead, with a thinner outline.
     """
-    colours = np.concatenate([palette(1), class_colours(int(labelmap.max()))])[labelmap]
-    inside = labelmap > 0
-    tinted = np.where(inside[..., None], (1 - opacity) * photograph + opacity * colours, photograph)
-    edges = outline(labelmap, thickness)
+    thickness = thickness or _thickness(labelmap)
+    palette_here = np.concatenate([palette(1), class_colours(int(labelmap.max()))])
+    colours, is_unsure = palette_here[labelmap], np.isin(labelmap, np.array(unsure, dtype=labelmap.dtype))
+    tint = np.where(labelmap > 0, opacity, 0.0)
+    tint[is_unsure & ~_stripes(labelmap.shape, 4 * thickness)] = 0
+    tinted = (1 - tint[..., None]) * photograph + tint[..., None] * colours
+    half = max(1, thickness // 2)
+    edges = outline(labelmap, thickness) & ~is_unsure
+    thin = outline(labelmap, half) & is_unsure
+    casing = np.where(palette_here @ _LIGHTNESS > 140, 1, 2).astype(np.uint8)[labelmap]
+    around = np.maximum(
+        ndimage.maximum_filter(casing * edges, 1 + 2 * half),
+        ndimage.maximum_filter(casing * thin, 1 + 2 * max(1, half // 2)),
+    )
+    tinted[around > 0] = np.where(around == 2, 255, 0)[around > 0, None]
+    edges |= thin
     tinted[edges] = colours[edges]
-    return tinted.round().astype(np.uint8)
+    picture: Picture = tinted.round().astype(np.uint8)
+    return picture
+
+
+def hatched(colour: Sequence[int], height: int, width: int) -> Picture:
+    """A patch of the legend for a class whose pixels are hatched: its colour and white, in stripes, with a border."""
+    patch = np.where(_stripes((height, width), 4)[..., None], np.array(colour), 255).astype(np.uint8)
+    patch[[0, -1]] = patch[:, [0, -1]] = colour
+    return patch
+
+
+def _stripes(size: tuple[int, ...], width: int) -> Bool[np.ndarray, "H W"]:
+    """Every second one of diagonal stripes, so many pixels wide from left to right."""
+    is_stripe: np.ndarray = np.add.outer(np.arange(size[0]), np.arange(size[1])) // width % 2 == 0
+    return is_stripe
+
+
+def _thickness(labelmap: Integer[np.ndarray, "H W"]) -> int:
+    return int(max(1, max(labelmap.shape) // 400))
 
 
 def outline(labelmap: Integer[np.ndarray, "H W"], thickness: int | None = None) -> Bool[np.ndarray, "H W"]:
@@ -96,7 +140,7 @@ def outline(labelmap: Integer[np.ndarray, "H W"], thickness: int | None = None) 
         thickness: in pixels; by default a 400th of the longer side.
     """
     edge = np.zeros(labelmap.shape, dtype=bool)
-    for distance in range(1, 1 + (thickness or max(1, max(labelmap.shape) // 400))):
+    for distance in range(1, 1 + (thickness or _thickness(labelmap))):
         edge[:, :-distance] |= labelmap[:, distance:] != labelmap[:, :-distance]
         edge[:, distance:] |= labelmap[:, distance:] != labelmap[:, :-distance]
         edge[:-distance] |= labelmap[distance:] != labelmap[:-distance]

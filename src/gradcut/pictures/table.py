@@ -20,9 +20,9 @@ from gradcut.pictures.drawing import (
     Picture,
     class_colours,
     draw_seeds,
+    hatched,
     heat,
     inferno,
-    outline,
     overlay,
     stretch,
 )
@@ -140,7 +140,8 @@ def _head(
     beside = height >= 0.7 * alone and (len(rows) + 1) * _ENTRY_LINE <= height
     height = height if beside else alone
     size = (max(1, height), max(1, int(height * aspect)))
-    pictures = (_overlaid(photograph, labelmap, size), images.resize(photograph, size))
+    unsure = [number for number, row in enumerate(rows, start=1) if row.unsure]
+    pictures = (_overlaid(photograph, labelmap, size, unsure), images.resize(photograph, size))
     left = _MARGIN + 2 * (size[1] + _GAP)
     legend = _legend(rows, width - _MARGIN - left, 1, size[0]) if beside else _legend(rows, inner, inner // _ENTRY, 460)
     bottom = _MARGIN + size[0]
@@ -163,10 +164,10 @@ def _legend(rows: Sequence[Row], width: int, columns: int, height: int) -> Image
     for left in range(0, min(columns, math.ceil(len(rows) / lines)) * column, column):
         draw.text((left + 24, 0), "class", _FAINT, _font(13))
         draw.text((left + column - 170, 0), "score", _FAINT, _font(13))
-        draw.text((left + column - 120, 0), "IoU to expect" if sure else "", _FAINT, _font(13))
+        draw.text((left + column - 120, 0), "expected IoU" if sure else "", _FAINT, _font(13))
     for number, (row, colour) in enumerate(zip(rows[:shown], class_colours(shown).tolist(), strict=True)):
         left, top = number // lines * column, (number % lines + 1) * _ENTRY_LINE
-        draw.rectangle((left, top + 1, left + 14, top + 15), tuple(colour))
+        _swatch(picture, row, colour, (left, top + 1))
         draw.text((left + 24, top), _fitted(_plain(row.title), _font(15), column - 204), _INK, _font(15))
         draw.text((left + column - 170, top), _number(row.score), _INK, _font(15))
         words = row.mark if row.blank else f"{_number(row.confidence)}  {row.mark}".strip()
@@ -208,7 +209,8 @@ def _table(photograph: Photograph, rows: Sequence[Row], width: int, height: int,
     for number, row in enumerate(shown):
         top = _HEADING + number * pitch
         draw.line((_MARGIN, top - _GAP // 2, width - _MARGIN, top - _GAP // 2), _LINE)
-        _words(draw, row, class_colours(number + 1)[-1].tolist(), top, pitch - _GAP)
+        _swatch(table, row, class_colours(number + 1)[-1].tolist(), (_MARGIN, top + 3))
+        _words(draw, row, top, pitch - _GAP)
         panels = [images.resize(heat(row.saliency), size)]
         if not row.blank:
             _scale(table, row.saliency, (first + size[1] + 5, top), size[0])
@@ -222,13 +224,12 @@ def _table(photograph: Photograph, rows: Sequence[Row], width: int, height: int,
     return table
 
 
-def _words(draw: ImageDraw.ImageDraw, row: Row, colour: Sequence[int], top: int, height: int) -> None:
-    """The row's text: title beside its colour, score, confidence, and what is amiss."""
+def _words(draw: ImageDraw.ImageDraw, row: Row, top: int, height: int) -> None:
+    """The row's text: title, score, confidence, and what is amiss."""
     notes = [f"score {row.score:.2f}"] if row.score is not None else []
-    notes += [f"IoU to expect {row.confidence:.2f}"] if row.confidence is not None and not row.blank else []
+    notes += [f"expected IoU {row.confidence:.2f}"] if row.confidence is not None and not row.blank else []
     notes += [row.mark] if row.mark else []
     lines = _wrapped(_plain(row.title), _font(16), _TEXT - 24 - _GAP, (height - 18 * len(notes)) // 20)
-    draw.rectangle((_MARGIN, top + 3, _MARGIN + 14, top + 17), tuple(colour))
     for number, line in enumerate(lines):
         draw.text((_MARGIN + 24, top + 20 * number), line, _INK, _font(16))
     for number, note in enumerate(notes):
@@ -254,20 +255,30 @@ def _scale(table: Image.Image, saliency: Float[np.ndarray, "h w"], corner: tuple
 # Small pieces --------------------------------------------------------------------------------------------------------
 
 
-def _overlaid(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], size: tuple[int, int]) -> Picture:
+def _swatch(picture: Image.Image, row: Row, colour: Sequence[int], corner: tuple[int, int]) -> None:
+    """The class's colour as it is in the picture of all classes."""
+    left, top = corner
+    if row.unsure:
+        picture.paste(Image.fromarray(hatched(colour, 15, 15)), (left, top))
+    else:
+        ImageDraw.Draw(picture).rectangle((left, top, left + 14, top + 14), tuple(colour))
+
+
+def _overlaid(
+    photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], size: tuple[int, int], unsure: Sequence[int]
+) -> Picture:
     """`overlay` at another size, with smooth outlines: drawn twice as large, then shrunk."""
     height, width = 2 * size[0], 2 * size[1]
     labels = np.asarray(Image.fromarray(labelmap).resize((width, height), Image.Resampling.NEAREST))
-    return images.resize(overlay(images.resize(photograph, (height, width)), labels, 0.45, thickness=3), size)
+    return images.resize(overlay(images.resize(photograph, (height, width)), labels, 0.45, 4, unsure), size)
 
 
 def _outlined(twice: Photograph, mask: Bool[np.ndarray, "h w"], number: int) -> Picture:
-    """The mask's outline in the class's colour, with a white rim that shows on any ground, at half the size."""
+    """The mask's outline in the class's colour, at half the size."""
     height, width = twice.shape[:2]
     inside = images.resize_mask(mask, (height, width))
     thickness = max(2, round(height / 110))
     picture = overlay(twice, inside * np.int32(number + 1), 0.0, thickness)
-    picture[outline(~inside * np.int32(1), thickness // 2)] = 255
     return images.resize(picture, (height // 2, width // 2))
 
 

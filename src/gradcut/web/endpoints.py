@@ -25,7 +25,7 @@ from gradcut.results import Segmentation
 from gradcut.seeds import Fractions, Percentiles
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.web.state import BusyError, Limits, Queue, Shelf, Upload
-from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, preview, select, view, wrong
+from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, detected, preview, view, wrong
 
 log = logging.getLogger(__name__)
 
@@ -166,39 +166,53 @@ class Page:
     async def _work(
         self, upload: Upload, query: Query, finish: Callable[[Evidence, Segmentation, Query], dict[str, Any]]
     ) -> AsyncIterator[dict[str, Any]]:
-        """News while the queue moves; at last what ``finish`` makes of the result."""
+        """News while the queue moves; at last what ``finish`` makes of the result.
+
+        The detected classes are explained and cut together, as the segmenter does it. Another class is explained with
+        them as its rivals, and only its own mask is taken: theirs do not change.
+        """
         segmenter = query.segmenter(self.classifiers)
+        if query.label is not None:
+            query = replace(query, label=next(iter(segmenter.asked([query.label]))))
         first = None
         async for news in self._evidence(upload, query, segmenter, None):
             first = news if isinstance(news, Evidence) else first
             if not isinstance(news, Evidence):
                 yield news
         assert first is not None
-        evidence = select(first, query)
-        if evidence is None:
-            label = query.label or first.best[0].label
-            async for news in self._evidence(upload, query, segmenter, label):
-                evidence = news if isinstance(news, Evidence) else evidence
+        chosen, alone = first, None
+        if query.label not in {None, *(found.label for found in first.found)} or not first.found:
+            alone = query.label or first.best[0].label
+            (members,) = segmenter.asked([alone]).values()
+            # A group and a class in it are no rivals.
+            rivals = (found.label for found in first.found if not {*found.members} & {*members})
+            async for news in self._evidence(upload, query, segmenter, (*rivals, alone)):
+                chosen = news if isinstance(news, Evidence) else chosen
                 if not isinstance(news, Evidence):
                     yield news
-        assert evidence is not None
-        chosen = evidence
 
         def work() -> dict[str, Any]:
-            return {"state": "done"} | finish(first, cut(segmenter, chosen, query), query)
+            return {"state": "done"} | finish(first, cut(segmenter, chosen, query, alone), query)
 
         async for moved in self.pixels.run(work):
             yield moved.result() if isinstance(moved, Future) else {"state": "cutting", "ahead": moved}
 
     async def _evidence(
-        self, upload: Upload, query: Query, segmenter: Segmenter, label: str | None
+        self, upload: Upload, query: Query, segmenter: Segmenter, labels: tuple[str, ...] | None
     ) -> AsyncIterator[dict[str, Any] | Evidence]:
-        """What the network says: kept from before, or asked for now."""
-        key = (query.classifier, query.recipe.name, label)
+        """What the network says of these classes, None being the detected ones: kept from before, or asked for now."""
+        asked = (query.classifier, query.recipe.name)
+        if labels is None:
+            for (classifier, recipe, before), evidence in list(upload.evidence.items()):
+                known = detected(evidence, before, segmenter) if (classifier, recipe) == asked else None
+                if known is not None:
+                    yield known
+                    return
+        key = (*asked, query.threshold if labels is None else labels)
         if key not in upload.evidence:
 
             def work() -> Evidence:
-                return segmenter.explain([upload.photograph], None if label is None else [label])[0]
+                return segmenter.explain([upload.photograph], labels)[0]
 
             async for moved in self.network.run(work):
                 if isinstance(moved, Future):

@@ -46,14 +46,17 @@ class GoneError(GradcutError):
 
 @dataclass(eq=False)
 class Upload:
-    """A photograph that a tab sent, and what the network said about it."""
+    """A photograph that a tab sent, and what the network said about it.
+
+    ``evidence`` is kept by classifier, recipe, and what was asked for: a threshold, or labels.
+    """
 
     tab: str
     name: str
     photograph: Photograph
     preview: bytes
     used: float = field(default_factory=time.monotonic)
-    evidence: dict[tuple[str, str, str | None], Evidence] = field(default_factory=dict)
+    evidence: dict[tuple[str, str, float | tuple[str, ...]], Evidence] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from gradcut import formats, images, pictures
 from gradcut.classifiers.classifier import Classifier
+from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.recipes import RECIPES, Recipe
@@ -26,7 +27,7 @@ from gradcut.seeds import Fractions, Percentiles, Seeds
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.strokes import refine
 
-#: Classes of at least this score get their saliency with the first look, so that the threshold answers at once.
+#: The least score that the page's threshold can ask for.
 FLOOR = 0.05
 
 _SIDE = 1400  # pixels of the longer side of what the browser shows
@@ -97,7 +98,7 @@ class Query:
             if not isinstance(recipe.seeds, Percentiles | Fractions):
                 raise GradcutError(f"The recipe {recipe.name} has no percentiles that could be changed.")
             recipe = replace(recipe, seeds=replace(recipe.seeds, **changed))
-        return Segmenter(classifier, recipe, FLOOR, classifier.top_k if classifier.multilabel else 5)
+        return Segmenter(classifier, recipe, self.threshold)
 
 
 def _parse_strokes(document: Any) -> dict[str, list[Stroke]]:
@@ -128,23 +129,35 @@ def _number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def select(evidence: Evidence, query: Query) -> Evidence | None:
-    """The part of the evidence that is cut together: the classes of at least the threshold.
+def detected(evidence: Evidence, asked: float | tuple[str, ...], segmenter: Segmenter) -> Evidence | None:
+    """What the network says of the classes that a segmenter detects, if evidence from before has just these.
 
-    A class below it is cut on its own when the page looks at it; None when it has no saliency yet.
+    Saliency depends on which classes are explained together, so those of another threshold are no substitute.
+
+    Args:
+        asked: the threshold, or the labels, that the evidence was asked for with.
     """
-    chosen = [i for i, detection in enumerate(evidence.found) if detection.score >= query.threshold]
-    label = query.label or (evidence.best[0].label if not chosen else None)
-    if label is not None and label not in {evidence.found[i].label for i in chosen}:
-        chosen = [i for i, detection in enumerate(evidence.found) if detection.label == label]
-        if not chosen:
-            return None
-    return replace(evidence, found=tuple(evidence.found[i] for i in chosen), saliency=evidence.saliency[chosen])
+    threshold, most = segmenter.limits
+    if evidence.best[0].score < threshold:
+        return replace(evidence, found=(), saliency=evidence.saliency[:0])
+    if isinstance(asked, tuple) or any(item.score < threshold for item in evidence.found):
+        return None
+    labels = {item.label for item in evidence.found}
+    others = [item.score for item in evidence.best if item.label not in labels]
+    # Of the classes beyond the best ones it is known only that they did not reach the threshold of then.
+    complete = len(evidence.found) >= min(most, len(segmenter.classifier.labels))
+    return evidence if complete or max(others, default=asked) < threshold or asked <= threshold else None
 
 
-def cut(segmenter: Segmenter, evidence: Evidence, query: Query) -> Segmentation:
-    """Seeds, masks, and the strokes that were painted for the classes that are there."""
+def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | None) -> Segmentation:
+    """Seeds, masks, and the strokes that were painted for the classes that are there.
+
+    Args:
+        alone: the only class to keep; None keeps all.
+    """
     result = segmenter.cut(evidence)
+    if alone is not None:
+        result = replace(result, objects=tuple(item for item in result.objects if item.label == alone))
     labels = {o.label for o in result.objects}
     painted = {
         label: rasterise(strokes, result.image.shape[:2])
@@ -180,9 +193,14 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
     label = query.label or (result.objects[0].label if result.objects else None)
     shown = next((o for o in result.objects if o.label == label), None)
     scores = {d.label: d.score for d in (*evidence.best, *evidence.found)} | {o.label: o.score for o in result.objects}
-    unsure = {o.label for o in result.objects if o.unsure}
+    found = {d.label for d in evidence.found}
+    unsure = {
+        o.label: f"expected IoU {o.confidence:.2f} is below {UNSURE:g}: the mask is probably wrong"
+        for o in result.objects
+        if o.unsure
+    }
     classes = [
-        {"label": name, "score": score, "found": score >= query.threshold, "unsure": name in unsure}
+        {"label": name, "score": score, "found": name in found, "unsure": unsure.get(name, "")}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])
     ]
     document = {"classes": classes, "label": label, "seconds": {k: round(v, 4) for k, v in result.seconds.items()}}

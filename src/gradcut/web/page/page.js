@@ -39,7 +39,8 @@ function request(recipe, own) {
     classifier: $("classifier").value,
     recipe,
     label: state.label,
-    threshold: Number($("threshold").value),
+    // The classifier's own, unless it was moved: the slider has two digits only.
+    threshold: $("threshold").dataset.moved ? Number($("threshold").value) : Math.max(state.page.floor, classifier().threshold),
     foreground: moved ? Number($("high").value) : null,
     background: moved ? Number($("low").value) : null,
     strokes: Object.fromEntries(Object.entries(state.strokes).filter(([, each]) => each.length)),
@@ -152,6 +153,7 @@ async function take(send) {
     update();
   } catch (error) {
     fail(error);
+    if (state.photograph) $("error").textContent += ` Below is still ${state.photograph.name}.`;
   }
 }
 
@@ -194,7 +196,7 @@ function make(tag, properties = {}, ...children) {
 function showClasses(seen) {
   const focused = document.activeElement?.dataset?.label;
   const buttons = seen.classes.map(({ label, score, found, unsure }) => {
-    const title = [found ? "" : "below the least score", unsure ? "its mask is unsure" : ""].filter(Boolean).join("; ");
+    const title = [found ? "" : "not detected", unsure].filter(Boolean).join("; ");
     const button = make("button", { type: "button", className: found ? "found" : "", title }, label, make("small", {}, score.toFixed(2)));
     if (unsure) button.append(make("small", { className: "unsure" }, "unsure"));
     button.dataset.label = label;
@@ -440,6 +442,7 @@ function showClassifier() {
   const { summary, threshold, labels } = classifier();
   $("classifier-line").textContent = summary;
   $("threshold").value = threshold;
+  delete $("threshold").dataset.moved;
   tell($("threshold"));
   $("labels").replaceChildren(...labels.map((label) => make("option", { value: label })));
 }
@@ -449,7 +452,7 @@ $("compare").addEventListener("change", () => { showRecipe(); update(); });
 $("classifier").addEventListener("change", () => { showClassifier(); state.label = null; update(); });
 $("reset").addEventListener("click", () => { showRecipe(); showClassifier(); update(); });
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); look($("another").value.trim()); });
-$("threshold").addEventListener("input", () => { tell($("threshold")); update(); });
+$("threshold").addEventListener("input", () => { $("threshold").dataset.moved = "yes"; tell($("threshold")); update(); });
 for (const [id, other] of [["high", "low"], ["low", "high"]]) {
   $(id).addEventListener("input", () => {
     // Background below more than object above would leave nothing between: one slider pushes the other.
