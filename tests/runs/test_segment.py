@@ -32,6 +32,7 @@ def test_it_writes_what_the_command_writes(brightness, tmp_path, monkeypatch):
     monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: brightness)
     monkeypatch.setitem(RECIPES, "quick", QUICK)
     monkeypatch.setitem(catalogue.RECIPES, "quick", QUICK.summary)
+    monkeypatch.setattr(catalogue, "VOCABULARIES", {})  # it is another classifier than the name says
     command = ["segment", tmp_path / "in", "-o", tmp_path / "command", "-r", "quick", "--label", "red"]
     command += ["--void", 0.1, 0.9, "--no-pictures", "--batch", 2]
     monkeypatch.setattr(sys, "argv", ["gradcut", *map(str, command)])

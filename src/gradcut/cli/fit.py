@@ -127,13 +127,13 @@ def fit(
 
     It replaces the last linear layer of a frozen backbone; no pixel labels are needed.
     """
+    alone = output.suffix == ".safetensors"
+    if output.is_dir() if alone else output.is_file() or output.suffix.lower() in FILES:
+        raise GradcutError(f"output: expected HEAD.safetensors or a folder, got {str(output)!r}")
     for folder in folders:
         check_folder("--images", folder)
     for table in tables:
         check_file("--labels", table)
-    alone = output.suffix == ".safetensors"
-    if output.is_dir() if alone else output.is_file() or output.suffix.lower() in FILES:
-        raise GradcutError(f"output: expected HEAD.safetensors or a folder, got {str(output)!r}")
     with working("loading"):
         from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
         from gradcut.fit.labels import WORDS

@@ -225,7 +225,7 @@ def check_output(output: str | Path) -> None:
         raise OutputError(f"output: {output} is a file; -o takes a folder")
     for parent in folder.parents:
         if parent.is_file():
-            raise OutputError(f"output: {output} cannot be written: {parent} is a file")
+            raise OutputError(f"output: {output} cannot be a folder: {parent} is a file")
 
 
 def check_confidence(recipes: Sequence[str], saliency: str | None, size: int | None) -> None:
