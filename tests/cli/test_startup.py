@@ -61,7 +61,7 @@ CALLS = [
     ("classify {cat} --top-k 0", 2, "gradcut: --top-k: expected at least 1, got 0."),
     ("segment {cat} --size 10", 2, "gradcut: --size: expected at least 32, got 10."),
     ("segment {cat} -o {cat}", 2, "gradcut: output: {cat} is a file; -o takes a folder"),
-    ("demo -o {cat}/out", 2, "gradcut: output: {cat}/out cannot be written: {cat} is a file"),
+    ("demo -o {cat}/out", 2, "gradcut: output: {cat}/out cannot be a folder: {cat} is a file"),
     ("segment {cat} -o {run}/new --label umbrela", 2, "coco80 has no label 'umbrela'; did you mean 'umbrella'?"),
     (
         "segment {cat} -o {run}/new -c lite1 --label umbrela",
