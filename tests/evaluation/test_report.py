@@ -204,7 +204,16 @@ def test_evaluate_and_report(command, folder, tmp_path):
     status, out, err = command(*arguments(folder), "-o", scores)
     told = f"gradcut: the scores are in {scores}; 'gradcut report {scores}' makes a page of them\n"
     assert (status, err) == (0, told)
-    for word in ("simonyan", "expansion", "whole", "box", "class IoU", "paired", "below 3 %"):
+    for word in (
+        "simonyan",
+        "expansion",
+        "whole",
+        "box",
+        "class IoU",
+        "paired",
+        "below 3 %",
+        "union IoU: the same of all",
+    ):
         assert word in out
     whole = untimed(scores)
     assert len(whole) == 12

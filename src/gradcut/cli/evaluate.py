@@ -337,7 +337,9 @@ def _check_scores(scores: Path) -> None:
 
 
 def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
-    """The summary as tables that fit a terminal of 80 columns; what is left out of them is in --json."""
+    """The summary as tables that fit a terminal of 80 columns, and what they mean; --json has what they leave out."""
+    from gradcut.evaluation.report import NAMES
+
     recipes = figures["recipes"]
     share = figures["bootstrap"]["confidence"]
     out.print(f"{title}, {labels} labels; {share:.0%} intervals over photographs", highlight=False)
@@ -378,6 +380,9 @@ def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
             shown = (_figure(entry[key], sign="+") for key in first.values())
             table.add_row(" - ".join(entry["recipes"]), *shown)
         out.print(table)
+    meant = dict(NAMES.values())
+    for name in (*first, *second):
+        out.print(f"{name}: {meant[name]}", highlight=False)
 
 
 def _figure(figure: dict[str, Any], sign: str = "") -> str:
