@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from gradcut import RECIPES, GradcutError, Segmenter, confidence, files, images, pictures, results
 from gradcut.files import Folder
@@ -151,6 +152,19 @@ def test_a_result_marks_what_is_unsure(result, monkeypatch):
     assert [item.unsure for item in objects] == [True, False, False]
     replace(result, objects=objects).picture()
     assert [(row.confidence, row.mark) for row in rows] == list(zip(values, ("unsure", "", ""), strict=True))
+
+
+def test_an_overlay_hatches_what_is_unsure(result):
+    unsure, sure = (replace(item, confidence=c) for item, c in zip(result.objects, (0.1, 0.9), strict=True))
+    hatched, plain = (
+        replace(result, objects=(unsure, sure)).overlay(),
+        pictures.overlay(result.image, result.labelmap()),
+    )
+    changed = (hatched != plain).any(axis=2)
+    assert changed[result.labelmap() == 1].mean() > 0.2
+    inside = ndimage.binary_erosion(result.labelmap() == 2, iterations=6)
+    assert inside.any()
+    assert not changed[inside].any()
 
 
 def test_the_joint_labelling_is_computed_once(tmp_path, result, monkeypatch):

@@ -235,8 +235,9 @@ class Segmentation:
         return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.make_masks)
 
     def overlay(self) -> Picture:
-        """The photograph with the joint labelling in colours."""
-        return pictures.overlay(self.image, self.labelmap())
+        """The photograph with the joint labelling in colours; objects that are unsure are hatched."""
+        unsure = [value for value, item in enumerate(self.objects, start=1) if item.unsure]
+        return pictures.overlay(self.image, self.labelmap(), unsure=unsure)
 
     def picture(self) -> Picture:
         """All classes in colour with a legend, and a row a class, as `gradcut.pictures.sheet` draws them.
