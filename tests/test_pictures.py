@@ -166,12 +166,12 @@ def written(monkeypatch):
     return texts
 
 
+_WIDE, _LONG, _ODD = "W" * 90, "one of the many long names that a class may have, {}", "\u0130\n\u00fc"
 SHAPES = [(1, 1), (4, 900), (900, 4), (60, 80), (480, 640), (800, 400), (200, 700)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("number", [1, 8, 13, 300])
-@pytest.mark.parametrize("title", ["W" * 90, "one of the many long names that a class may have, {}", "\u0130\n\u00fc"])
+@pytest.mark.parametrize(("number", "title"), [(1, _WIDE), (8, _LONG), (13, _WIDE), (13, _ODD), (300, _LONG)])
 def test_text_has_its_own_place(written, shape, number, title):
     """Inside the picture, and over no other text or panel; and the picture is no larger than it may be."""
     rows = rows_of(shape, number, title, score=0.876, confidence=0.123, unsure=True)
