@@ -16,6 +16,7 @@ from gradcut.cli.options import (
     Device,
     Limit,
     MinConfidence,
+    Resamples,
     SaliencyName,
     Threshold,
     TopK,
@@ -165,12 +166,7 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=WRITTEN, help="Begin the file anew.")
     ] = False,
-    resamples: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", rich_help_panel=WRITTEN, help="Resamples of the bootstrap behind the intervals.",
-        ),
-    ] = 1000,
+    resamples: Resamples = 1000,
     as_json: AsJson = False,
     workers: Annotated[
         int,
@@ -281,12 +277,7 @@ def report(
             help="Show N of the best, the median and the worst; 0 needs no photographs.",
         ),
     ] = 8,
-    resamples: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", rich_help_panel=WRITTEN, help="Resamples of the bootstrap behind the intervals.",
-        ),
-    ] = 1000,
+    resamples: Resamples = 1000,
     device: Device = None,
 ) -> None:  # fmt: skip
     """Write a page of scores: tables, breakdowns and a gallery.

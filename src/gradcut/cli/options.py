@@ -160,6 +160,14 @@ Limit = Annotated[
 ]  # fmt: skip
 
 
+Resamples = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", rich_help_panel=WRITTEN, help="Resamples of the bootstrap behind the intervals.",
+    ),
+]  # fmt: skip
+
+
 def _version(asked: bool) -> bool:
     if asked:
         print(f"gradcut {__version__}")

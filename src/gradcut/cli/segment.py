@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from gradcut import files
+from gradcut.catalogue import CLASSIFIERS, RECIPES
 from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
@@ -168,7 +169,9 @@ def segment(
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
     gone = all(isinstance(path, Path) and not path.exists() for path, _ in found)
-    if gone and files.Folder(output).read("run.json") is None:  # nothing to do or to tell of: what is slow is spared
+    folder = files.Folder(output)
+    before = folder.read("run.json")
+    if gone and before is None:  # nothing to do or to tell of: what is slow is spared
         failures += [f"{path}: no such file" for path, _ in found]
         for sentence in [*failures, *files.left_out(photographs)]:
             err.print(f"gradcut: {sentence}")
@@ -176,9 +179,9 @@ def segment(
             print(json.dumps({"results": [], "errors": failures}))
         raise typer.Exit(1)
 
-    if not overwrite:
-        _check_folder(
-            output, classifier, recipe if saliency is None else None,
+    if before is not None and not overwrite:
+        _check_settings(
+            folder, before, classifier, recipe if saliency is None else None,
             labels=label or None, void=void and list(void), range=value_range and list(value_range), pictures=pictures,
             cutouts=cutouts, **({} if threshold is None else {"threshold": threshold}),
             **({} if top_k is None else {"top_k": top_k}),
@@ -196,7 +199,7 @@ def segment(
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter,
-        files.Folder(output),
+        folder,
         None if label is None else tuple(label),
         void,
         pictures,
@@ -225,7 +228,7 @@ def segment(
     if formats and (held := sum(line["state"] != "failed" for line in read_run(output)[1])) > tally.done:
         err.print(f"gradcut: an export holds all {held} photographs of {output}, not only the {tally.done} named now")
     if as_json:
-        _print_records(job.folder, tasks, failures)
+        _print_records(folder, tasks, failures)
     else:
         err.print(f"gradcut: {tally.summary(output)}")
         if tally.done:
@@ -234,25 +237,23 @@ def segment(
     raise typer.Exit(1 if failures else 0)
 
 
-def _check_folder(output: str, classifier: str, recipe: str | None, **settings: Any) -> None:
+def _check_settings(folder: files.Folder, before: bytes, classifier: str, recipe: str | None, **settings: Any) -> None:
     """Refuse a folder that was surely made with other settings, before anything slow is imported.
 
     Names that may mean the same, such as a file's, are left to `Run`, which knows what they stand for.
-    """
-    from gradcut.catalogue import CLASSIFIERS, RECIPES
-    from gradcut.runs.run import compare
 
-    before = files.Folder(output).read("run.json")
-    if before is None:
-        return
-    with suppress(ValueError, KeyError, TypeError):
-        earlier = json.loads(before)["settings"]
-        for kind, now, names in (("classifier", classifier, CLASSIFIERS), ("recipe", recipe, RECIPES)):
+    Args:
+        before: the folder's ``run.json``.
+    """
+    from gradcut.runs.run import compare, settings_of
+
+    earlier = settings_of(folder, before)
+    for kind, now, names in (("classifier", classifier, CLASSIFIERS), ("recipe", recipe, RECIPES)):
+        with suppress(KeyError, TypeError):  # an older version's record, which is for `Run` to compare
             then = earlier[kind]["name"]
             if then in names and now in names and {then, now} != {"embedded", "lite0"}:
                 earlier[kind], settings[kind] = then, now
-        before = json.dumps({"settings": earlier}).encode()
-    compare(files.Folder(output), before, settings)
+    compare(folder, earlier, settings)
 
 
 def _given(paths: list[str], listed: list[Path]) -> list[str]:

@@ -120,7 +120,7 @@ class Run:
             self.folder.remove("manifest.jsonl")
             before, earlier = None, iter(())
         elif before is not None:
-            compare(self.folder, before, self.settings)
+            compare(self.folder, settings_of(self.folder, before), self.settings)
         if local is not None:
             _sweep(local)
         if before is None or self.overwrite:
@@ -204,17 +204,28 @@ class Run:
                 (local / ".trying").rmdir()
 
 
-def compare(folder: Folder, before: bytes, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder whose ``run.json`` says something else than these settings, which may be some of a run's.
+def settings_of(folder: Folder, about: bytes) -> dict[str, Any]:
+    """The settings in the content of a folder's ``run.json``.
 
     Raises:
-        RunError: it does; the message names what differs.
+        RunError: it is no run's.
     """
     try:
-        earlier = dict(json.loads(before)["settings"])
+        return dict(json.loads(about)["settings"])
     except (ValueError, KeyError, TypeError):
         raise RunError(f"output: {folder.url}/run.json is no run's; choose another folder or --overwrite") from None
-    if differences := differing({name: earlier.get(name) for name in settings}, settings):
+
+
+def compare(folder: Folder, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that was made with other settings than these, which may be some of a run's.
+
+    Args:
+        before: the settings that it was made with.
+
+    Raises:
+        RunError: they differ; the message names what does.
+    """
+    if differences := differing({name: before.get(name) for name in settings}, settings):
         raise RunError(f"output: {folder.url} was made with {brief(differences)}; choose another folder or --overwrite")
 
 
