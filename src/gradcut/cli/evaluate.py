@@ -22,9 +22,9 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    check_confidence,
     check_file,
     check_folder,
+    check_gives_confidence,
     classifier_names,
     dataset_names,
     labels_names,
@@ -196,7 +196,7 @@ def evaluate(
         if path is not None:
             check_file(f"--{name}", path)
     if min_confidence is not None:
-        check_confidence(recipe or ["default"], saliency, None)
+        check_gives_confidence(recipe or ["default"], saliency, None)
     where: dict[str, Any] = {"kind": dataset}
     where |= {key: str(value) for key, value in options.items() if value is not None}
     where |= {} if value_range is None else {"value_range": list(value_range)}

@@ -236,7 +236,7 @@ def check_output(output: str | Path) -> None:
             raise OutputError(f"output: {output} cannot be a folder: {parent} is a file")
 
 
-def check_confidence(recipes: Sequence[str], saliency: str | None, size: int | None) -> None:
+def check_gives_confidence(recipes: Sequence[str], saliency: str | None, size: int | None) -> None:
     """Refuse --min-confidence for recipes to which no confidence was fitted, or which are changed."""
     from gradcut.confidence import CONFIDENT, coefficients  # it imports NumPy, which a command's help does without
 

@@ -32,7 +32,7 @@ from gradcut.cli.options import (
     TopK,
     ValueRange,
     app,
-    check_confidence,
+    check_gives_confidence,
     check_labels,
     check_output,
     engine_names,
@@ -165,7 +165,7 @@ def segment(
     check_output(output)
     check_labels(classifier, label or ())
     if min_confidence is not None:
-        check_confidence([recipe], saliency, size)
+        check_gives_confidence([recipe], saliency, size)
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
     gone = all(isinstance(path, Path) and not path.exists() for path, _ in found)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from gradcut import files, images
+from gradcut.confidence import CONFIDENT
 from gradcut.errors import GradcutError, ImageError, one_line
 from gradcut.formats.upright import is_turned, upright
 from gradcut.images import Photograph
@@ -148,8 +149,8 @@ class _Surer:
     def _sure(self, photograph: AnnotatedPhotograph, item: AnnotatedObject) -> bool:
         if item.confidence is None:
             raise GradcutError(
-                f"minimum: expected a confidence for every object, {item.label!r} in {photograph.name} has none; only "
-                "the recipes default and fast have been fitted one"
+                f"minimum: expected a confidence for every object, {item.label!r} in {photograph.name} has none; "
+                f"{CONFIDENT} give confidences"
             )
         return item.confidence >= self.minimum
 
