@@ -93,6 +93,41 @@ def test_progress_names_each_stage_and_comes_to_its_end(backbone, data):
     assert stages == {"features": (24, 24), "solving for 3 heads": (9, 9), "places for 3 heads": (54, 54)}
 
 
+def test_a_fit_that_was_stopped_goes_on(backbone, data, tmp_path, monkeypatch):
+    looked = []
+    forward = ColoursOfPlaces.forward
+    monkeypatch.setattr(ColoursOfPlaces, "forward", lambda self, x: looked.append(len(x)) or forward(self, x))
+
+    def fit(stop: int | None = None, rounds: int = 2, seed: int = 0) -> list[Head]:
+        looked.clear()
+
+        @contextmanager
+        def progress(what, total):
+            def track(items):
+                for number, item in enumerate(items):
+                    if what.startswith("places") and number == stop:
+                        raise KeyboardInterrupt
+                    yield item
+
+            yield track
+
+        places = PlaceFit(rounds=rounds, seed=seed)
+        heads = fit_folds(backbone, data, LinearFit(folds=2), places, cache=tmp_path / "kept", progress=progress)
+        return [heads.head, *heads.of_folds]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(stop=20)
+    whole = fit()
+    assert len(looked) == 2 * (4 + 24), "each round looks at two sizes of those photographs that are not kept"
+    for head, again in zip(whole, fit(), strict=True):
+        assert torch.equal(head.places.weight, again.places.weight)
+    assert not looked
+    fit(rounds=1)
+    assert not looked, "the first round is the same"
+    fit(seed=1)
+    assert len(looked) == 2 * 2 * 24
+
+
 def everything(data: ImageLabels) -> np.ndarray:
     return np.ones(len(data.files), bool)
 
@@ -152,7 +187,7 @@ def test_the_file_keeps_them(backbone, head, fitted, tmp_path):
 
 @pytest.mark.parametrize(
     "option",
-    [{"l2": 0.1}, {"prior": 3.0}, {"high": 0.9}, {"low": 0.05}, {"places": 2}, {"rounds": 2}, {"seed": 1}],
+    [{"l2": 0.1}, {"prior": 3.0}, {"high": 0.9}, {"low": 0.05}, {"places": 2}, {"rounds": 1}, {"seed": 1}],
     ids=str,
 )
 def test_every_option_matters(backbone, data, head, fitted, option):

@@ -117,7 +117,7 @@ def fit(
         Path | None,
         typer.Option(
             metavar="DIR", rich_help_panel=WRITTEN, show_default="beside the output",
-            help="Folder to keep the features in, for a run that was stopped.",
+            help="Folder to keep what is computed of each photograph in, for a run that was stopped.",
         ),
     ] = None,
     device: Device = None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from gradcut import images, labels
 from gradcut.classifiers.classifier import Classifier
-from gradcut.errors import ClassifierError, ImageError
-from gradcut.files import replacing, writing
+from gradcut.errors import ClassifierError
+from gradcut.fit.cache import cached
 from gradcut.known import Known
 from gradcut.network.passes import Pass, watched
 from gradcut.ranges import Range
@@ -84,36 +84,14 @@ def features(
         ClassifierError: the backbone's logits are not linear in features.
         OutputError: the cache cannot be written.
     """
-    layer = linear_layer(backbone)
-    made_by = repr((backbone.record(), layer, mirror, *(value_range or ()))).encode()
-    rows = []
-    for file in track(files):
-        kept = None if cache is None else cache / f"{_key(made_by, file)}.npy"
-        row = None if kept is None else _kept(kept)
-        if row is None:
-            x = backbone.prepare([images.read(file, value_range=value_range)])
-            with torch.no_grad():
-                row = _input(watched(backbone, torch.cat([x, x.flip(3)]) if mirror else x)).float().cpu().numpy()
-            if kept is not None:
-                with writing(kept), replacing(kept) as temporary, temporary.open("wb") as file_object:
-                    np.save(file_object, row)
-        rows.append(row)
-    return np.stack(rows, axis=1)
+    made_by = (backbone.record(), linear_layer(backbone), mirror, *(value_range or ()))
 
+    def views(file: Path) -> list[Float[np.ndarray, "views d"]]:
+        x = backbone.prepare([images.read(file, value_range=value_range)])
+        with torch.no_grad():
+            return [_input(watched(backbone, torch.cat([x, x.flip(3)]) if mirror else x)).float().cpu().numpy()]
 
-def _key(made_by: bytes, file: Path) -> str:
-    try:
-        return hashlib.sha256(made_by + hashlib.sha256(file.read_bytes()).digest()).hexdigest()
-    except OSError as error:
-        raise ImageError(f"{file}: {error.strerror or error}") from error
-
-
-def _kept(path: Path) -> Float[np.ndarray, "views d"] | None:
-    try:
-        row: Float[np.ndarray, "views d"] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # there is none, or a disk has damaged it
-        return None
-    return row
+    return np.stack([cached(cache, made_by, file, partial(views, file))[0] for file in track(files)], axis=1)
 
 
 def prior_rows(backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "k d"]:

@@ -97,7 +97,8 @@ def fit_folds(
         options: of the head; by default `LinearFit`'s own.
         places: fit weights for single places too; None leaves them out.
         every_fold: False fits the head alone.
-        mirror, cache: as for `gradcut.fit.features.features`.
+        mirror: as for `gradcut.fit.features.features`.
+        cache: a folder that keeps what was computed of each photograph, so that a run that was stopped goes on.
         progress: shows how far it is.
 
     Raises:
@@ -121,7 +122,7 @@ def fit_folds(
     if places is not None:
         with progress(f"places for {many}", places.rounds * (len(data.files) + count)) as track:
             try:
-                weights = places(backbone, data, heads, parts, track)
+                weights = places(backbone, data, heads, parts, track, cache)
             except SaliencyError as error:
                 raise FitError(f"places: {error}. --no-places fits a head alone") from error
         heads = [replace(each, places=of_places) for each, of_places in zip(heads, weights, strict=True)]

@@ -7,8 +7,12 @@ softmax regression on the features of those single places learns to tell the cla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +26,7 @@ from gradcut import images
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head, PlaceWeights
 from gradcut.errors import FitError, check_least
+from gradcut.fit.cache import cached
 from gradcut.fit.features import Track, prior_rows
 from gradcut.fit.head import spread
 from gradcut.fit.labels import ImageLabels
@@ -68,8 +73,8 @@ class PlaceFit:
     prior: float = 1.5
     high: float = 0.5
     low: float = 0.2
-    places: int = 48
-    rounds: int = 1
+    places: int = 24
+    rounds: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +93,7 @@ class PlaceFit:
         heads: Sequence[Head],
         parts: Sequence[Bool[np.ndarray, " n"]],
         track: Track = iter,
+        cache: Path | None = None,
     ) -> list[PlaceWeights]:
         """Weights for places, for each of several heads on one backbone, which looks at each photograph once a round.
 
@@ -95,28 +101,49 @@ class PlaceFit:
             heads: fitted to whole photographs.
             parts: the photographs that each of them was fitted to, and that its places are taken from.
             track: wraps the photographs to be looked at, and then the heads, in each round, for a progress bar.
+            cache: a folder that keeps each photograph's examples, so that a run that was stopped goes on.
 
         Raises:
             SaliencyError: the backbone's logits are not linear in the mean of its last map.
             ImageError: a photograph cannot be read.
+            OutputError: the cache cannot be written.
         """
         prior = self.prior_of(backbone, data.labels)
+        same = (backbone.record(), data.value_range, len(data.labels), self.high, self.low, self.places, self.seed)
         found: list[PlaceWeights] = []
         for _ in range(self.rounds):
+            so_far = [(head, found[n] if found else None) for n, head in enumerate(heads)]
+            digests = [_digest(head.weight, *(places or ())) for head, places in so_far]
             taken: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in heads]
             for number, file in enumerate(track(data.files)):
                 using = [n for n, part in enumerate(parts) if part[number]]
                 present = np.flatnonzero(data.truth[number])
-                photograph = images.read(file, value_range=data.value_range)
-                so_far = [(heads[n], found[n] if found else None) for n in using]
-                seen = self._look(backbone, photograph, present, so_far)
-                for n, (features, maps) in zip(using, seen, strict=True):
-                    random = np.random.default_rng([self.seed, number])
-                    places, classes = self.sure(maps, present, len(data.labels), random)
-                    taken[n].append((features[places].astype(np.float16), classes))
-            examples = track(zip(taken, parts, strict=True))
-            found = [self.weights(rows, prior, ~data.known[part]) for rows, part in examples]
+                made_by = (same, number, present.tolist(), [digests[n] for n in using])
+                read = partial(images.read, file, value_range=data.value_range)
+                look = partial(self._examples, backbone, read, present, [so_far[n] for n in using], data, number)
+                features, *examples = cached(cache, made_by, file, look)
+                for n, rows, classes in zip(using, examples[::2], examples[1::2], strict=True):
+                    taken[n].append((features[rows], classes))
+            examples_of = track(zip(taken, parts, strict=True))
+            found = [self.weights(rows, prior, ~data.known[part]) for rows, part in examples_of]
         return found
+
+    def _examples(
+        self,
+        backbone: Classifier,
+        read: Callable[[], Photograph],
+        present: Int[np.ndarray, " k"],
+        heads: Sequence[tuple[Head, PlaceWeights | None]],
+        data: ImageLabels,
+        number: int,
+    ) -> list[np.ndarray]:
+        """The features of the places that any head takes, and for each head its rows of them and their classes."""
+        features, maps = self._look(backbone, read(), present, heads)
+        random = [np.random.default_rng([self.seed, number]) for _ in heads]
+        sure = [self.sure(m, present, len(data.labels), r) for m, r in zip(maps, random, strict=True)]
+        taken = np.unique(np.concatenate([places for places, _ in sure])) if sure else np.zeros(0, np.int64)
+        examples = [(np.searchsorted(taken, places), classes) for places, classes in sure]
+        return [features[taken].astype(np.float16), *chain.from_iterable(examples)]
 
     def _look(
         self,
@@ -124,8 +151,8 @@ class PlaceFit:
         photograph: Photograph,
         present: Int[np.ndarray, " k"],
         heads: Sequence[tuple[Head, PlaceWeights | None]],
-    ) -> list[tuple[Float32[np.ndarray, "p d"], Float32[np.ndarray, "k p"]]]:
-        """For each head: the features of the photograph's places, and how sure the classes are of them, in [0, 1]."""
+    ) -> tuple[Float32[np.ndarray, "p d"], Float32[np.ndarray, "heads k p"]]:
+        """The features of the photograph's places, and for each head how sure the classes are of them, in [0, 1]."""
         large = backbone.at(backbone.scaled(max(SCALES))).prepare([photograph])
         of = [n for n in range(len(heads)) for _ in present]
         maps = torch.zeros(len(of), FEATURES.grid, FEATURES.grid, device=large.device)
@@ -141,11 +168,11 @@ class PlaceFit:
             h, w = features.shape[2:]
             rows = features[0].float().flatten(1).T.cpu().numpy()
             if not len(present):
-                return [(rows, np.zeros((0, h * w), np.float32)) for _ in heads]
+                return rows, np.zeros((len(heads), 0, h * w), np.float32)
             grid, walks = FEATURES.shares(at, [0])
             maps = walked(against_each_other(maps, of), of, dict.fromkeys(of, walks[0]), grid, FEATURES.steps)
             sure = F.adaptive_avg_pool2d(against_each_other(maps, of), (h, w)).cpu().numpy()
-        return [(rows, part) for part in sure.reshape(len(heads), len(present), h * w)]
+        return rows, sure.reshape(len(heads), len(present), h * w)
 
     def sure(
         self,
@@ -253,7 +280,7 @@ def softmax_regression(
 BIAS_L2 = 1e-4
 
 #: At most. The last digits of the loss tell nothing of labels that were guessed.
-ITERATIONS = 150
+ITERATIONS = 60
 
 
 def _maps(
@@ -263,3 +290,8 @@ def _maps(
     if places is not None:
         return place_probabilities(features, places)[0, present]
     return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
+
+
+def _digest(*tensors: Tensor) -> str:
+    """SHA-256 of what tensors hold, in hexadecimal digits."""
+    return hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors)).hexdigest()
