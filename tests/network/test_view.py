@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gradcut import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.network.view import View
-from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, MultiScale, SmoothGrad, Walk, explained
+from gradcut.saliency import CAM, GradCAM, Gradient, GuidedBackprop, Mean, MultiScale, SmoothGrad, Walk, explained
+from gradcut.saliency.maps import relative
 
 
 class Counted(nn.Module):
@@ -96,6 +97,22 @@ def test_only_what_was_declared_is_kept(classifier: Classifier, x: Tensor) -> No
 
     Walk(MultiScale(Spy(), (1.0, 2.0, 3.0), flip=False))(classifier, x, [(0, 1)])
     assert seen == [[], [], [8, 16]]
+
+
+def test_methods_of_a_mean_share_their_passes(classifier: Classifier, x: Tensor) -> None:
+    def walk(method: Any) -> Walk:
+        return Walk(MultiScale(method, (1.0, 2.0), flip=False), steps=(1,))
+
+    first, second = walk(CAM()), walk(CAM(of="contrast"))
+    expected = relative(first(classifier, x, [(0, 1), (1, 2)])) + relative(second(classifier, x, [(0, 1), (1, 2)]))
+    classifier.model.asked.clear()
+    torch.testing.assert_close(Mean((first, second))(classifier, x, [(0, 1), (1, 2)]), expected / 2)
+    assert classifier.model.asked == [(2, 3, 16, 16), (2, 3, 32, 32)]
+    gradients = Mean((CAM(), GradCAM(), Gradient()))
+    gradients(classifier, x, [(0, 1)])
+    classifier.model.asked.clear()
+    gradients(classifier, x, [(0, 1)])
+    assert len(classifier.model.asked) == 3, "a pass with gradients is nobody else's"
 
 
 def test_a_view_goes_without_the_garbage_collector(classifier: Classifier, x: Tensor) -> None:

@@ -40,6 +40,7 @@ from gradcut.saliency import (
     HiResCAM,
     IntegratedGradients,
     LayerCAM,
+    Mean,
     Method,
     MultiScale,
     PlaceProbability,
@@ -76,6 +77,7 @@ METHODS: dict[str, Any] = {
     "MultiScale(CAM)": MultiScale(CAM()),
     "Crops(CAM)": Crops(CAM()),
     "Rivals(CAM)": Rivals(CAM()),
+    "Mean": Mean((Walk(MultiScale(CAM(), (1, 2), flip=False), Features(8, power=80.0), (2,)), GradCAM())),
     "Walk(Rivals(CAM))": Walk(Rivals(CAM()), Features(8, power=80.0), (2, 1)),
     "Walk(Rivals(MultiScale(CAM)))": Walk(
         Rivals(MultiScale(CAM(), (1, 1.5, 2), flip=False)), Features(8, power=80.0), (2, 1)
@@ -272,7 +274,7 @@ class TestEveryMethod:
 def test_every_method_is_among_them() -> None:
     classes = {value for name in package.__all__ if isinstance(value := getattr(package, name), type)}
     methods = {value for value in classes if issubclass(value, Method) and is_dataclass(value)}
-    assert len(methods) == 20
+    assert len(methods) == 21
     parts = {type(part) for method in METHODS.values() for part in (method, *vars(method).values())}
     assert methods <= parts
     assert {Features, Attention} <= parts
@@ -359,6 +361,9 @@ def test_the_method_that_runs_is_told() -> None:
     assert resolved(PlaceProbability(), plain) == CAM()
     assert resolved(PlaceProbability(PlaceProbability()), plain) == CAM()
     assert resolved(GuidedGradCAM(regions=PlaceProbability()), plain) == GuidedGradCAM(regions=CAM())
+    both = Mean((Walk(PlaceProbability()), Walk(CAM())))
+    assert resolved(both, plain) == Mean((Walk(CAM()), Walk(CAM())))
+    assert resolved(both, placed) is both
     assert resolved(len, plain) is len
 
 

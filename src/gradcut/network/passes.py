@@ -26,7 +26,7 @@ from gradcut.network.layouts import MapCall
 from gradcut.network.proof import Answers, Proven, changed_pairs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Wanted:
     """What a forward pass is watched for.
 

@@ -41,6 +41,8 @@ class View:
         self._levels = 0
         self._attention = False
         self._kept: Kept | None = None
+        self._shared = False
+        self._plain: tuple[int, Pass] | None = None  # of how many levels, and the pass
         # Who looks at a size holds on to its view.
         self._others: WeakValueDictionary[tuple[int, int], View] = WeakValueDictionary()
 
@@ -64,15 +66,22 @@ class View:
         return View(self.classifier, self.x.flip(3))
 
     def keep(self, levels: int = 0, attention: bool = False) -> None:
-        """Of the next pass, keep the last maps of so many resolutions, and the attention."""
-        self._levels = max(self._levels, levels)
-        self._attention = self._attention or attention
-        self._kept = None
+        """Of the next pass, keep the last maps of so many resolutions, and the attention, unless they are there."""
+        if levels > self._levels or attention > self._attention:
+            self._levels, self._attention = max(self._levels, levels), self._attention or attention
+            self._kept = None
+
+    def share(self) -> None:
+        """Keep the next pass that is watched for maps alone, without gradients, for all who ask for one."""
+        self._shared = True
 
     def watch(self, wanted: Wanted | None = None) -> Pass:
         """A forward pass, as `gradcut.network.passes.watched` makes it."""
         wanted = wanted or Wanted()
+        plain = self._shared and wanted == Wanted(levels=wanted.levels) and not torch.is_grad_enabled()
         keeping = self._kept is None and bool(self._levels or self._attention)
+        if plain and not keeping and self._plain is not None and wanted.levels <= self._plain[0]:
+            return self._plain[1]
         if keeping:
             levels, attention = max(wanted.levels, self._levels), wanted.attention or self._attention
             wanted = replace(wanted, levels=levels, attention=attention)
@@ -80,6 +89,8 @@ class View:
         if keeping:
             attended = (Attended(layer.weights.detach(), layer.layout) for layer in made.attention)
             self._kept = Kept(tuple(level.detach() for level in made.seen.maps), tuple(attended))
+        if plain:
+            self._plain = wanted.levels, made
         return made
 
     @property

@@ -36,7 +36,7 @@ from gradcut.saliency.gradients import (
 from gradcut.saliency.method import Method, explained, scales_of
 from gradcut.saliency.scales import Crops, MultiScale
 from gradcut.saliency.targets import Saliency, Score, Target, Targets, resolve, score_gradient
-from gradcut.saliency.walks import Attention, Features, Rivals, Walk
+from gradcut.saliency.walks import Attention, Features, Mean, Rivals, Walk
 
 __all__ = [
     "CAM",
@@ -55,6 +55,7 @@ __all__ = [
     "HiResCAM",
     "IntegratedGradients",
     "LayerCAM",
+    "Mean",
     "Method",
     "MultiScale",
     "PixelMethod",

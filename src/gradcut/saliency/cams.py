@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -99,10 +100,18 @@ def resolved(method: Saliency, classifier: Classifier) -> Saliency:
     if isinstance(method, PlaceProbability):
         return method if places_of(classifier.model) is not None else resolved(method.otherwise, classifier)
     options: dict[str, Any] = vars(method) if isinstance(method, Method) else {}
-    changed = {name: resolved(part, classifier) for name, part in options.items() if isinstance(part, Method)}
+    changed = {name: _resolved_within(part, classifier) for name, part in options.items()}
     changed = {name: part for name, part in changed.items() if part is not options[name]}
     step: Any = method
     return replace(step, **changed) if changed else method
+
+
+def _resolved_within(option: Any, classifier: Classifier) -> Any:
+    """An option of a method: `resolved`, if it is a method or several; the option itself where nothing changes."""
+    if isinstance(option, tuple):
+        parts = tuple(_resolved_within(part, classifier) for part in option)
+        return option if all(map(operator.is_, parts, option)) else parts
+    return resolved(option, classifier) if isinstance(option, Method) else option
 
 
 def place_probabilities(

@@ -18,7 +18,8 @@ from torch import Tensor
 from gradcut.errors import SaliencyError, check_least
 from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
-from gradcut.saliency.maps import above_least, against_each_other, upsampled, wide
+from gradcut.saliency.cams import resolved
+from gradcut.saliency.maps import above_least, against_each_other, relative, upsampled, wide
 from gradcut.saliency.method import Method, explained, scales_of
 from gradcut.saliency.targets import Remembered, Saliency, Targets
 
@@ -50,6 +51,41 @@ class Rivals(Method):
     @property
     def scales(self) -> tuple[float, ...]:
         return scales_of(self.method)
+
+
+@dataclass(frozen=True, init=False)
+class Mean(Method):
+    """The mean of what several methods say, each map divided by its maximum: what they agree on is left.
+
+    Methods that look at the photographs at the same sizes share their forward passes. Of methods that are the same
+    with this classifier, as `PlaceProbability` and `CAM` are where it has no weights for places, one is asked.
+
+    Args:
+        methods: any saliency methods, at least one: ``Mean((CAM(), GradCAM()))``.
+    """
+
+    methods: tuple[Saliency, ...]
+
+    def __init__(self, methods: Sequence[Saliency]) -> None:
+        methods = tuple(methods)
+        if not methods or not all(map(callable, methods)):
+            raise SaliencyError(f"methods: expected saliency methods, at least one, got {methods!r}")
+        object.__setattr__(self, "methods", methods)  # a frozen dataclass sets its own fields so
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        methods = list(dict.fromkeys(resolved(method, view.classifier) for method in self.methods))
+        asked = Remembered(targets, methods[0])
+        views = [view.at(scale) for scale in self.scales]  # whoever asks gets these as long as they are held on to
+        for at in views:
+            at.share()
+        total = relative(wide(explained(methods[0], view, asked)))
+        for method in methods[1:]:
+            total = total + relative(wide(explained(method, view, asked.pairs)))
+        return total / len(methods)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return tuple(dict.fromkeys(scale for method in self.methods for scale in scales_of(method)))
 
 
 @dataclass(frozen=True)
