@@ -22,9 +22,11 @@ from gradcut.classifiers.arguments import check_limits
 from gradcut.classifiers.classifier import NoMemoryError, memory_errors
 from gradcut.errors import ClassifierError, GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
+from gradcut.network.view import View
 from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, with_saliency
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import Method, Target, resolved, scales_of
+from gradcut.saliency import Method, Target, explained, resolved, scales_of
+from gradcut.saliency.presence import looks_at, with_places
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +192,8 @@ class Segmenter:
             calls += 1
             if calls > 1:
                 raise SaliencyError(f"saliency: expected {method!r} to ask for its targets once, it asked again")
+            if larger:
+                logits = with_places(view, logits)
             best.extend(classifier.decide(logits, threshold=0, top_k=5))
             if asked is None:
                 detections.extend(classifier.decide(logits, self.threshold, self.top_k))
@@ -206,9 +210,14 @@ class Segmenter:
         clock = [time.perf_counter()]
         size = classifier.scaled(self.recipe.largest)
         with memory_errors(len(photographs), size):
-            x = classifier.at(size).prepare(photographs)
+            view = View(classifier, classifier.at(size).prepare(photographs))
+            # Only where the method looks at these sizes anyway: there the passes are made once.
+            scales = looks_at(classifier)
+            larger = [view.at(scale) for scale in scales[1:]] if max(scales) <= self.recipe.largest else []
+            for at in larger:
+                at.share()
             clock.append(time.perf_counter())
-            maps = method(classifier, x, targets)
+            maps = explained(method, view, targets)
             if not calls:
                 raise SaliencyError(f"saliency: expected {method!r} to ask for its targets, it did not")
             detailed = _checked_maps(method, maps, sum(map(len, detections)))

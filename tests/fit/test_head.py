@@ -156,7 +156,7 @@ def test_calibration():
     random = np.random.default_rng(0)
     z = random.normal(0, 2, (4000, 3))
     truth = random.random(z.shape) < expit(0.5 * z - 1)
-    slope, offset = platt(z, truth)
+    (slope,), offset = platt(z.reshape(1, -1), truth.ravel())
     assert slope == pytest.approx(0.5, abs=0.05)
     assert offset == pytest.approx(-1, abs=0.1)
     assert calibration_error(truth, expit(slope * z + offset)) < 0.02

@@ -13,14 +13,22 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from gradcut import Classifier, GradcutError, load_classifier
-from gradcut.classifiers.heads import Head, PlaceWeights, attach, places_of, read_head, weights_sha256
+from gradcut import Classifier, GradcutError, Segmenter, images, load_classifier
+from gradcut.classifiers.heads import Head, PlaceWeights, Presence, attach, places_of, read_head, weights_sha256
 from gradcut.cli import app
 from gradcut.errors import ClassifierError, FitError
 from gradcut.fit import LinearFit, fit_folds, linear_layer, read_labels
+from gradcut.fit.calibration import platt
 from gradcut.fit.labels import ImageLabels
 from gradcut.fit.places import PlaceFit, softmax_regression
-from gradcut.saliency import CAM, Gradient, PlaceProbability
+from gradcut.fit.presence import SCALE
+from gradcut.masks import GraphCut
+from gradcut.network.view import View
+from gradcut.recipes import Recipe
+from gradcut.saliency import CAM, Gradient, MultiScale, PlaceProbability
+from gradcut.saliency.cams import linear_head
+from gradcut.saliency.presence import detect, detection_logits, evidence
+from gradcut.seeds import Fractions
 
 SIZE = 40
 
@@ -90,7 +98,12 @@ def test_progress_names_each_stage_and_comes_to_its_end(backbone, data):
         stages[what] = (total, len(items))
 
     fit_folds(backbone, data, LinearFit(folds=2), PlaceFit(rounds=2), progress=progress)
-    assert stages == {"features": (24, 24), "solving for 3 heads": (9, 9), "places for 3 heads": (54, 54)}
+    assert stages == {
+        "features": (24, 24),
+        "solving for 3 heads": (9, 9),
+        "places for 3 heads": (54, 54),
+        "what the surest places say": (24, 24),
+    }
 
 
 def test_a_fit_that_was_stopped_goes_on(backbone, data, tmp_path, monkeypatch):
@@ -118,14 +131,14 @@ def test_a_fit_that_was_stopped_goes_on(backbone, data, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fit(stop=20)
     whole = fit()
-    assert len(looked) == 2 * (4 + 24), "each round looks at two sizes of those photographs that are not kept"
+    assert len(looked) == 2 * (4 + 24 + 24), "two sizes of what the rounds lack, and of all for the surest places"
     for head, again in zip(whole, fit(), strict=True):
         assert torch.equal(head.places.weight, again.places.weight)
     assert not looked
     fit(rounds=1)
-    assert not looked, "the first round is the same"
+    assert len(looked) == 2 * 24, "the first round is the same, but other places come of it"
     fit(seed=1)
-    assert len(looked) == 2 * 2 * 24
+    assert len(looked) == 2 * 3 * 24
 
 
 def everything(data: ImageLabels) -> np.ndarray:
@@ -304,3 +317,83 @@ def test_a_backbone_whose_logits_are_no_mean_over_places_says_what_to_leave_out(
     done = CliRunner().invoke(app, [*command, "--no-places"])
     assert done.exit_code == 0, done.output
     assert read_head(tmp_path / "h.safetensors").places is None
+
+
+# The surest places in a detection ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def heads(backbone, data):
+    return fit_folds(backbone, data, LinearFit(folds=3), PlaceFit(prior=0))
+
+
+def test_how_they_count_is_fitted_to_photographs_that_were_not_seen(backbone, data, heads):
+    said = heads.head.presence
+    assert said.surest > 0
+    assert said.slope > 0
+    assert said.scale == SCALE
+    logits, evidences = np.zeros((2, *data.truth.shape))
+    folds = [attach(backbone, head, "fold") for head in heads.of_folds]
+    plains = [attach(backbone, replace(head, presence=None), "plain") for head in heads.of_folds]
+    for number, file in enumerate(data.files):
+        fold, plain = folds[heads.folds[number]], plains[heads.folds[number]]
+        photograph = images.read(file)
+        (probability,) = fold.probabilities(detection_logits(fold, [photograph])).numpy()
+        np.testing.assert_allclose(heads.fitted.scores[number], probability, atol=1e-5)
+        view = View(plain, plain.at(plain.scaled(SCALE)).prepare([photograph]))
+        logits[number] = plain.logits(view.at(1.0).x).detach()
+        features = linear_head(view, "test").features.detach()
+        evidences[number] = evidence(features, heads.of_folds[heads.folds[number]].places)
+    # Of all the judged ones for the head, and of the others' for a fold's.
+    for head, part in ((heads.head, heads.folds >= 0), (heads.of_folds[1], heads.folds != 1)):
+        slopes, offset = platt(np.stack([logits[part].ravel(), evidences[part].ravel()]), data.truth[part].ravel())
+        np.testing.assert_allclose(head.presence[1:], (*slopes, offset), rtol=1e-3, atol=1e-3)
+
+
+def test_evidence_is_the_mean_of_the_surest_places(fitted):
+    features = torch.rand(2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    logs = torch.einsum("kd,bdhw->bkhw", fitted.weight, features) + fitted.bias[:, None, None]
+    expected = logs.log_softmax(1)[:, :-1].flatten(2).sort(dim=2, descending=True).values[:, :, :5].mean(2)
+    torch.testing.assert_close(evidence(features, fitted), expected)
+    torch.testing.assert_close(evidence(features[:, :, :1, :1], fitted), logs.log_softmax(1)[:, :-1, 0, 0])
+
+
+def test_recipes_that_look_at_that_size_detect_with_it(backbone, heads, data):
+    # These photographs are easy: with the numbers that were fitted, all scores are 1.
+    classifier = attach(backbone, replace(heads.head, presence=Presence(SCALE, 0.2, 1.5, 0.3)), "placed")
+    plain = attach(backbone, replace(heads.head, presence=None), "plain")
+    assert classifier.fingerprint != plain.fingerprint
+    photograph = images.read(data.files[3])
+    counted = detect(classifier, [photograph], 0, 2)[0]
+    alone = plain.detect([photograph], 0, 2)[0]
+    assert detect(plain, [photograph], 0, 2)[0] == alone
+    several = Recipe("several", "", MultiScale(PlaceProbability(), (1.0, SCALE), flip=False), Fractions(), GraphCut())
+    several, once = (Segmenter(classifier, recipe)(photograph) for recipe in (several, "fast"))
+    assert [found.score for found in several.best] == pytest.approx([found.score for found in counted], abs=1e-5)
+    assert [found.score for found in once.best] == pytest.approx([found.score for found in alone], abs=1e-5)
+    assert [found.score for found in counted] != pytest.approx([found.score for found in alone], abs=1e-3)
+
+
+def test_the_pass_at_that_size_is_made_once(backbone, heads, data, monkeypatch):
+    classifier = attach(backbone, heads.head, "placed")
+    recipe = Recipe("several", "", MultiScale(PlaceProbability(), (1.0, SCALE), flip=False), Fractions(), GraphCut())
+    segmenter = Segmenter(classifier, recipe)
+    segmenter(data.files[3])
+    sizes = []
+    forward = type(classifier.model).forward
+    monkeypatch.setattr(type(classifier.model), "forward", lambda self, x: sizes.append(x.shape[2]) or forward(self, x))
+    segmenter(data.files[3])
+    assert sizes == [SIZE, round(SIZE * SCALE)]
+
+
+def test_the_file_keeps_how_they_count(heads, tmp_path):
+    heads.head.save(tmp_path / "head.safetensors")
+    again = read_head(tmp_path / "head.safetensors")
+    assert again.presence == heads.head.presence
+    replace(heads.head, places=None).save(tmp_path / "odd.safetensors")
+    with pytest.raises(ClassifierError, match="expected weights for places beside 'presence', got none"):
+        read_head(tmp_path / "odd.safetensors")
+
+
+def test_a_head_alone_counts_none(backbone, data):
+    assert fit_folds(backbone, data, LinearFit(folds=2), PlaceFit(rounds=1), every_fold=False).head.presence is None

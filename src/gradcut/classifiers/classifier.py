@@ -254,7 +254,11 @@ class Classifier:
     def detect(
         self, photographs: Photographs, threshold: float | None = None, top_k: int | None = None
     ) -> list[tuple[Detection, ...]]:
-        """What the classifier sees in each photograph. No gradient is computed."""
+        """What the network alone sees in each photograph, at the classifier's size. No gradient is computed.
+
+        `gradcut.saliency.presence.detect` counts in what a head's weights for places say, as recipes that look at
+        several sizes do.
+        """
         with torch.inference_mode():
             return self.decide(self.logits(self.prepare(photographs)), threshold, top_k)
 

@@ -2,7 +2,7 @@
 
 A head file is safetensors with ``weight: Float32 "n d"``, ``bias: Float32 "n"`` and, if it was fitted to places too,
 ``places.weight: Float32 "n+1 d"`` and ``places.bias: Float32 "n+1"``, and in its metadata under ``gradcut`` a card in
-JSON: labels, backbone, preparation, threshold, and how it was fitted.
+JSON: labels, backbone, preparation, threshold, how the surest places count, and how it was fitted.
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ class PlaceWeights(NamedTuple):
     bias: Float[Tensor, " rows"]
 
 
+class Presence(NamedTuple):
+    """How the surest places count in a label's logit, where photographs are looked at in a larger size, too.
+
+    The logit becomes ``slope * logit + surest * evidence + offset``, with the evidence as
+    `gradcut.saliency.presence.evidence` has it; `gradcut.fit.presence` fits the three numbers.
+
+    Attributes:
+        scale: of the larger size, as a factor of the classifier's own.
+    """
+
+    scale: float
+    slope: float
+    surest: float
+    offset: float
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """A linear multi-label head for a frozen backbone: ``logits = features @ weight.T + bias``.
@@ -53,6 +69,7 @@ class Head:
         threshold: the least probability of a detection.
         figures: how it was fitted and how well, as JSON values, for the record.
         places: what tells the labels and the background apart place by place; takes no part in the logits.
+        presence: how the surest places count in a detection; None without such weights, or where nobody has fitted it.
     """
 
     weight: Float[Tensor, "n d"] = field(repr=False)
@@ -65,6 +82,7 @@ class Head:
     threshold: float
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
     places: PlaceWeights | None = field(default=None, repr=False)
+    presence: Presence | None = None
 
     def save(self, path: Path) -> None:
         """Write the file, all or nothing.
@@ -81,6 +99,7 @@ class Head:
             "size": list(self.size),
             "multilabel": True,
             "threshold": self.threshold,
+            **({} if self.presence is None else {"presence": self.presence._asdict()}),
             "fit": dict(self.figures),
         }
         tensors = {"weight": self.weight, "bias": self.bias}
@@ -123,6 +142,9 @@ def read_head(path: Path) -> Head:
             places=PlaceWeights(tensors["places.weight"], tensors["places.bias"])
             if "places.weight" in tensors
             else None,
+            presence=Presence(**{name: float(value) for name, value in card["presence"].items()})
+            if "presence" in card
+            else None,
         )
     except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
         raise ClassifierError(
@@ -140,6 +162,8 @@ def read_head(path: Path) -> Head:
             f"{path}: expected weights for places of shape {(n + 1, d)} and {n + 1} biases, got "
             f"{tuple(head.places.weight.shape)} and {tuple(head.places.bias.shape)}"
         )
+    if head.presence is not None and head.places is None:
+        raise ClassifierError(f"{path}: expected weights for places beside 'presence', got none")
     return head
 
 
@@ -147,12 +171,16 @@ _TENSORS = {"weight", "bias", "places.weight", "places.bias"}
 
 
 class PlacedLinear(nn.Linear):
-    """A head's linear layer that has `PlaceWeights` with it, so that they go where the model goes."""
+    """A head's linear layer that has `PlaceWeights` and `Presence` with it, so that they go where the model goes."""
 
-    def __init__(self, places: PlaceWeights, **where: Any) -> None:
+    counted: Tensor
+
+    def __init__(self, places: PlaceWeights, presence: Presence | None, **where: Any) -> None:
         rows, d = places.weight.shape
         super().__init__(d, rows - 1, **where)
         self.places = nn.Linear(d, rows, **where)
+        # A buffer, so that the weights' digest holds it.
+        self.register_buffer("counted", torch.tensor(presence or (), dtype=torch.float64))
         with torch.no_grad():
             self.places.weight.copy_(places.weight)
             self.places.bias.copy_(places.bias)
@@ -161,6 +189,12 @@ class PlacedLinear(nn.Linear):
 def places_of(model: nn.Module) -> nn.Linear | None:
     """From the features of one place to the logits of labels and background, if the model's head has such."""
     return next((module.places for module in model.modules() if isinstance(module, PlacedLinear)), None)
+
+
+def presence_of(model: nn.Module) -> Presence | None:
+    """How the surest places count in a detection, if the model's head says so."""
+    placed = next((module for module in model.modules() if isinstance(module, PlacedLinear)), None)
+    return Presence(*placed.counted.tolist()) if placed is not None and len(placed.counted) else None
 
 
 def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
@@ -177,7 +211,7 @@ def attach(backbone: Classifier, head: Head, name: str) -> Classifier:
         )
     n, d = head.weight.shape
     where: dict[str, Any] = {"device": backbone.device, "dtype": backbone.dtype}
-    linear = nn.Linear(d, n, **where) if head.places is None else PlacedLinear(head.places, **where)
+    linear = nn.Linear(d, n, **where) if head.places is None else PlacedLinear(head.places, head.presence, **where)
     with torch.no_grad():
         linear.weight.copy_(head.weight)
         linear.bias.copy_(head.bias)

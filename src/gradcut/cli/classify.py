@@ -52,8 +52,8 @@ def classify(
     """Print what the classifier sees in photographs.
 
     The five best classes with their scores; those that 'gradcut segment' would leave out, for the threshold or --top-k,
-    are marked "not detected". With --threshold or --top-k only the detected ones. Scores are those of photographs
-    prepared at the classifier's size; a recipe that prepares larger ones, as default does, has slightly others.
+    are marked "not detected". With --threshold or --top-k only the detected ones. Scores are those by which default
+    detects, but for what the preparation of larger photographs changes in the last digits.
     """
     from gradcut import files, images
 
@@ -62,7 +62,7 @@ def classify(
     table = Table("photograph", "label", "score")
     if any(not isinstance(path, Path) or path.exists() for path, _ in photographs):  # else what is slow is spared
         with working(f"loading {classifier}"):
-            from torch import inference_mode
+            from gradcut.saliency.presence import detection_logits
 
             asked = load(classifier, device)
             asked = asked if size is None else asked.at(size)
@@ -73,8 +73,7 @@ def classify(
             except GradcutError as error:
                 errors.append(str(error))
                 continue
-            with inference_mode():
-                logits = asked.logits(asked.prepare([photograph]))
+            logits = detection_logits(asked, [photograph])
             detected = asked.decide(logits, threshold, top_k)[0]
             results[str(path)] = [asdict(detection) for detection in detected]
             # Somebody who named no limits is shown what comes next, too.

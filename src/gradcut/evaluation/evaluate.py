@@ -26,6 +26,7 @@ from gradcut.evaluation.baselines import BASELINES
 from gradcut.evaluation.scoring import Row, score, short
 from gradcut.evaluation.segment import OutOfFold, ResultLike, Segment, segmenter_for
 from gradcut.results import Segmentation
+from gradcut.saliency.presence import detect
 from gradcut.segmenter import Evidence, Segmenter, answers_key
 
 
@@ -231,7 +232,7 @@ class _Task:
     def _probabilities(self, classifier: Classifier, photograph: _Photograph) -> dict[str, float]:
         key = answers_key(classifier)
         if key not in photograph.scores:
-            (detections,) = classifier.detect([photograph.sample.image], threshold=0, top_k=len(classifier.labels))
+            (detections,) = detect(classifier, [photograph.sample.image], threshold=0, top_k=len(classifier.labels))
             own = {detection.label: short(detection.score) for detection in detections}
             folded = {label.casefold(): value for label, value in reversed(own.items())}
             scores = {label: own.get(label, folded.get(label.casefold())) for label in self.known or ()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from torch import Tensor
 
 from gradcut.errors import ImageError
 from gradcut.files import replacing, writing
@@ -42,3 +43,8 @@ def cached(
     with writing(path), replacing(path) as temporary, temporary.open("wb") as file_object:
         np.savez(file_object, *arrays)
     return arrays
+
+
+def digest(*tensors: Tensor) -> str:
+    """SHA-256 of what tensors hold, in hexadecimal digits."""
+    return hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors)).hexdigest()

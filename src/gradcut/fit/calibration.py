@@ -33,21 +33,29 @@ def stratified_folds(truth: Bool[np.ndarray, "n k"], folds: int, seed: int) -> I
     return fold
 
 
-def platt(z: Float[np.ndarray, "*pairs"], truth: Bool[np.ndarray, "*pairs"]) -> tuple[float, float]:
-    """Slope and offset that turn logits into calibrated ones (Platt 1999), the same for all classes.
+def platt(
+    columns: Float[np.ndarray, "columns pairs"], truth: Bool[np.ndarray, " pairs"]
+) -> tuple[Float[np.ndarray, " columns"], float]:
+    """Slopes and an offset that turn logits into calibrated ones (Platt 1999), the same for all classes.
 
-    Here and below, ``pairs`` are of a photograph and a class, in an array of any shape.
+    Here and below, ``pairs`` are of a photograph and a class.
+
+    Args:
+        columns: the logits, and what else speaks for a class; each has its slope, the first above 0, others at least 0.
     """
     y = truth.astype(np.float64)
 
-    def loss(p: Float[np.ndarray, " 2"]) -> tuple[float, Float[np.ndarray, " 2"]]:
-        logits = p[0] * z + p[1]
+    def loss(p: Float[np.ndarray, " n"]) -> tuple[float, Float[np.ndarray, " n"]]:
+        logits = p[:-1] @ columns + p[-1]
         residual = expit(logits) - y
         value = float((np.logaddexp(0, logits) - y * logits).mean())
-        return value, np.array([(residual * z).mean(), residual.mean()])
+        return value, np.append(columns @ residual, residual.sum()) / len(y)
 
-    solved = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, None), (None, None)])
-    return float(solved.x[0]), float(solved.x[1])
+    first = np.zeros(len(columns) + 1)
+    first[0] = 1.0
+    bounds = [(1e-3, None), *[(0, None)] * (len(columns) - 1), (None, None)]
+    solved = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
+    return solved.x[:-1], float(solved.x[-1])
 
 
 def best_threshold(

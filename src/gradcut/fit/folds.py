@@ -21,6 +21,7 @@ from gradcut.fit.features import Track, features
 from gradcut.fit.head import Fitted, LinearFit, fit
 from gradcut.fit.labels import ImageLabels
 from gradcut.fit.places import PlaceFit
+from gradcut.fit.presence import fit_presence
 
 #: Shows how far a step is: called with what it does and the number of items, it gives the `Track` to use.
 Progress = Callable[[str, int], AbstractContextManager[Track]]
@@ -126,4 +127,7 @@ def fit_folds(
             except SaliencyError as error:
                 raise FitError(f"places: {error}. --no-places fits a head alone") from error
         heads = [replace(each, places=of_places) for each, of_places in zip(heads, weights, strict=True)]
+    if places is not None and every_fold:
+        with progress("what the surest places say", int((fitted.folds >= 0).sum())) as track:
+            heads, fitted = fit_presence(backbone, data, heads, fitted, track, cache)
     return Heads(heads[0], tuple(heads[1:]), data.files, fitted.folds, fitted)

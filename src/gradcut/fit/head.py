@@ -7,6 +7,7 @@ took no part in the fit (cross-validation).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -120,16 +121,8 @@ class LinearFit:
             weight, bias = self._solve(x[:, part], truth[part], prior, known[part])
             z[~part] = x[0, ~part] @ weight.T + bias
         pairs = known & judged[:, None]
-        slope, offset = platt(z[pairs], truth[pairs])
-        scores = expit(slope * z + offset)
-        threshold, f1, precision, recall = best_threshold(truth[pairs], scores[pairs])
-        precisions = np.array([_ranked(*columns) for columns in zip(z.T, truth.T, pairs.T, strict=True)])
-        ranked = precisions[~np.isnan(precisions)]
-        return Fitted(
-            slope * weight, slope * bias + offset, threshold, folds, scores, precisions,
-            float(ranked.mean()) if len(ranked) else np.nan,
-            f1, precision, recall, calibration_error(truth[pairs], scores[pairs]),
-        )  # fmt: skip
+        (slope,), offset = platt(z[pairs][None], truth[pairs])
+        return measured(slope * weight, slope * bias + offset, folds, slope * z + offset, truth, pairs)
 
     def _solve(
         self,
@@ -191,6 +184,30 @@ def spread(rows: Float[np.ndarray, "n d"], centre: Float[np.ndarray, " d"]) -> f
     return scale if scale > ROUNDING * float(np.sqrt((centre**2).sum())) else 1.0
 
 
+def measured(
+    weight: Float[np.ndarray, "k d"],
+    bias: Float[np.ndarray, " k"],
+    folds: Int[np.ndarray, " n"],
+    z: Float[np.ndarray, "n k"],
+    truth: Bool[np.ndarray, "n k"],
+    pairs: Bool[np.ndarray, "n k"],
+) -> Fitted:
+    """What cross-validation says of a head.
+
+    Args:
+        z: calibrated logits, each from a head that was fitted without the photograph's fold.
+        pairs: of a photograph and a class: those that the figures are of.
+    """
+    scores = expit(z)
+    threshold, f1, precision, recall = best_threshold(truth[pairs], scores[pairs])
+    precisions = np.array([_ranked(*columns) for columns in zip(z.T, truth.T, pairs.T, strict=True)])
+    ranked = precisions[~np.isnan(precisions)]
+    return Fitted(
+        weight, bias, threshold, folds, scores, precisions, float(ranked.mean()) if len(ranked) else np.nan,
+        f1, precision, recall, calibration_error(truth[pairs], scores[pairs]),
+    )  # fmt: skip
+
+
 def _ranked(scores: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"], pairs: Bool[np.ndarray, " n"]) -> float:
     """A class's average precision over some photographs; NaN where they all show it, or none does."""
     truth = truth[pairs]
@@ -224,8 +241,24 @@ def fit(
         FitError: fewer photographs to judge than folds.
     """
     fitted = options(x, data.truth, prior_rows(backbone, data.labels), data.known, data.judged, track)
-    figures: dict[str, Any] = {
-        "options": asdict(options) | {"views": len(x)},
+    head = Head(
+        weight=torch.from_numpy(fitted.weight).float(),
+        bias=torch.from_numpy(fitted.bias).float(),
+        labels=data.labels,
+        backbone=backbone.name,
+        backbone_sha256=weights_sha256(backbone.model),
+        layer=linear_layer(backbone),
+        size=backbone.size,
+        threshold=fitted.threshold,
+        figures=figures(fitted, data, asdict(options) | {"views": len(x)}),
+    )
+    return head, fitted
+
+
+def figures(fitted: Fitted, data: ImageLabels, options: Mapping[str, Any]) -> dict[str, Any]:
+    """How a head was fitted and how well, as JSON values, for its card."""
+    return {
+        "options": dict(options),
         "labels_sha256": data.sha256,
         **({} if data.value_range is None else {"range": data.value_range}),
         "mean_average_precision": _rounded(fitted.mean_average_precision),
@@ -239,18 +272,6 @@ def fit(
         "recall": round(fitted.recall, 4),
         "calibration_error": round(fitted.calibration_error, 4),
     }
-    head = Head(
-        weight=torch.from_numpy(fitted.weight).float(),
-        bias=torch.from_numpy(fitted.bias).float(),
-        labels=data.labels,
-        backbone=backbone.name,
-        backbone_sha256=weights_sha256(backbone.model),
-        layer=linear_layer(backbone),
-        size=backbone.size,
-        threshold=fitted.threshold,
-        figures=figures,
-    )
-    return head, fitted
 
 
 def _rounded(value: float) -> float | None:

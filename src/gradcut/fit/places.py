@@ -7,7 +7,6 @@ softmax regression on the features of those single places learns to tell the cla
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from gradcut import images
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head, PlaceWeights
 from gradcut.errors import FitError, check_least
-from gradcut.fit.cache import cached
+from gradcut.fit.cache import cached, digest
 from gradcut.fit.features import Track, prior_rows
 from gradcut.fit.head import spread
 from gradcut.fit.labels import ImageLabels
@@ -113,7 +112,7 @@ class PlaceFit:
         found: list[PlaceWeights] = []
         for _ in range(self.rounds):
             so_far = [(head, found[n] if found else None) for n, head in enumerate(heads)]
-            digests = [_digest(head.weight, *(places or ())) for head, places in so_far]
+            digests = [digest(head.weight, *(places or ())) for head, places in so_far]
             taken: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in heads]
             for number, file in enumerate(track(data.files)):
                 using = [n for n, part in enumerate(parts) if part[number]]
@@ -290,8 +289,3 @@ def _maps(
     if places is not None:
         return place_probabilities(features, places)[0, present]
     return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
-
-
-def _digest(*tensors: Tensor) -> str:
-    """SHA-256 of what tensors hold, in hexadecimal digits."""
-    return hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors)).hexdigest()
