@@ -85,6 +85,7 @@ class Segmentation:
         source: the photograph's path; empty for one that was given as pixels.
         seconds: time of each step for this photograph; a step shared by a batch counts its share.
         dropped: objects that `confident` has left out, best score first.
+        disjoint: whether `without_overlaps` made the masks.
     """
 
     image: Photograph = field(repr=False)
@@ -95,6 +96,7 @@ class Segmentation:
     seconds: Mapping[str, float] = field(repr=False)
     source: str = ""
     dropped: tuple[Object, ...] = field(default=(), repr=False)
+    disjoint: bool = False
 
     def __len__(self) -> int:
         """How many objects were found."""
@@ -137,6 +139,16 @@ class Segmentation:
         below = tuple(item for item in self.objects if (item.confidence or 0.0) < least)
         sure = tuple(item for item in self.objects if item not in below)
         return replace(self, objects=sure, dropped=(*self.dropped, *below))
+
+    def without_overlaps(self) -> Segmentation:
+        """With masks that share no pixel: each keeps those that are its own in `labelmap`, which does not change.
+
+        Boxes and areas follow the masks; scores, saliency, seeds and confidences stay. A mask that has no pixel of its
+        own is empty.
+        """
+        numbered = enumerate(self.objects, start=1)
+        objects = tuple(replace(item, mask=self.labelmap() == number) for number, item in numbered)
+        return replace(self, objects=objects, disjoint=True)
 
     @property
     def masks(self) -> Bool[np.ndarray, "n H W"]:
@@ -389,8 +401,8 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
     """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions.
 
     ``state`` of the whole is `Segmentation.state`, that of an object ``"blank"`` or ``"done"``; where one is blank,
-    ``advice`` says what else to try. ``dropped`` has label, score and confidence of what `Segmentation.confident` has
-    left out, if anything.
+    ``advice`` says what else to try. ``disjoint`` is true for masks by `Segmentation.without_overlaps`. ``dropped`` has
+    label, score and confidence of what `Segmentation.confident` has left out, if anything.
 
     Args:
         settings: ``recipe`` and ``classifier`` as their own ``record()`` has them, where many results share them.
@@ -412,6 +424,7 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
         "width": width,
         "height": height,
         "confidence": _rounded(result.confidence),
+        **({"disjoint": True} if result.disjoint else {}),
         "objects": [
             {
                 "label": item.label,

@@ -51,6 +51,7 @@ class Segmenter:
         recipe: the name of one in `RECIPES`, or a `Recipe` of your own.
         threshold, top_k: of the detections, instead of the classifier's own.
         min_confidence: leave objects of less confidence out, in [0, 1]; see `Segmentation.confident`.
+        disjoint: masks share no pixel, as `Segmentation.without_overlaps` makes them of what is not left out.
 
     Raises:
         GradcutError: something else than a classifier or a recipe, limits out of range, or ``min_confidence`` where
@@ -62,6 +63,7 @@ class Segmenter:
     threshold: float | None
     top_k: int | None
     min_confidence: float | None
+    disjoint: bool
     _own_size: tuple[int, int] = field(repr=False, compare=False)  # the classifier's, before the recipe's
 
     # Written out, because it takes more types than the fields have.
@@ -72,6 +74,7 @@ class Segmenter:
         threshold: float | None = None,
         top_k: int | None = None,
         min_confidence: float | None = None,
+        disjoint: bool = False,
     ) -> None:
         check_limits(threshold, top_k)
         if min_confidence is not None:
@@ -96,7 +99,7 @@ class Segmenter:
             )
         values = {
             "classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k,
-            "min_confidence": min_confidence, "_own_size": own_size,
+            "min_confidence": min_confidence, "disjoint": disjoint, "_own_size": own_size,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)  # a frozen dataclass sets its own fields so
@@ -246,7 +249,8 @@ class Segmenter:
         result = Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
-        return result if self.min_confidence is None else result.confident(self.min_confidence)
+        result = result if self.min_confidence is None else result.confident(self.min_confidence)
+        return result.without_overlaps() if self.disjoint else result
 
     def asked(self, labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The classes that labels ask for, as results call them, and the outputs that each consists of.
@@ -294,6 +298,7 @@ class Segmenter:
             "recipe": self.recipe.record(), "classifier": self.classifier.record(),
             "threshold": threshold, "top_k": top_k,
             **({} if self.min_confidence is None else {"min_confidence": self.min_confidence}),
+            **({"disjoint": True} if self.disjoint else {}),
         }  # fmt: skip
 
 

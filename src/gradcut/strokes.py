@@ -65,7 +65,8 @@ def refine(
         replace(o, seeds=seed, mask=mask, strokes=stroke, confidence=None if any(map(np.any, stroke)) else iou)
         for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, expected, strict=True)
     )
-    return replace(segmentation, objects=objects, seconds=seconds)
+    refined = replace(segmentation, objects=objects, seconds=seconds)
+    return refined.without_overlaps() if segmentation.disjoint else refined
 
 
 def _strokes(segmentation: Segmentation, foreground: Painted | None, background: Painted | None) -> list[Seeds]:

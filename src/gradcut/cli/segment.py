@@ -23,6 +23,7 @@ from gradcut.cli.options import (
     AsJson,
     ClassifierName,
     Device,
+    Disjoint,
     Limit,
     MinConfidence,
     RecipeName,
@@ -84,6 +85,7 @@ def segment(
     min_confidence: MinConfidence = None,
     recipe: RecipeName = "default",
     saliency: SaliencyName = None,
+    disjoint: Disjoint = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -183,7 +185,8 @@ def segment(
         _check_settings(
             folder, before, classifier, recipe if saliency is None else None,
             labels=label or None, void=void and list(void), range=value_range and list(value_range), pictures=pictures,
-            cutouts=cutouts, **({} if threshold is None else {"threshold": threshold}),
+            cutouts=cutouts, disjoint=disjoint or None, min_confidence=min_confidence,
+            **({} if threshold is None else {"threshold": threshold}),
             **({} if top_k is None else {"top_k": top_k}),
         )  # fmt: skip
     with working(f"loading {classifier}"):
@@ -195,7 +198,7 @@ def segment(
 
         steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
         steps = steps if size is None else replace(steps, size=size)
-        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence)
+        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence, disjoint)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter,
