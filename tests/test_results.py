@@ -181,7 +181,7 @@ def test_cut_outs_have_the_mask_for_their_transparency(tmp_path, brightness, dra
 
 def test_a_result_marks_what_is_unsure(result, monkeypatch):
     rows = []
-    monkeypatch.setattr(pictures, "sheet", lambda photograph, labelmap, given: rows.extend(given) or photograph)
+    monkeypatch.setattr(pictures, "sheet", lambda photograph, labelmap, given, notes: rows.extend(given) or photograph)
     values = (0.29, confidence.UNSURE, None)
     objects = tuple(replace(result.objects[0], confidence=value) for value in values)
     assert [item.unsure for item in objects] == [True, False, False]

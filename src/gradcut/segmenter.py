@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from gradcut import confidence, images
+from gradcut import confidence, images, overlaps
 from gradcut.classifiers import Classifier, Detection, load_classifier
 from gradcut.classifiers.arguments import check_limits
 from gradcut.classifiers.classifier import NoMemoryError, memory_errors
@@ -31,7 +31,8 @@ from gradcut.saliency import Method, Target, resolved, scales_of
 class Evidence:
     """What the network says about one photograph, before any mask: all that `Segmenter.cut` needs.
 
-    ``saliency`` has one map for each detection in ``found``, at the classifier's input size.
+    ``saliency`` has one map for each detection in ``found``, at the classifier's input size. ``asked`` is whether they
+    were asked for by name, so that none may be left out for having another's pixels.
     """
 
     photograph: Photograph = field(repr=False)
@@ -40,11 +41,15 @@ class Evidence:
     saliency: Float[np.ndarray, "n h w"] = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
     source: str = ""
+    asked: bool = False
 
 
 @dataclass(frozen=True)
 class Segmenter:
     """A classifier with a recipe: call it with a photograph, get a `Segmentation`.
+
+    Detected classes that have another's pixels are left out, as `Segmentation.without_borrowed` says; classes that were
+    asked for by name are only marked.
 
     Args:
         classifier: as `gradcut.load_classifier` or `Classifier` makes it, or a name that the former takes.
@@ -223,7 +228,9 @@ class Segmenter:
         seconds = dict(zip(("prepare", "saliency"), share.tolist(), strict=True))
         ends = np.cumsum([len(several) for several in detections])
         return [
-            Evidence(photograph, several, strongest, saliency[end - len(several) : end], seconds)
+            Evidence(
+                photograph, several, strongest, saliency[end - len(several) : end], seconds, asked=asked is not None
+            )
             for photograph, several, strongest, end in zip(photographs, detections, best, ends, strict=True)
         ]
 
@@ -242,15 +249,25 @@ class Segmenter:
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
         scores = [detection.score for detection in detections]
         expected = confidence.expected(saliency, masks, scores, fitted_name(recipe))
+        owners = self._owners(masks, detections)
         objects = tuple(
             Object(detection.label, detection.members, detection.score, *rest)
-            for detection, *rest in zip(detections, saliency, seeds, masks, expected, strict=True)
+            for detection, *rest in zip(detections, saliency, seeds, masks, expected, owners, strict=True)
         )
         result = Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
+        result = result if evidence.asked else result.without_borrowed()
         result = result if self.min_confidence is None else result.confident(self.min_confidence)
         return result.without_overlaps() if self.disjoint else result
+
+    def _owners(self, masks: Bool[np.ndarray, "n H W"], detections: Sequence[Detection]) -> Sequence[str | None]:
+        """Whose pixels each class has, if not its own. Where classes share one probability out, nothing is known."""
+        if not self.classifier.multilabel:
+            return [None] * len(detections)
+        scores, members = [found.score for found in detections], [found.members for found in detections]
+        numbers = overlaps.owners(masks, scores, members, self.classifier.size)
+        return [None if number is None else detections[number].label for number in numbers]
 
     def asked(self, labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The classes that labels ask for, as results call them, and the outputs that each consists of.
@@ -299,6 +316,7 @@ class Segmenter:
             "threshold": threshold, "top_k": top_k,
             **({} if self.min_confidence is None else {"min_confidence": self.min_confidence}),
             **({"disjoint": True} if self.disjoint else {}),
+            **({"borrowed": [overlaps.MOST, overlaps.SURER]} if self.classifier.multilabel else {}),
         }  # fmt: skip
 
 

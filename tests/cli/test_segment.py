@@ -11,7 +11,7 @@ from drawn_runs import OVERLAPPING, QUICK, draw
 from networks import placed
 from PIL import Image
 
-from gradcut import Segmenter, catalogue
+from gradcut import Segmenter, catalogue, overlaps
 from gradcut.cli.options import unslashed
 from gradcut.recipes import RECIPES
 from gradcut.runs import job as batch
@@ -155,6 +155,24 @@ def test_disjoint_masks_of_a_run_and_of_an_export(command, tmp_path, monkeypatch
         status, _, err = command(*segment, tmp_path / folder, *options)
         assert (status, err.count("\n")) == (2, 1)
         assert f"was made with disjoint {change};" in err
+
+
+def test_classes_with_anothers_pixels_are_told_of(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "quick", OVERLAPPING)
+    monkeypatch.setattr(overlaps, "SURER", 1.0)
+    draw(tmp_path / "in", 1)
+    segment = ["segment", tmp_path / "in/000.png", "-r", "quick", "-o"]
+    status, out, _ = command(*segment, tmp_path / "out")
+    (line,) = read_run(tmp_path / "out")[1]
+    (own,), (borrowed,) = line["objects"], line["dropped"]
+    words = f"{borrowed['label']} {borrowed['score']:.2f} (most of its pixels are those of {own['label']})"
+    assert status == 0
+    assert out.startswith(f"{tmp_path}/in/000.png: {own['label']} {own['score']:.2f}; left out: {words}")
+    status, out, _ = command(*segment, tmp_path / "asked", "--label", "red", "--label", "blue")
+    assert status == 0
+    assert words in out
+    assert "left out" not in out
+    assert words.split(" ", 2)[2] in command("review", tmp_path / "asked")[1]
 
 
 def test_an_export_is_named_and_says_what_it_holds_beside_what_was_asked(command, tmp_path):
