@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from gradcut import files
+from gradcut.images import Photograph
 from gradcut.masks import GraphCut
 from gradcut.recipes import Recipe
 from gradcut.runs.job import Task
@@ -44,3 +47,14 @@ def contents(folder: Path) -> dict[str, object]:
         else:
             found[name] = path.read_bytes() if path.is_file() else None
     return found
+
+
+def everywhere(
+    photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: object
+) -> Bool[np.ndarray, "n H W"]:
+    """Masks that overlap: each is the whole photograph."""
+    return np.ones((len(saliency), *photograph.shape[:2]), dtype=bool)
+
+
+#: `QUICK` with masks that overlap.
+OVERLAPPING = replace(QUICK, name="overlapping", masks=everywhere)

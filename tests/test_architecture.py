@@ -22,7 +22,7 @@ FLOORS = (
     {"errors"},
     {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
     {"images"},
-    {"classifiers", "masks", "pictures", "confidence"},
+    {"classifiers", "masks", "pictures", "confidence", "overlaps"},
     {"network"},
     {"saliency"},
     {"fit", "recipes"},

@@ -137,12 +137,12 @@ def rows_of(shape, number, title="cat {}", **options):
     ]
 
 
-def drawn_sheet(shape, rows):
+def drawn_sheet(shape, rows, notes=()):
     photograph = np.full((*shape, 3), 90, dtype=np.uint8)
     labelmap = np.zeros(shape, dtype=np.int32)
     for number, row in enumerate(rows, start=1):
         labelmap[row.mask] = number
-    return pictures.sheet(photograph, labelmap, rows)
+    return pictures.sheet(photograph, labelmap, rows, notes)
 
 
 @pytest.fixture
@@ -175,7 +175,8 @@ SHAPES = [(1, 1), (4, 900), (900, 4), (60, 80), (480, 640), (800, 400), (200, 70
 def test_text_has_its_own_place(written, shape, number, title):
     """Inside the picture, and over no other text or panel; and the picture is no larger than it may be."""
     rows = rows_of(shape, number, title, score=0.876, confidence=0.123, unsure=True)
-    picture = drawn_sheet(shape, [replace(row, saliency=row.saliency * np.float32(1.23e-5)) for row in rows])
+    rows = [replace(row, saliency=row.saliency * np.float32(1.23e-5)) for row in rows]
+    picture = drawn_sheet(shape, rows, [title] * (number % 8))
     assert picture.shape[0] <= pictures.HIGHEST
     assert picture.shape[1] <= pictures.WIDEST
     for draw, texts in written.values():
@@ -222,6 +223,18 @@ def test_classes_beyond_the_height_are_counted(written):
         legend = [int(text.split()[1]) for text in words if text.startswith("and ")]
         assert words.count("0.90") + sum(legend) == number
         assert bool(legend) == (number == 300)
+
+
+def test_notes_stand_between_legend_and_rows(written):
+    rows = rows_of((60, 80), 2, score=0.9)
+    plain = drawn_sheet((60, 80), rows).shape
+    for number, last in ((1, "note 0"), (4, "note 3"), (5, "and 2 more"), (9, "and 6 more")):
+        written.clear()
+        picture = drawn_sheet((60, 80), rows, [f"note {n}" for n in range(number)])
+        told = [words for words in said(written) if words.startswith(("note", "and"))]
+        assert (len(told), told[-1]) == (min(number, 4), last)
+        assert picture.shape[1] == plain[1]
+        assert plain[0] < picture.shape[0]
 
 
 def test_the_scale_tells_the_numbers_of_the_map(written):

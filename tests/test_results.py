@@ -7,12 +7,13 @@ from dataclasses import replace
 import fsspec
 import numpy as np
 import pytest
+from drawn_runs import OVERLAPPING
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from gradcut import RECIPES, GradcutError, Segmenter, confidence, files, images, pictures, results
+from gradcut import RECIPES, GradcutError, Segmenter, confidence, files, images, pictures, refine, results
 from gradcut.files import Folder
 from gradcut.names import filenames
 from gradcut.runs.run import manifest_line
@@ -51,6 +52,40 @@ def test_files_agree_with_the_result(tmp_path, result):
     assert document["recipe"]["sha256"] == result.recipe.fingerprint
     assert document["classifier"]["sha256"] == result.classifier.fingerprint
     assert opened(tmp_path / document["files"]["picture"])[1].ndim == 3
+
+
+def test_masks_without_overlaps_are_those_of_the_label_map(tmp_path, brightness, drawn):
+    whole = Segmenter(brightness, OVERLAPPING)(drawn[0])
+    disjoint = Segmenter(brightness, OVERLAPPING, disjoint=True)(drawn[0])
+    assert whole.masks.all()
+    assert disjoint.masks.sum(axis=0).max() == 1
+    assert np.array_equal(disjoint.mask, whole.mask)
+    for number, (item, before) in enumerate(zip(disjoint, whole, strict=True), start=1):
+        assert np.array_equal(item.mask, whole.labelmap() == number)
+        assert 0 < item.area < before.area
+        assert (item.label, item.score, item.confidence) == (before.label, before.score, before.confidence)
+        assert drawn[1][item.label][item.mask].any()
+    for same in ("labelmap", "classmap", "overlay"):
+        assert np.array_equal(getattr(disjoint, same)(), getattr(whole, same)()), same
+    assert not np.array_equal(disjoint.picture(), whole.picture())
+    assert np.array_equal(whole.without_overlaps().masks, disjoint.masks)
+    record = disjoint.save(tmp_path, "disjoint", cutouts=True)
+    assert record["disjoint"]
+    for item, entry in zip(disjoint, record["objects"], strict=True):
+        assert np.array_equal(opened(tmp_path / entry["mask"])[1] == 255, item.mask)
+        assert np.array_equal(opened(tmp_path / entry["cutout"])[1][..., 3] == 255, item.mask)
+        assert (entry["area"], tuple(entry["box"])) == (item.area, images.box_of(item.mask))
+    assert "disjoint" not in whole.save(tmp_path, "whole")
+
+
+def test_masks_without_overlaps_stay_so_when_they_are_corrected(brightness, drawn):
+    disjoint = Segmenter(brightness, OVERLAPPING, disjoint=True)(drawn[0])
+    first, second = disjoint.objects
+    stroke = np.zeros_like(first.mask)
+    stroke[np.nonzero(second.mask)[0][0], np.nonzero(second.mask)[1][0]] = True
+    refined = refine(disjoint, {first.label: stroke})
+    assert refined[first.label].mask[stroke].all()
+    assert refined.masks.sum(axis=0).max() == 1
 
 
 def test_nothing_found_leaves_the_record_alone_and_old_files_go(tmp_path, brightness, drawn, result):
@@ -146,7 +181,7 @@ def test_cut_outs_have_the_mask_for_their_transparency(tmp_path, brightness, dra
 
 def test_a_result_marks_what_is_unsure(result, monkeypatch):
     rows = []
-    monkeypatch.setattr(pictures, "sheet", lambda photograph, labelmap, given: rows.extend(given) or photograph)
+    monkeypatch.setattr(pictures, "sheet", lambda photograph, labelmap, given, notes: rows.extend(given) or photograph)
     values = (0.29, confidence.UNSURE, None)
     objects = tuple(replace(result.objects[0], confidence=value) for value in values)
     assert [item.unsure for item in objects] == [True, False, False]

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from PIL import Image, ImageShow
 
-from gradcut import confidence, files, images, pictures
+from gradcut import confidence, files, images, overlaps, pictures
 from gradcut.classifiers.classifier import Classifier, Detection
 from gradcut.errors import GradcutError, LabelError
 from gradcut.files import Folder
@@ -39,8 +39,9 @@ class Object:
     ``members`` are the classifier's outputs that the class consists of, ``score`` is its probability in [0, 1];
     ``saliency`` and ``seeds`` have the classifier's input size, ``mask`` the photograph's own. ``confidence`` is the
     IoU to expect of the mask, in [0, 1], as `gradcut.confidence.expected_iou` says, 0 where the class is `blank`, and
-    None where it was fitted to no masks of this kind. ``strokes`` is what `gradcut.refine` was given, at the
-    photograph's size.
+    None where it was fitted to no masks of this kind. ``borrowed_from`` is the surer class that most of the mask's
+    pixels are those of, as `gradcut.overlaps.owners` says; None where they are the class's own. ``strokes`` is what
+    `gradcut.refine` was given, at the photograph's size.
     """
 
     label: str
@@ -50,6 +51,7 @@ class Object:
     seeds: Seeds = field(repr=False)
     mask: Bool[np.ndarray, "H W"] = field(repr=False)
     confidence: float | None
+    borrowed_from: str | None = None
     strokes: Seeds | None = field(default=None, repr=False)
 
     @property
@@ -84,7 +86,9 @@ class Segmentation:
         classifier, recipe: what was asked, and how.
         source: the photograph's path; empty for one that was given as pixels.
         seconds: time of each step for this photograph; a step shared by a batch counts its share.
-        dropped: objects that `confident` has left out, best score first.
+        dropped: objects that were left out: by `without_borrowed` those that have ``borrowed_from``, others by
+            `confident`.
+        disjoint: whether `without_overlaps` made the masks.
     """
 
     image: Photograph = field(repr=False)
@@ -95,6 +99,7 @@ class Segmentation:
     seconds: Mapping[str, float] = field(repr=False)
     source: str = ""
     dropped: tuple[Object, ...] = field(default=(), repr=False)
+    disjoint: bool = False
 
     def __len__(self) -> int:
         """How many objects were found."""
@@ -134,9 +139,27 @@ class Segmentation:
                 f"least: expected a confidence for every object, {unknown[0]!r} has none; "
                 f"{confidence.CONFIDENT} give confidences"
             )
-        below = tuple(item for item in self.objects if (item.confidence or 0.0) < least)
-        sure = tuple(item for item in self.objects if item not in below)
-        return replace(self, objects=sure, dropped=(*self.dropped, *below))
+        below = [item for item in self.objects if (item.confidence or 0.0) < least]
+        return self._leave_out(below, [replace(item, borrowed_from=None) for item in below])
+
+    def without_borrowed(self) -> Segmentation:
+        """Without the objects that have ``borrowed_from``: they are in ``dropped``, not in any map."""
+        borrowed = [item for item in self.objects if item.borrowed_from is not None]
+        return self._leave_out(borrowed, borrowed)
+
+    def _leave_out(self, left: Sequence[Object], dropped: Sequence[Object]) -> Segmentation:
+        kept = tuple(item for item in self.objects if item not in left)
+        return replace(self, objects=kept, dropped=(*self.dropped, *dropped))
+
+    def without_overlaps(self) -> Segmentation:
+        """With masks that share no pixel: each keeps those that are its own in `labelmap`, which does not change.
+
+        Boxes and areas follow the masks; scores, saliency, seeds and confidences stay. A mask that has no pixel of its
+        own is empty.
+        """
+        numbered = enumerate(self.objects, start=1)
+        objects = tuple(replace(item, mask=self.labelmap() == number) for number, item in numbered)
+        return replace(self, objects=objects, disjoint=True)
 
     @property
     def masks(self) -> Bool[np.ndarray, "n H W"]:
@@ -158,14 +181,8 @@ class Segmentation:
 
     @cached_property
     def _labelmap(self) -> Integer[np.ndarray, "H W"]:
-        size = self.image.shape[:2]
-        labels = np.zeros(size, dtype=np.uint8 if len(self.objects) < 256 else np.int32)
-        strongest = np.full(size, -1.0, dtype=np.float32)
-        for number, found in enumerate(self.objects, start=1):
-            saliency = images.resize_map(found.saliency, size)
-            relative = saliency / (float(saliency.max()) or 1.0)
-            won = found.mask & (relative > strongest)
-            labels[won], strongest[won] = number, relative[won]
+        maps, masks = [item.saliency for item in self.objects], [item.mask for item in self.objects]
+        labels = overlaps.joint_labels(masks, maps, self.image.shape[:2])
         labels.setflags(write=False)
         return labels
 
@@ -190,6 +207,17 @@ class Segmentation:
         """Which classes have no mask because their saliency is blank, and what else to try; None where none is so."""
         blank = [item.label for item in (*self.objects, *self.dropped) if item.blank]
         return blank_advice(blank, self.recipe) if blank else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each class that has another's pixels: whose, and whether it is left out."""
+        ends = ((self.objects, ""), (self.dropped, "; left out"))
+        return tuple(
+            f"{item.label}: {overlaps.note(item.borrowed_from)}{end}"
+            for items, end in ends
+            for item in items
+            if item.borrowed_from is not None
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -247,7 +275,7 @@ class Segmentation:
         rows = [
             pictures.Row(o.label, o.saliency, o.seeds, o.mask, o.score, o.confidence, o.unsure) for o in self.objects
         ]
-        return pictures.sheet(self.image, self.labelmap(), rows) if rows else self.image
+        return pictures.sheet(self.image, self.labelmap(), rows, self.notes) if rows else self.image
 
     def show(self) -> None:
         """Show the result: in a notebook's cell, elsewhere as a picture in the system's viewer.
@@ -273,7 +301,9 @@ class Segmentation:
         ]
         if self.advice:
             lines.append(self.advice)
-        lines += [f"{o.label}: score {o.score:.2f}, confidence {o.confidence:.2f}, left out" for o in self.dropped]
+        lines += self.notes
+        below = [item for item in self.dropped if item.borrowed_from is None]
+        lines += [f"{o.label}: score {o.score:.2f}, confidence {o.confidence:.2f}, left out" for o in below]
         if not lines:
             best = ", ".join(f"{detection.label} {detection.score:.2f}" for detection in self.best)
             lines = [f"Nothing reaches the threshold; the best are {best}"]
@@ -389,8 +419,9 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
     """What was found and how, as JSON values: labels, scores, areas and boxes in pixels, settings, versions.
 
     ``state`` of the whole is `Segmentation.state`, that of an object ``"blank"`` or ``"done"``; where one is blank,
-    ``advice`` says what else to try. ``dropped`` has label, score and confidence of what `Segmentation.confident` has
-    left out, if anything.
+    ``advice`` says what else to try. ``disjoint`` is true for masks by `Segmentation.without_overlaps`. ``dropped`` has
+    label, score and confidence of what was left out, if anything; ``borrowed_from``, there and in an object, is the
+    class whose pixels it has.
 
     Args:
         settings: ``recipe`` and ``classifier`` as their own ``record()`` has them, where many results share them.
@@ -402,7 +433,7 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
         settings = {"recipe": result.recipe.record(), "classifier": result.classifier.record()}
     height, width = result.image.shape[:2]
     dropped = [
-        {"label": item.label, "score": round(item.score, 6), "confidence": _rounded(item.confidence)}
+        {"label": item.label, "score": round(item.score, 6), "confidence": _rounded(item.confidence), **_borrowed(item)}
         for item in result.dropped
     ]
     return {
@@ -412,6 +443,7 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
         "width": width,
         "height": height,
         "confidence": _rounded(result.confidence),
+        **({"disjoint": True} if result.disjoint else {}),
         "objects": [
             {
                 "label": item.label,
@@ -421,6 +453,7 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
                 "confidence": _rounded(item.confidence),
                 "area": item.area,
                 "box": item.box and list(item.box),
+                **_borrowed(item),
             }
             for item in result.objects
         ],
@@ -438,6 +471,10 @@ def _photograph(result: Segmentation) -> dict[str, str]:
     if result.source:
         return {"photograph": result.source}
     return {"photograph": "", "pixels_sha256": hashlib.sha256(result.image.tobytes()).hexdigest()}
+
+
+def _borrowed(item: Object) -> dict[str, str]:
+    return {} if item.borrowed_from is None else {"borrowed_from": item.borrowed_from}
 
 
 def _rounded(value: float | None) -> float | None:

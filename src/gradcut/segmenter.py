@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from gradcut import confidence, images
+from gradcut import confidence, images, overlaps
 from gradcut.classifiers import Classifier, Detection, load_classifier
 from gradcut.classifiers.arguments import check_limits
 from gradcut.classifiers.classifier import NoMemoryError, memory_errors
@@ -33,7 +33,8 @@ from gradcut.saliency.presence import looks_at, with_places
 class Evidence:
     """What the network says about one photograph, before any mask: all that `Segmenter.cut` needs.
 
-    ``saliency`` has one map for each detection in ``found``, at the classifier's input size.
+    ``saliency`` has one map for each detection in ``found``, at the classifier's input size. ``asked`` is whether they
+    were asked for by name, so that none may be left out for having another's pixels.
     """
 
     photograph: Photograph = field(repr=False)
@@ -42,17 +43,22 @@ class Evidence:
     saliency: Float[np.ndarray, "n h w"] = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
     source: str = ""
+    asked: bool = False
 
 
 @dataclass(frozen=True)
 class Segmenter:
     """A classifier with a recipe: call it with a photograph, get a `Segmentation`.
 
+    Detected classes that have another's pixels are left out, as `Segmentation.without_borrowed` says; classes that were
+    asked for by name are only marked.
+
     Args:
         classifier: as `gradcut.load_classifier` or `Classifier` makes it, or a name that the former takes.
         recipe: the name of one in `RECIPES`, or a `Recipe` of your own.
         threshold, top_k: of the detections, instead of the classifier's own.
         min_confidence: leave objects of less confidence out, in [0, 1]; see `Segmentation.confident`.
+        disjoint: masks share no pixel, as `Segmentation.without_overlaps` makes them of what is not left out.
 
     Raises:
         GradcutError: something else than a classifier or a recipe, limits out of range, or ``min_confidence`` where
@@ -64,6 +70,7 @@ class Segmenter:
     threshold: float | None
     top_k: int | None
     min_confidence: float | None
+    disjoint: bool
     _own_size: tuple[int, int] = field(repr=False, compare=False)  # the classifier's, before the recipe's
 
     # Written out, because it takes more types than the fields have.
@@ -74,6 +81,7 @@ class Segmenter:
         threshold: float | None = None,
         top_k: int | None = None,
         min_confidence: float | None = None,
+        disjoint: bool = False,
     ) -> None:
         check_limits(threshold, top_k)
         if min_confidence is not None:
@@ -98,7 +106,7 @@ class Segmenter:
             )
         values = {
             "classifier": classifier, "recipe": recipe, "threshold": threshold, "top_k": top_k,
-            "min_confidence": min_confidence, "_own_size": own_size,
+            "min_confidence": min_confidence, "disjoint": disjoint, "_own_size": own_size,
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)  # a frozen dataclass sets its own fields so
@@ -229,7 +237,9 @@ class Segmenter:
         seconds = dict(zip(("prepare", "saliency"), share.tolist(), strict=True))
         ends = np.cumsum([len(several) for several in detections])
         return [
-            Evidence(photograph, several, strongest, saliency[end - len(several) : end], seconds)
+            Evidence(
+                photograph, several, strongest, saliency[end - len(several) : end], seconds, asked=asked is not None
+            )
             for photograph, several, strongest, end in zip(photographs, detections, best, ends, strict=True)
         ]
 
@@ -248,14 +258,25 @@ class Segmenter:
         seconds = {**evidence.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
         scores = [detection.score for detection in detections]
         expected = confidence.expected(saliency, masks, scores, fitted_name(recipe))
+        owners = self._owners(masks, detections)
         objects = tuple(
             Object(detection.label, detection.members, detection.score, *rest)
-            for detection, *rest in zip(detections, saliency, seeds, masks, expected, strict=True)
+            for detection, *rest in zip(detections, saliency, seeds, masks, expected, owners, strict=True)
         )
         result = Segmentation(
             evidence.photograph, objects, evidence.best, self.classifier, recipe, seconds, evidence.source
         )
-        return result if self.min_confidence is None else result.confident(self.min_confidence)
+        result = result if evidence.asked else result.without_borrowed()
+        result = result if self.min_confidence is None else result.confident(self.min_confidence)
+        return result.without_overlaps() if self.disjoint else result
+
+    def _owners(self, masks: Bool[np.ndarray, "n H W"], detections: Sequence[Detection]) -> Sequence[str | None]:
+        """Whose pixels each class has, if not its own. Where classes share one probability out, nothing is known."""
+        if not self.classifier.multilabel:
+            return [None] * len(detections)
+        scores, members = [found.score for found in detections], [found.members for found in detections]
+        numbers = overlaps.owners(masks, scores, members, self.classifier.size)
+        return [None if number is None else detections[number].label for number in numbers]
 
     def asked(self, labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The classes that labels ask for, as results call them, and the outputs that each consists of.
@@ -303,6 +324,8 @@ class Segmenter:
             "recipe": self.recipe.record(), "classifier": self.classifier.record(),
             "threshold": threshold, "top_k": top_k,
             **({} if self.min_confidence is None else {"min_confidence": self.min_confidence}),
+            **({"disjoint": True} if self.disjoint else {}),
+            **({"borrowed": [overlaps.MOST, overlaps.SURER]} if self.classifier.multilabel else {}),
         }  # fmt: skip
 
 

@@ -61,11 +61,16 @@ def refine(
     maps, scores = np.stack([o.saliency for o in found]), [o.score for o in found]
     expected = confidence.expected(maps, np.stack(exact), scores, fitted_name(segmentation.recipe))
     objects = tuple(
-        # What a person has painted is nothing that the confidence was fitted to.
-        replace(o, seeds=seed, mask=mask, strokes=stroke, confidence=None if any(map(np.any, stroke)) else iou)
+        replace(o, seeds=seed, mask=mask, strokes=stroke, confidence=iou)
         for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, expected, strict=True)
     )
-    return replace(segmentation, objects=objects, seconds=seconds)
+    # What a person has painted is nothing that the confidence was fitted to, and is nobody else's.
+    objects = tuple(
+        replace(o, confidence=None, borrowed_from=None) if any(map(np.any, stroke)) else o
+        for o, stroke in zip(objects, strokes, strict=True)
+    )
+    refined = replace(segmentation, objects=objects, seconds=seconds)
+    return refined.without_overlaps() if segmentation.disjoint else refined
 
 
 def _strokes(segmentation: Segmentation, foreground: Painted | None, background: Painted | None) -> list[Seeds]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn_runs import QUICK, draw
+from drawn_runs import OVERLAPPING, QUICK, draw
 from networks import placed
 from PIL import Image
 
-from gradcut import Segmenter, catalogue
+from gradcut import Segmenter, catalogue, overlaps
 from gradcut.cli.options import unslashed
 from gradcut.recipes import RECIPES
 from gradcut.runs import job as batch
@@ -123,9 +123,56 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     status, _, err = command("segment", photograph, "-o", whole, "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
     assert "was made with min_confidence none, now 0.5;" in err
+    status, _, err = command("segment", photograph, "-o", tmp_path / "none")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "was made with min_confidence 1.0, now none;" in err
     status, _, err = command("segment", photograph, "-o", tmp_path / "quick", "-r", "quick", "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("gradcut: --min-confidence: only the recipes default and fast")
+
+
+def test_disjoint_masks_of_a_run_and_of_an_export(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "quick", OVERLAPPING)
+    draw(tmp_path / "in", 1)
+    segment = ["segment", tmp_path / "in/000.png", "-r", "quick", "-o"]
+    assert command(*segment, tmp_path / "whole")[0] == 0
+    assert command(*segment, tmp_path / "disjoint", "--disjoint")[0] == 0
+    assert read_run(tmp_path / "disjoint")[0]["settings"]["disjoint"]
+    record = json.loads((tmp_path / "disjoint/results/000.json").read_text())
+    assert record["disjoint"]
+    with Image.open(tmp_path / "disjoint" / record["files"]["labelmap"]) as image:
+        labels = np.array(image)
+    for item in record["objects"]:
+        with Image.open(tmp_path / "disjoint" / item["mask"]) as image:
+            assert np.array_equal(np.array(image) == 255, labels == item["labelmap_value"])
+    documents = []
+    for run, *options in (("whole", "--disjoint"), ("disjoint",), ("whole",)):
+        folder = tmp_path / f"coco-{len(documents)}"
+        assert command("export", tmp_path / run, "-f", "coco", "-o", folder, *options)[0] == 0
+        documents.append((folder / "instances.json").read_text())
+    assert documents[0] == documents[1] != documents[2]
+    for folder, options, change in (("whole", ["--disjoint"], "none, now true"), ("disjoint", [], "true, now none")):
+        status, _, err = command(*segment, tmp_path / folder, *options)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"was made with disjoint {change};" in err
+
+
+def test_classes_with_anothers_pixels_are_told_of(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "quick", OVERLAPPING)
+    monkeypatch.setattr(overlaps, "SURER", 1.0)
+    draw(tmp_path / "in", 1)
+    segment = ["segment", tmp_path / "in/000.png", "-r", "quick", "-o"]
+    status, out, _ = command(*segment, tmp_path / "out")
+    (line,) = read_run(tmp_path / "out")[1]
+    (own,), (borrowed,) = line["objects"], line["dropped"]
+    words = f"{borrowed['label']} {borrowed['score']:.2f} (most of its pixels are those of {own['label']})"
+    assert status == 0
+    assert out.startswith(f"{tmp_path}/in/000.png: {own['label']} {own['score']:.2f}; left out: {words}")
+    status, out, _ = command(*segment, tmp_path / "asked", "--label", "red", "--label", "blue")
+    assert status == 0
+    assert words in out
+    assert "left out" not in out
+    assert words.split(" ", 2)[2] in command("review", tmp_path / "asked")[1]
 
 
 def test_an_export_is_named_and_says_what_it_holds_beside_what_was_asked(command, tmp_path):

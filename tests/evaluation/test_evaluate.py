@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_runs import OVERLAPPING
 from networks import placed
 from pycocotools import mask as coco_mask
 from sklearn.metrics import average_precision_score, confusion_matrix
@@ -633,6 +634,20 @@ def test_classes_that_differ_in_case_are_judged_apart():
     found = Regions((Region("turkey", ~left), Region("Turkey", left)), (4, 4))
     row = score(found, sample, ("Turkey", "turkey"))
     assert all(entry["counts"][1:3] == [0, 0] for entry in row["classes"].values())
+
+
+def test_masks_without_overlaps_are_judged_as_the_joint_labelling(brightness, drawn):
+    photograph, masks = drawn
+    sample = Sample("a", photograph, masks, np.zeros((64, 64), dtype=bool))
+    segmenters = {
+        "plain": Segmenter(brightness, OVERLAPPING),
+        "disjoint": Segmenter(brightness, OVERLAPPING, disjoint=True),
+    }
+    plain, disjoint = evaluate([sample], segmenters, "truth", baselines=False)
+    for label in masks:
+        assert disjoint["classes"][label]["joint"] == plain["classes"][label]["joint"]
+        assert disjoint["classes"][label]["counts"][:3] == plain["classes"][label]["joint"]
+        assert plain["classes"][label]["counts"][1] == 64 * 64 - masks[label].sum()
 
 
 @pytest.mark.parametrize("labels", ["predicted", "truth"])

@@ -290,6 +290,11 @@ def test_a_least_confidence_is_kept_with_the_scores(command, folder, tmp_path, m
     status, _, err = command(*asked, plain, "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
     assert "was made with fast: min_confidence none, now 0.5;" in err
+    status, _, err = command(*asked, plain, "--disjoint")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "was made with fast: disjoint none, now true;" in err
+    assert command(*asked, tmp_path / "disjoint.jsonl", "--disjoint")[0] == 0
+    assert evaluation.read_settings(tmp_path / "disjoint.jsonl")["source"]["disjoint"]
     status, _, err = command(*asked, tmp_path / "c.jsonl", "--min-confidence", 0.5, "-r", "simonyan")
     assert (status, err.count("\n")) == (2, 1)
     assert "'simonyan' gives none" in err

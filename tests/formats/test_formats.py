@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_runs import OVERLAPPING
 from networks import placed
 from PIL import Image
 from readers import DATUMARO, voc_masks
@@ -19,7 +21,7 @@ from gradcut import Classifier, GradcutError, Segmenter, files, formats, picture
 from gradcut.files import Folder
 from gradcut.formats import outlines
 from gradcut.runs.job import Job, Task
-from gradcut.runs.segment import segment_all
+from gradcut.runs.segment import segment_all, segment_folder
 
 
 @pytest.fixture(scope="module")
@@ -388,6 +390,42 @@ def test_a_minimum_confidence_leaves_objects_out(run, tmp_path, name):
     if name not in ("voc", "cvat"):  # pictures of labels: what one object leaves may take more bytes to write
         sizes = [sum(map(len, each.values())) for each in found]
         assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("name", ["coco", "coco-results", "yolo", "label-studio", "voc"])
+def test_disjoint_exports_are_as_of_disjoint_masks(brightness, drawn, tmp_path, name):
+    Image.fromarray(drawn[0]).save(tmp_path / "both.png")
+    for run, disjoint in (("whole", False), ("disjoint", True)):
+        segmenter = Segmenter(brightness, OVERLAPPING, disjoint=disjoint)
+        segment_folder(segmenter, tmp_path / "both.png", tmp_path / run)
+    whole = Segmenter(brightness, OVERLAPPING)(tmp_path / "both.png")
+
+    def written(what, **options):
+        folder = tmp_path / f"export-{len(list(tmp_path.iterdir()))}"
+        formats.write(what, folder, name, **options)
+        texts = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return {path: content.replace(str(folder).encode(), b"") for path, content in texts.items()}
+
+    expected = written(tmp_path / "disjoint")
+    assert written(tmp_path / "whole", disjoint=True) == expected
+    assert written(tmp_path / "disjoint", disjoint=True) == expected
+    separate = written(formats.pile([whole.without_overlaps()]))
+    assert written(formats.pile([whole]), disjoint=True) == separate
+    assert (written(tmp_path / "whole") == expected) == (name == "voc")  # where a pixel has one class as it is
+
+
+def test_an_object_without_a_pixel_of_its_own_is_not_in_a_disjoint_export(brightness, drawn, tmp_path):
+    result = Segmenter(brightness, OVERLAPPING)(drawn[0])
+    first, second = result.objects
+    hidden = replace(second, saliency=first.saliency / 2)  # the first is as strong everywhere
+    pile = formats.pile([replace(result, objects=(first, hidden))])
+    for disjoint, number in ((False, 2), (True, 1)):
+        found = json.loads(formats.write(pile, tmp_path, "coco", disjoint=disjoint).read_text())
+        assert len(found["annotations"]) == number
+        found = json.loads(formats.write(pile, tmp_path, "coco-results", disjoint=disjoint).read_text())
+        assert len(found) == number
+        tasks = json.loads(formats.write(pile, tmp_path, "label-studio", disjoint=disjoint).read_text())
+        assert len(tasks[0]["predictions"][0]["result"]) == number
 
 
 def test_objects_without_a_confidence(brightness, drawn, tmp_path):

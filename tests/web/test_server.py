@@ -709,7 +709,8 @@ def test_the_masks_are_those_of_the_segmenter(server, rivalry):
     photograph, recipe, mask = rivalry
     low, high = sorted(found.score for found in tiny().detect([photograph], 0)[0])
     assert 0.05 < low < high - 0.02
-    one, both = (Segmenter(tiny(), recipe, threshold)(photograph) for threshold in ((low + high) / 2, 0.05))
+    one, run = (Segmenter(tiny(), recipe, threshold)(photograph) for threshold in ((low + high) / 2, 0.05))
+    both = replace(run, objects=(*run.objects, *run.dropped))  # a run leaves out a class that has another's pixels
     (first,) = one.objects
     (second,) = {item.label for item in both} - {first.label}
     assert not np.array_equal(first.mask, both[first.label].mask), "else this test could not tell"
@@ -725,6 +726,18 @@ def test_the_masks_are_those_of_the_segmenter(server, rivalry):
         assert np.array_equal(mask(first.label, threshold), result[first.label].mask)
     assert passes == [1, 1, 0], "one pass for each set of classes"
     assert np.array_equal(mask(None, 0.99), Segmenter(tiny(), recipe)(photograph, [first.label]).objects[0].mask)
+
+
+def test_a_class_with_anothers_pixels_is_shown_and_marked(server, rivalry):
+    photograph, recipe, _ = rivalry
+    (borrowed,) = Segmenter(tiny(), recipe, 0.05)(photograph).dropped
+    _, data = ask(server, "POST", "/api/photograph", png(photograph), x_name="x.png")
+    body = question(json.loads(data)["photograph"], label=borrowed.label, threshold=0.05, recipe="rivalry")
+    document = json.loads(ask(server, "POST", "/api/segment", body)[1].splitlines()[-1])
+    marks = {entry["label"]: entry["unsure"] for entry in document["classes"] if entry["found"]}
+    assert marks[borrowed.label] == f"most of its pixels are those of {borrowed.borrowed_from}"
+    assert not marks[borrowed.borrowed_from]
+    assert document["share"] == pytest.approx(borrowed.mask.mean())
 
 
 def test_a_class_below_the_threshold_has_the_detected_ones_as_rivals(server):

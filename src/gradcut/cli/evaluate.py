@@ -14,6 +14,7 @@ from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
     Device,
+    Disjoint,
     Limit,
     MinConfidence,
     Resamples,
@@ -156,6 +157,7 @@ def evaluate(
         ),
     ] = None,
     saliency: SaliencyName = None,
+    disjoint: Disjoint = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -216,6 +218,7 @@ def evaluate(
     }  # fmt: skip
     source |= {} if saliency is None else {"saliency": saliency}
     source |= {} if min_confidence is None else {"min_confidence": min_confidence}
+    source |= {"disjoint": True} if disjoint else {}
     with working(f"loading {source['folds' if folds else 'classifier']}"):
         segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
     settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)

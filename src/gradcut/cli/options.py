@@ -122,6 +122,13 @@ MinConfidence = Annotated[
         help="Leave objects of a smaller expected IoU out; needs a recipe that gives one.",
     ),
 ]  # fmt: skip
+Disjoint = Annotated[
+    bool,
+    typer.Option(
+        "--disjoint", rich_help_panel=MASKS,
+        help="Masks share no pixel: each goes to the class that is strongest there.",
+    ),
+]  # fmt: skip
 Size = Annotated[
     int | None,
     typer.Option(

@@ -60,13 +60,16 @@ def export(
             "--min-confidence", min=0, max=1, metavar="0..1", help="Leave objects of a smaller expected IoU out.",
         ),
     ] = 0,
+    disjoint: Annotated[
+        bool, typer.Option("--disjoint", help="Give a pixel to one object alone, as the run's label maps do.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Write a finished run for annotation and training tools."""
     if output is not None:
         check_output(output)
     for name in formats:
         folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
-        print(written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum))
+        print(written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum, disjoint=disjoint))
 
 
 @app.command(

@@ -23,6 +23,7 @@ from gradcut.cli.options import (
     AsJson,
     ClassifierName,
     Device,
+    Disjoint,
     Limit,
     MinConfidence,
     RecipeName,
@@ -84,6 +85,7 @@ def segment(
     min_confidence: MinConfidence = None,
     recipe: RecipeName = "default",
     saliency: SaliencyName = None,
+    disjoint: Disjoint = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -183,7 +185,8 @@ def segment(
         _check_settings(
             folder, before, classifier, recipe if saliency is None else None,
             labels=label or None, void=void and list(void), range=value_range and list(value_range), pictures=pictures,
-            cutouts=cutouts, **({} if threshold is None else {"threshold": threshold}),
+            cutouts=cutouts, disjoint=disjoint or None, min_confidence=min_confidence,
+            **({} if threshold is None else {"threshold": threshold}),
             **({} if top_k is None else {"top_k": top_k}),
         )  # fmt: skip
     with working(f"loading {classifier}"):
@@ -195,7 +198,7 @@ def segment(
 
         steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
         steps = steps if size is None else replace(steps, size=size)
-        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence)
+        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence, disjoint)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter,
@@ -362,17 +365,25 @@ def _tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
 
 
 def _dropped(line: dict[str, Any]) -> str:
-    """What --min-confidence has left out."""
-    below = ", ".join(f"{o['label']} {o['score']:.2f}{trust(o)}" for o in line.get("dropped", ()))
-    return f"; {len(line['dropped'])} below --min-confidence: {below}" if below else ""
+    """What was left out, and why."""
+    told: tuple[list[str], list[str]] = ([], [])
+    for entry in line.get("dropped", ()):
+        told["borrowed_from" in entry].append(f"{entry['label']} {entry['score']:.2f}{trust(entry)}")
+    below, borrowed = told
+    left = f"; left out: {', '.join(borrowed)}" if borrowed else ""
+    return left + (f"; {len(below)} below --min-confidence: {', '.join(below)}" if below else "")
 
 
 def trust(entry: dict[str, Any]) -> str:
-    """What is known of an object's mask: that there is none, or the IoU to expect of it."""
+    """What is known of an object's mask: that there is none, the IoU to expect of it, or whose pixels it has."""
+    from gradcut.confidence import UNSURE  # they import NumPy, which a command's help does without
+    from gradcut.overlaps import note
+
     if entry.get("state") == "blank":
         return " (blank)"
-    if entry["confidence"] is None:
-        return ""
-    from gradcut.confidence import UNSURE  # it imports NumPy, which a command's help does without
-
-    return f" (expected IoU {entry['confidence']:.2f}{', unsure' if entry['confidence'] < UNSURE else ''})"
+    words = []
+    if entry["confidence"] is not None:
+        words.append(f"expected IoU {entry['confidence']:.2f}{', unsure' if entry['confidence'] < UNSURE else ''}")
+    if "borrowed_from" in entry:
+        words.append(note(entry["borrowed_from"]))
+    return f" ({'; '.join(words)})" if words else ""

@@ -22,6 +22,7 @@ def open_segmenters(
     threshold: float | None = None,
     top_k: int | None = None,
     min_confidence: float | None = None,
+    disjoint: bool = False,
     saliency: str | None = None,
     device: str | None = None,
 ) -> dict[str, Segmenter | OutOfFold]:
@@ -31,7 +32,7 @@ def open_segmenters(
         recipes: names in `gradcut.RECIPES`.
         classifier: a name for `gradcut.load_classifier`; not asked with ``folds``.
         folds: the folder that ``gradcut fit --folds`` wrote: ``folds.csv`` and ``fold-0.safetensors``, ...
-        threshold, top_k, min_confidence: as for `Segmenter`.
+        threshold, top_k, min_confidence, disjoint: as for `Segmenter`.
         saliency: a method instead of the recipes' own, as `gradcut.recipes.with_saliency` knows it.
         device: where the models go; by default they stay on the CPU.
 
@@ -44,7 +45,7 @@ def open_segmenters(
         return loaded if device is None else loaded.to(device)
 
     steps = {name: as_recipe(name) if saliency is None else with_saliency(name, saliency) for name in recipes}
-    limits = threshold, top_k, min_confidence
+    limits = threshold, top_k, min_confidence, disjoint
     if folds is None:
         asked = load(classifier)
         return {name: Segmenter(asked, recipe, *limits) for name, recipe in steps.items()}

@@ -90,6 +90,7 @@ def write(
     polygons: bool = False,
     tolerance: float = 0,
     minimum: float = 0,
+    disjoint: bool = False,
 ) -> Path:
     """Write a run (its folder) or a `Pile` into ``folder`` in the format of that name.
 
@@ -97,6 +98,8 @@ def write(
         polygons: outlines instead of exact masks, where a format knows both.
         tolerance: of outlines, in pixels, as in `gradcut.formats.outlines.outlines`.
         minimum: the least confidence of an object, from 0 to 1.
+        disjoint: masks share no pixel: one that several hold goes to the object that has it in the label map. What an
+            object that ``minimum`` leaves out has there is nobody's.
 
     Returns:
         The file or folder to open with the tool.
@@ -126,6 +129,8 @@ def write(
         )
     if minimum:
         photographs = photographs.surer_than(minimum)
+    if disjoint:
+        photographs = photographs.without_overlaps()
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if chosen.outlines == "never":

@@ -87,10 +87,11 @@ def write_coco_results(pile: Pile, folder: Path) -> Path:
     ids = _image_ids(photograph.name for photograph in pile.photographs)
     rows = [
         {
-            "image_id": ids[photograph.name], "category_id": categories[item.index], "segmentation": _rle(item.mask()),
+            "image_id": ids[photograph.name], "category_id": categories[item.index], "segmentation": _rle(mask),
             "score": item.score,
         }
         for photograph in pile.photographs
         for item in photograph.objects
+        if (mask := item.mask()).any()
     ]  # fmt: skip
     return write_compact(folder / "results.json", rows)

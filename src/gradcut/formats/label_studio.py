@@ -53,11 +53,14 @@ def write_label_studio(pile: Pile, folder: Path, tolerance: float | None) -> Pat
         regions = []
         for number, item in enumerate(photograph.objects, start=1):
             values: list[dict[str, Any]]
+            mask = item.mask()
+            if not mask.any():
+                continue
             if tolerance is not None:
-                shapes = outlines.outlines(item.mask(), tolerance)
+                shapes = outlines.outlines(mask, tolerance)
                 values = [{"points": (s / (width, height) * 100).tolist(), "closed": True} for s in shapes]
             else:
-                values = [{"format": "rle", "rle": brush_rle(item.mask())}]
+                values = [{"format": "rle", "rle": brush_rle(mask)}]
             regions += [
                 {
                     "id": f"{number}-{part}", "type": kind, "from_name": "label", "to_name": "image",

@@ -6,6 +6,9 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+from jaxtyping import Bool
+
 from gradcut.errors import GradcutError
 from gradcut.formats.piles import AnnotatedObject, AnnotatedPhotograph, Pile, below_common
 from gradcut.names import distinct
@@ -35,8 +38,11 @@ def pile(results: Sequence[Segmentation]) -> Pile:
         AnnotatedPhotograph(
             name, result.source or f"{name}.png", result.image.shape[:2],
             tuple(
-                AnnotatedObject(o.label, result.number(o), o.score, o.confidence, partial(getattr, o, "mask"))
-                for o in result.objects
+                AnnotatedObject(
+                    o.label, result.number(o), o.score, o.confidence, partial(getattr, o, "mask"),
+                    partial(_own, result, value),
+                )
+                for value, o in enumerate(result.objects, start=1)
                 if not o.blank
             ),
             result.classmap, sum(o.blank for o in result.objects),
@@ -45,3 +51,8 @@ def pile(results: Sequence[Segmentation]) -> Pile:
         for name, result in zip(names, results, strict=True)
     ]  # fmt: skip
     return Pile(classes, photographs)
+
+
+def _own(result: Segmentation, value: int) -> Bool[np.ndarray, "H W"]:
+    mask: np.ndarray = result.labelmap() == value
+    return mask

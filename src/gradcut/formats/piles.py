@@ -28,13 +28,17 @@ from gradcut.runs import run as runs
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedObject:
-    """An object with its mask, loaded when asked for. ``index`` is its class's number in `Pile.classes`."""
+    """An object with its mask, loaded when asked for. ``index`` is its class's number in `Pile.classes`.
+
+    ``own`` are the pixels that are its own where masks overlap: those of its value in the label map.
+    """
 
     label: str
     index: int
     score: float
     confidence: float | None
     mask: Callable[[], Bool[np.ndarray, "H W"]]
+    own: Callable[[], Bool[np.ndarray, "H W"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,10 @@ class Pile:
             GradcutError: when an object without a confidence comes by.
         """
         return replace(self, photographs=_Surer(self.photographs, minimum))
+
+    def without_overlaps(self) -> Pile:
+        """With masks that share no pixel: each object has its own pixels; one that has none has an empty mask."""
+        return replace(self, photographs=_Disjoint(self.photographs))
 
     @cached_property
     def flat(self) -> dict[str, str]:
@@ -136,6 +144,15 @@ def _parts(path: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Disjoint:
+    photographs: Iterable[AnnotatedPhotograph]
+
+    def __iter__(self) -> Iterator[AnnotatedPhotograph]:
+        for photograph in self.photographs:
+            yield replace(photograph, objects=tuple(replace(item, mask=item.own) for item in photograph.objects))
+
+
+@dataclass(frozen=True)
 class _Surer:
     photographs: Iterable[AnnotatedPhotograph]
     minimum: float
@@ -165,6 +182,11 @@ def _inside(values: Callable[[str], Any], path: str) -> Bool[np.ndarray, "H W"]:
     return mask
 
 
+def _own(values: Callable[[str], Any], path: str, value: int) -> Bool[np.ndarray, "H W"]:
+    mask: np.ndarray = values(path) == value
+    return mask
+
+
 @dataclass(frozen=True)
 class _Run:
     """A finished run's photographs; they may be gone through more than once."""
@@ -183,7 +205,14 @@ class _Run:
             return np.zeros(size, np.uint8) if path is None else images.read_values(f"{self.folder}/{path}")
 
         objects = tuple(
-            AnnotatedObject(o["label"], o["index"], o["score"], o["confidence"], partial(_inside, values, o["mask"]))
+            AnnotatedObject(
+                o["label"],
+                o["index"],
+                o["score"],
+                o["confidence"],
+                partial(_inside, values, o["mask"]),
+                partial(_own, values, line["files"]["labelmap"], o["labelmap_value"]),
+            )
             for o in line["objects"]
             if o["state"] != "blank"
         )

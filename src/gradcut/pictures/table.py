@@ -70,12 +70,16 @@ _TEXT, _SCALE, _ENTRY, _NARROWEST = 180, 62, 330, 900
 _WORDS, _HIGH, _LOW, _TOP = 90, 300, 96, 380
 #: Heights: of the line of the panels' names, of a line of the legend, of the last line.
 _HEADING, _ENTRY_LINE, _LAST = 28, 21, 26
+#: The most lines of notes.
+_NOTES = 4
 _PANELS = ("saliency", "seeds", "mask", "cut-out")
 # The longest side over the other; a photograph beyond it is drawn with it.
 _SLENDER = 12.0
 
 
-def sheet(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], rows: Sequence[Row]) -> Picture:
+def sheet(
+    photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], rows: Sequence[Row], notes: Sequence[str] = ()
+) -> Picture:
     """A result for a person: the photograph with all classes in colour, a legend, and a row a class as in `strip`.
 
     It is no wider than `WIDEST` and no higher than `HIGHEST`: many classes make the rows lower, and of still more only
@@ -84,13 +88,17 @@ def sheet(photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], rows: Se
     Args:
         labelmap: 0 is no label, i + 1 is the i-th row's.
         rows: at least one.
+        notes: what else a person has to know, a line each, between the legend and the rows; beyond `_NOTES` the last
+            line says how many more there are.
     """
     top = _TOP if len(rows) <= 4 else _TOP * 4 // 5
     _, panel = _panel(photograph, min(_HIGH, max(_LOW, (HIGHEST - top) // len(rows) - _GAP)))
     beside = 2 * _MARGIN + 2 * (round(top * _aspect(photograph)) + _GAP) + _ENTRY
     width = min(WIDEST, max(_NARROWEST, _width(panel), beside))
     head = _head(photograph, labelmap, rows, width, top)
-    return np.array(_stacked([head, _table(photograph, rows, width, _HIGH, HIGHEST - head.height)]))
+    noted = _noted(notes, width)
+    room = HIGHEST - head.height - noted.height
+    return np.array(_stacked([head, noted, _table(photograph, rows, width, _HIGH, room)]))
 
 
 def strip(photograph: Photograph, rows: Sequence[Row], height: int = _HIGH) -> Picture:
@@ -175,6 +183,16 @@ def _legend(rows: Sequence[Row], width: int, columns: int, height: int) -> Image
     if shown < len(rows):
         left, top = shown // lines * column, (shown % lines + 1) * _ENTRY_LINE
         draw.text((left + 24, top), f"and {len(rows) - shown} more", _FAINT, _font(15))
+    return picture
+
+
+def _noted(notes: Sequence[str], width: int) -> Image.Image:
+    """A line for each note, of which there are a few."""
+    shown = list(notes) if len(notes) <= _NOTES else [*notes[: _NOTES - 1], f"and {len(notes) - _NOTES + 1} more"]
+    picture = Image.new("RGB", (width, len(shown) * _ENTRY_LINE), _PAPER)
+    for number, note in enumerate(shown):
+        text = _fitted(_plain(note), _font(15), width - 2 * _MARGIN)
+        ImageDraw.Draw(picture).text((_MARGIN, number * _ENTRY_LINE), text, _FAINT, _font(15))
     return picture
 
 

@@ -120,7 +120,8 @@ class Run:
             self.folder.remove("manifest.jsonl")
             before, earlier = None, iter(())
         elif before is not None:
-            compare(self.folder, settings_of(self.folder, before), self.settings)
+            made = settings_of(self.folder, before)
+            compare(self.folder, made, dict.fromkeys(made) | self.settings)
         if local is not None:
             _sweep(local)
         if before is None or self.overwrite:

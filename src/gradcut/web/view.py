@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from gradcut import formats, images, pictures
+from gradcut import formats, images, overlaps, pictures
 from gradcut.classifiers.classifier import Classifier
 from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
@@ -155,7 +155,7 @@ def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | Non
     Args:
         alone: the only class to keep; None keeps all.
     """
-    result = segmenter.cut(evidence)
+    result = segmenter.cut(replace(evidence, asked=True))  # who looks at a class sees it, whosever its pixels are
     if alone is not None:
         result = replace(result, objects=tuple(item for item in result.objects if item.label == alone))
     labels = {o.label for o in result.objects}
@@ -199,6 +199,7 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
         for o in result.objects
         if o.unsure
     }
+    unsure |= {o.label: overlaps.note(o.borrowed_from) for o in result.objects if o.borrowed_from is not None}
     classes = [
         {"label": name, "score": score, "found": name in found, "unsure": unsure.get(name, "")}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])
