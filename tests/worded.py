@@ -42,13 +42,14 @@ _PROCESSORS = {
 
 
 def tokenizer(kind: str) -> Any:
-    """One token a word, whatever its case; for SigLIP 2, whose tokenizer is one of pieces, a token a letter."""
+    """One token a word, whatever its case but for SigLIP; for SigLIP 2, whose own kind has pieces, a letter."""
     if kind == "siglip2":
         letters = sorted({letter for word in VOCABULARY for letter in word})
         pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *letters]
         return transformers.Siglip2Tokenizer({piece: number for number, piece in enumerate(pieces)}, [])
     words = Tokenizer(WordLevel({word: number for number, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
-    words.normalizer = normalizers.Lowercase()
+    if kind != "siglip":
+        words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [(mark, VOCABULARY.index(mark)) for mark in ("<bos>", "<eos>")]
     words.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends)

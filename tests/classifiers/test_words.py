@@ -104,6 +104,13 @@ def test_what_is_known_of_words_by_default(folders):
     assert "words" not in load_classifier("embedded").record()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_case_of_a_word_does_not_count(folders, kind):
+    small, large = (load_classifier(f"hf/{folders[kind]}", labels=[word]) for word in ("forklift", "FORKlift"))
+    assert large.labels == ("FORKlift",)
+    torch.testing.assert_close(large.model.head.weight, small.model.head.weight, rtol=0, atol=0)
+
+
 def test_the_text_tower_is_gone(folders):
     state = load_classifier(f"hf/{folders['clip']}", labels=WORDS).model.state_dict()
     assert not [key for key in state if "text" in key or "logit" in key]
@@ -121,7 +128,14 @@ def test_the_fingerprint_changes_with_whatever_was_said(folders):
     ]
     assert len({classifier.fingerprint for classifier in several}) == len(several)
     assert load_classifier(name, labels=WORDS).fingerprint == several[0].fingerprint
-    assert pickle.loads(pickle.dumps(several[0])).fingerprint == several[0].fingerprint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_can_be_sent_to_another_process(folders, kind):
+    classifier = load_classifier(f"hf/{folders[kind]}", labels=WORDS)
+    sent = pickle.loads(pickle.dumps(classifier))
+    assert sent.fingerprint == classifier.fingerprint
+    assert scores(sent) == pytest.approx(scores(classifier), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

@@ -93,7 +93,7 @@ def as_words(name: str, sigmoid: bool, labels: Any, templates: Any = None, backg
     if labels is None:
         raise ClassifierError(
             f'labels: {name} takes words for classes and was given none; labels=["cat", "dog"] in Python, --label cat '
-            "--label dog or --labels FILE on the command line"
+            "--label dog or --labels FILE with 'gradcut segment' and 'classify'"
         )
     default = () if sigmoid else BACKGROUND
     words = Words(
@@ -132,7 +132,7 @@ def _check_words(argument: str, words: tuple[str, ...]) -> None:
         return
     try:
         as_labels(words)
-        as_labels([folded(" ".join(word.split())) for word in words])  # a text tower is not told of the case
+        as_labels([folded(" ".join(word.split())) for word in words])  # few text towers are told of the case
     except ClassifierError as error:
         raise ClassifierError(f"{argument}:{str(error).partition(':')[2]}") from None
 
@@ -230,6 +230,9 @@ def head_of(model: Any, tokenizer: Any, words: Words, name: str) -> nn.Linear:
     """
     every = [*words.labels, *words.background]
     sentences = [template.replace("{}", word) for word in every for template in words.templates]
+    sigmoid = FAMILIES[model.config.model_type]
+    if sigmoid:  # trained on small letters, which not every file of a tokenizer says
+        sentences = [sentence.lower() for sentence in sentences]
     ids = tokenizer(sentences)["input_ids"]
     text = model.config.text_config
     if len(tokenizer) <= text.vocab_size / 2 or max(map(max, ids)) >= text.vocab_size:
@@ -247,7 +250,7 @@ def head_of(model: Any, tokenizer: Any, words: Words, name: str) -> nn.Linear:
         if tokenizer.unk_token_id != tokenizer.eos_token_id and tokenizer.unk_token_id in tokens:  # CLIP's is the end
             raise ClassifierError(f"labels: {name} does not know what {sentence[:60]!r} is written in")
     # SigLIP's text tower was trained without a mask, on sentences filled up to their full length.
-    filled = {"padding": "max_length", "max_length": limit} if FAMILIES[model.config.model_type] else {"padding": True}
+    filled = {"padding": "max_length", "max_length": limit} if sigmoid else {"padding": True}
     inputs = tokenizer(sentences, return_tensors="pt", **filled)
     for part in _TEXT:
         if isinstance(getattr(model, part, None), nn.Module):

@@ -295,9 +295,12 @@ def read_labels(name: str | None) -> tuple[str, ...] | None:
     path = Path(name)
     check_file("--labels", path)
     try:
-        return labels.read_names(path.read_bytes(), path.suffix.lower() in (".csv", ".tsv"))
+        names = labels.read_names(path.read_bytes(), path.suffix.lower() in (".csv", ".tsv"))
     except (OSError, GradcutError) as error:
         raise GradcutError(f"--labels: {name}: {one_line(error)}") from error
+    if not any(names):
+        raise GradcutError(f"--labels: {name}: expected a name a line, got none")
+    return names
 
 
 def load(

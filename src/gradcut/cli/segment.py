@@ -53,9 +53,8 @@ from gradcut.errors import GradcutError
     examples="""
     gradcut segment cat.jpg holidays/ -o out/   # files and folders
     gradcut segment 'in/**/*.png' --label dog   # one class, whatever its score
-    gradcut segment in/ -r fast -f coco         # quicker; COCO's format, too
+    gradcut segment in/ -r fast -f coco --device cuda  # quicker; for COCO, too
     gradcut segment in/ -c hf/openai/clip-vit-base-patch16 --label forklift
-    gradcut segment in/ --device cuda --json    # on a GPU, for a program
     """
 )
 def segment(
