@@ -280,6 +280,17 @@ def test_half_precision_is_computed_in_float32(tmp_path, dtype):
     assert classifier.detect([photograph(64, 64)])
 
 
+def test_a_backbone_without_a_head_is_refused(tmp_path):
+    model = small("vit")
+    model.vit.save_pretrained(tmp_path)
+    write_processor(tmp_path, model.config)
+    with pytest.raises(
+        ClassifierError, match=r"weights lack 2 that a ViTForIm\w+ has, such as classifier.bias"
+    ) as error:
+        load_classifier(f"hf/{tmp_path}")
+    assert "\n" not in str(error.value)
+
+
 def test_outputs_without_names(changed):
     assert load_classifier(f"hf/{changed(config={'id2label': {'0': 'a', '2': ''}})}").labels == ("a", "1", "2")
     assert load_classifier(f"hf/{changed(config={'id2label': ..., 'num_labels': 3})}").labels == (

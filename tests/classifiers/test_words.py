@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from worded import KINDS, SIDE, transformers, written
 
 from gradcut import Segmenter, load_classifier
@@ -269,3 +269,29 @@ def test_other_models_of_photographs_and_text(tmp_path):
 def test_own_background_words():
     words = Words(("Cat", "sea"), background=("sky", "SEA"))
     assert words.own.tolist() == [[False, False], [False, True]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_in_other_files(folders, tmp_path, kind):
+    expected = scores(load_classifier(f"hf/{folders[kind]}", labels=WORDS))
+    for layout in ("shards", "bin"):
+        folder = tmp_path / layout
+        shutil.copytree(folders[kind], folder)
+        (folder / "model.safetensors").unlink()
+        if layout == "shards":
+            model = transformers.AutoModel.from_pretrained(folders[kind])
+            model.save_pretrained(folder, max_shard_size="40KB")
+            assert len(list(folder.glob("model-*.safetensors"))) > 1
+        else:
+            torch.save(load_file(folders[kind] / "model.safetensors"), folder / "pytorch_model.bin")
+        came = scores(load_classifier(f"hf/{folder}", labels=WORDS))
+        assert came == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_that_lack_something(folders, tmp_path):
+    shutil.copytree(folders["clip"], tmp_path / "clip")
+    state = load_file(tmp_path / "clip/model.safetensors")
+    del state["text_projection.weight"]
+    save_file(state, tmp_path / "clip/model.safetensors", {"format": "pt"})
+    with pytest.raises(ClassifierError, match=r"its weights lack 1 that a CLIPModel has, such as text_projection.weig"):
+        load_classifier(f"hf/{tmp_path}/clip", labels=WORDS)

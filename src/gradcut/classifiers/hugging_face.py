@@ -80,9 +80,16 @@ def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classif
     options: dict[str, Any] = {"trust_remote_code": False}
     with _found(rest, name):
         kind = transformers.AutoModel if words else transformers.AutoModelForImageClassification
-        model = kind.from_pretrained(rest, config=config, **options)
+        model, loaded = kind.from_pretrained(rest, config=config, output_loading_info=True, **options)
         processor = transformers.AutoImageProcessor.from_pretrained(rest, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(rest, **options) if words else None
+    # transformers makes these up; the counts of a batch norm's training decide nothing.
+    if missing := sorted(key for key in loaded["missing_keys"] if not key.endswith("num_batches_tracked")):
+        shown = ", ".join(missing[:3])
+        raise ClassifierError(
+            f"classifier: {name}: its weights lack {len(missing)} that a {type(model).__name__} has, such as {shown}; "
+            "expected those of a classifier, head and all"
+        )
     model = model.float().eval()
     tower = getattr(config, "vision_config", config)
     prepared = preparation(processor, name, getattr(tower, "image_size", None))

@@ -235,7 +235,7 @@ def head_of(model: Any, tokenizer: Any, words: Words, name: str) -> nn.Linear:
         sentences = [sentence.lower() for sentence in sentences]
     ids = tokenizer(sentences)["input_ids"]
     text = model.config.text_config
-    if len(tokenizer) <= text.vocab_size / 2 or max(map(max, ids)) >= text.vocab_size:
+    if len(tokenizer) <= text.vocab_size / 2 or max(token for tokens in ids for token in tokens) >= text.vocab_size:
         # Of a folder without a tokenizer's files, transformers makes one that knows nothing.
         raise ClassifierError(
             f"classifier: {name}: its tokenizer has {len(tokenizer)} tokens, where its text tower takes "
