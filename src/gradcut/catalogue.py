@@ -30,8 +30,10 @@ CLASSIFIERS: Mapping[str, str] = {
     "lite2": "EfficientNet-Lite2, ImageNet",
     "timm/NAME": "a pretrained model of timm, from the hub or its cache",
     "timm/NAME@FILE": "a model of timm with its weights from a file",
-    "hf/ORG/NAME": "an image classifier of transformers, from the hub or its cache; needs gradcut[hf]",
-    "hf/FOLDER": "the same from a folder with config.json, preprocessor_config.json and model.safetensors",
+    "hf/ORG/NAME": "an image classifier of transformers, or CLIP or SigLIP with words for classes (--label, --labels), "
+    "from the hub or its cache; needs gradcut[hf]",
+    "hf/FOLDER": "the same from a folder with config.json, preprocessor_config.json, model.safetensors and, for words, "
+    "the tokenizer's files",
     "ml-decoder@FILE": "ML-Decoder's TResNet M, L or XL from its authors' checkpoint",
     "HEAD.safetensors": "a head that 'gradcut fit' wrote",
     "CARD.json": "a checkpoint described by a card: architecture, weights, labels, size, mean, std, multilabel",

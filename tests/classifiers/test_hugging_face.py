@@ -31,9 +31,7 @@ SMALL = {
 }  # fmt: skip
 
 #: Families whose models take something else than the pixels of one photograph, and what is said of it.
-OTHER_INPUTS = {
-    "imagegpt": "makes no pixels", "siglip2": r"expected pixels \(1, 3, h, w\)",
-}  # fmt: skip
+OTHER_INPUTS = {"imagegpt": "makes no pixels"}
 
 
 def shrunk(config) -> dict:
@@ -77,22 +75,24 @@ def photograph(height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def own_pixels(folder: Path, own: np.ndarray) -> torch.Tensor:
-    """Those of the processor, with resizing and cropping left out."""
+def own_inputs(folder: Path, own: np.ndarray) -> dict[str, torch.Tensor]:
+    """Those that the processor makes, with resizing and cropping left out."""
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     flags = {"do_resize": False, "do_center_crop": False, "do_pad": False}
-    return processor(images=Image.fromarray(own), return_tensors="pt", **flags)["pixel_values"]
+    return processor(images=Image.fromarray(own), return_tensors="pt", **flags)
 
 
 def check(folder: Path) -> None:
     classifier = load_classifier(f"hf/{folder}")
     own = photograph(*classifier.size)
-    expected = own_pixels(folder, own)
-    torch.testing.assert_close(classifier.prepare([own]), expected.float(), rtol=1e-5, atol=2e-5)
+    inputs = own_inputs(folder, own)
+    x = classifier.prepare([own])
+    came = x if classifier.model.patches is None else classifier.model.patches(x)["pixel_values"]
+    torch.testing.assert_close(came, inputs["pixel_values"].float(), rtol=1e-5, atol=2e-5)
     model = transformers.AutoModelForImageClassification.from_pretrained(folder).float().eval()
     with torch.inference_mode():
-        logits = classifier.logits(classifier.prepare([own]))
-        own_logits = next(iter(model(pixel_values=expected.float()).values()))
+        logits = classifier.logits(x)
+        own_logits = next(iter(model(**inputs).values()))
         torch.testing.assert_close(logits, own_logits, rtol=1e-2, atol=1e-3)
 
 
@@ -278,6 +278,17 @@ def test_half_precision_is_computed_in_float32(tmp_path, dtype):
     classifier = load_classifier(f"hf/{tmp_path}")
     assert classifier.dtype == torch.float32
     assert classifier.detect([photograph(64, 64)])
+
+
+def test_a_backbone_without_a_head_is_refused(tmp_path):
+    model = small("vit")
+    model.vit.save_pretrained(tmp_path)
+    write_processor(tmp_path, model.config)
+    with pytest.raises(
+        ClassifierError, match=r"weights lack 2 that a ViTForIm\w+ has, such as classifier.bias"
+    ) as error:
+        load_classifier(f"hf/{tmp_path}")
+    assert "\n" not in str(error.value)
 
 
 def test_outputs_without_names(changed):

@@ -19,6 +19,7 @@ from gradcut import images
 from gradcut import labels as vocabularies
 from gradcut.classifiers import arguments, sizes
 from gradcut.classifiers.weights import weights_sha256
+from gradcut.classifiers.words import words_of
 from gradcut.errors import ClassifierError, one_line
 from gradcut.images import Photographs
 
@@ -309,6 +310,8 @@ class Classifier:
         }  # fmt: skip
         if self.channels != "RGB":  # named where it matters only, so that other classifiers' records stay theirs
             document["channels"] = self.channels
+        if (words := words_of(self.model)) is not None:
+            document["words"] = words.record()
         return {"name": self.name, **document, "sha256": _sha256(document)}
 
 

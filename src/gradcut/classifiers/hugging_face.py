@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier, evaluating
 from gradcut.classifiers.hub import reachable_or_cached
+from gradcut.classifiers.sizes import Patches, joined
+from gradcut.classifiers.words import FAMILIES, THRESHOLDS, Worded, as_words, head_of, refuse_words
 from gradcut.errors import ClassifierError, one_line
 from gradcut.labels import distinct
 
@@ -25,15 +28,18 @@ class HuggingFace(nn.Module):
 
     Args:
         options: of its forward pass, such as that positions are to be interpolated.
+        patches: for a model that takes patches instead of photographs.
     """
 
-    def __init__(self, model: nn.Module, options: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, options: Mapping[str, Any], patches: Patches | None = None) -> None:
         super().__init__()
         self.model = model
         self.options = dict(options)
+        self.patches = patches
 
     def forward(self, x: Tensor) -> Tensor:
-        output = self.model(pixel_values=x, **self.options)
+        inputs = {"pixel_values": x} if self.patches is None else self.patches(x)
+        output = self.model(**inputs, **self.options)
         # PP-LCNet's has no logits, and calls them so.
         logits: Tensor = output.logits if hasattr(output, "logits") else output.last_hidden_state
         return logits
@@ -48,38 +54,53 @@ class Preparation(NamedTuple):
     channels: str
 
 
-def load_hugging_face(rest: str, name: str) -> Classifier:
-    """A transformers image classifier: labels and multi-label from config.json, the rest from its image processor.
+def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classifier:
+    """A transformers image classifier, or a model of photographs and text as a classifier of words.
 
-    It computes in float32, whatever its weights are kept in.
+    Of the former, labels and multi-label come from config.json; the rest of either comes from its image processor. It
+    computes in float32, whatever its weights are kept in.
+
+    Args:
+        asked: what `as_words` takes; all None for an image classifier.
 
     Raises:
-        ClassifierError: transformers is not installed, files that cannot be had or do not say what is needed, or a
-            processor that does more than to resize photographs and to normalise their colours.
+        ClassifierError: transformers is not installed, files that cannot be had or do not say what is needed, words
+            that are wrong or missing, or a processor that does more than to resize photographs and to normalise
+            their colours.
     """
-    try:
-        import transformers
-    except ModuleNotFoundError:
-        raise ClassifierError(f"classifier: {name} needs the package transformers; install gradcut[hf]") from None
-    wanted = "config.json, preprocessor_config.json and model.safetensors"
-    try:
-        with reachable_or_cached():
-            config = transformers.AutoConfig.from_pretrained(rest, trust_remote_code=False)
-            config.id2label = dict(enumerate(_names(config)))  # without gaps: how many there are makes the model
-            model = transformers.AutoModelForImageClassification.from_pretrained(
-                rest, config=config, trust_remote_code=False
-            )
-            processor = transformers.AutoImageProcessor.from_pretrained(rest, trust_remote_code=False)
-    except Exception as error:  # the hub's own errors have no common class
-        if Path(rest).is_dir():
-            raise ClassifierError(f"classifier: {name}: expected {wanted} in the folder: {one_line(error)}") from error
+    config = _configuration(rest, name)
+    words = None
+    if _is_worded(config, name):
+        words = as_words(name, FAMILIES[config.model_type], **asked)
+    else:
+        refuse_words(name, asked)
+        config.id2label = dict(enumerate(_names(config)))  # without gaps: how many there are makes the model
+    import transformers
+
+    options: dict[str, Any] = {"trust_remote_code": False}
+    with _found(rest, name):
+        kind = transformers.AutoModel if words else transformers.AutoModelForImageClassification
+        model, loaded = kind.from_pretrained(rest, config=config, output_loading_info=True, **options)
+        processor = transformers.AutoImageProcessor.from_pretrained(rest, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(rest, **options) if words else None
+    # transformers makes these up; the counts of a batch norm's training decide nothing.
+    if missing := sorted(key for key in loaded["missing_keys"] if not key.endswith("num_batches_tracked")):
+        shown = ", ".join(missing[:3])
         raise ClassifierError(
-            f"classifier: {name} is not on this machine and could not be downloaded ({one_line(error)}); "
-            f"download {wanted} of {rest} from the hub into a folder and name it: hf/FOLDER"
-        ) from error
+            f"classifier: {name}: its weights lack {len(missing)} that a {type(model).__name__} has, such as {shown}; "
+            "expected those of a classifier, head and all"
+        )
     model = model.float().eval()
-    prepared = preparation(processor, name, getattr(model.config, "image_size", None))
-    network = HuggingFace(model, _options(model, prepared.size))
+    tower = getattr(config, "vision_config", config)
+    prepared = preparation(processor, name, getattr(tower, "image_size", None))
+    inputs = (
+        _options(model, prepared.size),
+        Patches(tower.patch_size, model) if config.model_type == "siglip2" else None,
+    )
+    if words:
+        network = Worded(model, *inputs, head_of(model, tokenizer, words, name), words)
+        threshold = THRESHOLDS[network.sigmoid]
+        return Classifier(network, words.labels, multilabel=True, threshold=threshold, name=name, **prepared._asdict())
     multilabel = model.config.problem_type == "multi_label_classification"
     names = _names(model.config)
     labels = distinct(names, list(map(str, range(len(names)))))
@@ -88,7 +109,59 @@ def load_hugging_face(rest: str, name: str) -> Classifier:
             f"classifier: {name} has one output; if that is the logit of a class, its config.json has to say so: "
             '"problem_type": "multi_label_classification"'
         )
-    return Classifier(network, labels, multilabel=multilabel, name=name, **prepared._asdict())
+    return Classifier(HuggingFace(model, *inputs), labels, multilabel=multilabel, name=name, **prepared._asdict())
+
+
+def takes_words(rest: str, name: str) -> bool:
+    """Whether it is a model of photographs and text.
+
+    Raises:
+        ClassifierError: as for `load_hugging_face`.
+    """
+    return _is_worded(_configuration(rest, name), name)
+
+
+def _configuration(rest: str, name: str) -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise ClassifierError(f"classifier: {name} needs the package transformers; install gradcut[hf]") from None
+    with _found(rest, name):
+        return transformers.AutoConfig.from_pretrained(rest, trust_remote_code=False)
+
+
+def _is_worded(config: Any, name: str) -> bool:
+    both = all(hasattr(config, f"{tower}_config") for tower in ("vision", "text"))
+    if not both or any("ImageClassification" in kind for kind in config.architectures or ()):
+        return False
+    if config.model_type not in FAMILIES:
+        raise ClassifierError(
+            f"classifier: {name} is a {config.model_type} model of photographs and text; of these "
+            f"{', '.join(FAMILIES)} are classifiers of words"
+        )
+    return True
+
+
+@contextmanager
+def _found(rest: str, name: str) -> Iterator[None]:
+    """Whatever says in the block that files cannot be had becomes one line that says which are needed.
+
+    Raises:
+        ClassifierError: in the place of such an error.
+    """
+    wanted = "config.json, preprocessor_config.json, model.safetensors and, for words, the tokenizer's files"
+    try:
+        with reachable_or_cached():
+            yield
+    except Exception as error:  # the hub's own errors have no common class
+        if Path(rest).is_dir():
+            raise ClassifierError(f"classifier: {name}: expected {wanted} in the folder: {one_line(error)}") from error
+        if Path(rest).is_absolute() or rest.startswith(".") or rest.count("/") > 1:
+            raise ClassifierError(f"classifier: {name}: no such folder: {rest}") from error
+        raise ClassifierError(
+            f"classifier: {name} is not on this machine and could not be downloaded ({one_line(error)}); "
+            f"download {wanted} of {rest} from the hub into a folder and name it: hf/FOLDER"
+        ) from error
 
 
 def _names(config: Any) -> list[str]:
@@ -140,7 +213,10 @@ def preparation(processor: Any, name: str, image_size: Any = None) -> Preparatio
 
     def processed(photograph: UInt8[np.ndarray, "s s 3"]) -> Float[Tensor, "3 h w"]:
         try:
-            pixels: Tensor = processor(images=Image.fromarray(photograph), return_tensors="pt")["pixel_values"]
+            made = processor(images=Image.fromarray(photograph), return_tensors="pt")
+            pixels: Tensor = made["pixel_values"]
+            if "spatial_shapes" in made:  # the patches of a NaFlex model
+                pixels = joined(pixels, made["spatial_shapes"][0], processor.patch_size)
         except Exception as error:  # each processor has errors of its own
             reason = f"{type(error).__name__}: {one_line(error)}"
             raise ClassifierError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -12,10 +12,17 @@ from pathlib import Path
 from gradcut.catalogue import CLASSIFIERS, FILES, check_classifier
 from gradcut.classifiers import heads
 from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.words import refuse_words
 from gradcut.errors import ClassifierError
 
 
-def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
+def load_classifier(
+    name: str | os.PathLike[str] = "coco80",
+    labels: Sequence[str] | None = None,
+    *,
+    templates: Sequence[str] | None = None,
+    background: Sequence[str] | None = None,
+) -> Classifier:
     """The classifier of that name.
 
     >>> load_classifier().labels[:3]
@@ -24,10 +31,15 @@ def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
     Args:
         name: one of `gradcut.catalogue.CLASSIFIERS`; a file's may be a path. ``"coco80"``, ``"embedded"`` and the
             ``lite`` ones need no network.
+        labels: words for classes, for a classifier that takes such: CLIP, SigLIP. The others have their own.
+        templates: sentences with ``{}`` in the word's place, instead of `gradcut.classifiers.words.TEMPLATES`.
+        background: words that contend with every class, instead of `gradcut.classifiers.words.BACKGROUND`, which is for
+            classifiers that were trained with a softmax (CLIP); those with a sigmoid (SigLIP) have none.
 
     Raises:
         ClassifierError: no such classifier, weights that are missing, damaged or do not fit, or a package that is
-            not installed; the message says what to do.
+            not installed; or words that are missing, wrong, or for a classifier that takes none. The message says what
+            to do.
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
         raise ClassifierError(
@@ -37,6 +49,10 @@ def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
     name = os.fspath(name)
     check_classifier(name)
     kind, _, rest = name.partition("/")
+    asked = {"labels": labels, "templates": templates, "background": background}
+    if kind == "hf" and rest:
+        return _loader("hugging_face.load_hugging_face")(rest, name, asked)
+    refuse_words(name, asked)
     if name in ("embedded", "lite0", "lite1", "lite2"):
         return _loader("embedded.load_lite")(0 if name == "embedded" else int(name[-1]), name)
     if name == "coco80":
@@ -44,14 +60,24 @@ def load_classifier(name: str | os.PathLike[str] = "coco80") -> Classifier:
             return _head(path, name)
     if kind == "timm" and rest:
         return _loader("hub.load_timm")(rest, name)
-    if kind == "hf" and rest:
-        return _loader("hugging_face.load_hugging_face")(rest, name)
     if name.startswith("ml-decoder@"):
         return _loader("mldecoder.load_mldecoder")(Path(name.partition("@")[2]), name)
     if name.endswith(".safetensors") and not Path(name).with_suffix(".json").is_file():
         return _head(Path(name), name)
     assert name.endswith(FILES), name
     return _loader("card.load_card")(Path(name).with_suffix(".json"), name)
+
+
+def takes_words(name: str) -> bool:
+    """Whether the classifier of that name takes words for classes; of one of the hub only its config.json is read.
+
+    Raises:
+        ClassifierError: transformers is not installed, or there is no such configuration.
+    """
+    kind, _, rest = name.partition("/")
+    if kind != "hf" or not rest:
+        return False
+    return bool(import_module("gradcut.classifiers.hugging_face").takes_words(rest, name))
 
 
 def _loader(name: str) -> Callable[..., Classifier]:

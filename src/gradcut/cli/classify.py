@@ -12,20 +12,26 @@ import typer
 from rich.table import Table
 
 from gradcut import catalogue
+from gradcut.cli.help import ASKED
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
+    BackgroundWords,
     ClassifierName,
     Device,
+    LabelsFile,
     Paths,
     Size,
+    Templates,
     Threshold,
     TopK,
     ValueRange,
     app,
+    check_labels,
     listing,
     load,
     out,
+    read_labels,
     recipe_names,
 )
 from gradcut.cli.progress import bar, err, working
@@ -37,18 +43,30 @@ from gradcut.errors import GradcutError
     gradcut classify cat.jpg                    # the best five
     gradcut classify cat.jpg --threshold 0.1 --top-k 20  # what reaches 0.1
     gradcut classify holidays/ -c embedded --json        # ImageNet's classes
+    gradcut classify in/ -c hf/openai/clip-vit-base-patch16 --label forklift
     """
 )
 def classify(
     paths: Paths,
     classifier: ClassifierName = CLASSIFIER,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=ASKED, show_default=False,
+            help="Show the score of this class instead of the best; may be repeated. A classifier that takes words is "
+            "asked for any.",
+        ),
+    ] = None,
+    labels: LabelsFile = None,
+    template: Templates = None,
+    background: BackgroundWords = None,
     top_k: TopK = None,
     threshold: Threshold = None,
     size: Size = None,
     value_range: ValueRange = None,
     device: Device = None,
     as_json: AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """Print what the classifier sees in photographs.
 
     The five best classes with their scores; those that 'gradcut segment' would leave out, for the threshold or --top-k,
@@ -57,15 +75,19 @@ def classify(
     """
     from gradcut import files, images
 
+    check_labels(classifier, label or ())
+    words = read_labels(labels)
     photographs, errors = files.find(paths)
     results: dict[str, Any] = {}
     table = Table("photograph", "label", "score")
     if any(not isinstance(path, Path) or path.exists() for path, _ in photographs):  # else what is slow is spared
         with working(f"loading {classifier}"):
+            from gradcut.classifiers.classifier import Detection
             from gradcut.saliency.presence import detection_logits
 
-            asked = load(classifier, device)
+            asked = load(classifier, device, label, words, template, background)
             asked = asked if size is None else asked.at(size)
+            members = {name: asked.find(name) for name in label or ()}
     with bar("classifying", len(photographs)) as track:
         for path, _ in track(photographs):
             try:
@@ -74,10 +96,17 @@ def classify(
                 errors.append(str(error))
                 continue
             logits = detection_logits(asked, [photograph])
-            detected = asked.decide(logits, threshold, top_k)[0]
+            if label:
+                scores = asked.probabilities(logits)[0]
+                every = [Detection(name, outputs, asked.score(scores, outputs)) for name, outputs in members.items()]
+                best = sorted(every, key=lambda one: -one.score)[:top_k]
+                detected = tuple(detection for detection in best if detection.score >= (threshold or 0))
+            else:
+                detected = asked.decide(logits, threshold, top_k)[0]
             results[str(path)] = [asdict(detection) for detection in detected]
             # Somebody who named no limits is shown what comes next, too.
-            shown = asked.decide(logits, 0, 5)[0] if threshold is None and top_k is None else detected
+            limited = bool(label) or threshold is not None or top_k is not None
+            shown = detected if limited else asked.decide(logits, 0, 5)[0]
             for number, detection in enumerate(sorted({*detected, *shown}, key=lambda one: -one.score)):
                 below = "" if detection in detected else "  not detected"
                 table.add_row("" if number else str(path), detection.label, f"{detection.score:.3f}{below}")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from gradcut import __version__, catalogue, files, labels
 from gradcut.cli.help import ASKED, HELP, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN, App, Group
-from gradcut.errors import GradcutError, OutputError
+from gradcut.errors import GradcutError, OutputError, one_line
 
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
@@ -99,6 +99,28 @@ SaliencyName = Annotated[
     typer.Option(
         "--saliency", **saliency_names, metavar="NAME",
         rich_help_panel=MASKS, show_default="the recipe's", help="Take this saliency method, such as GradCAM.",
+    ),
+]  # fmt: skip
+LabelsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", metavar="FILE", rich_help_panel=ASKED, show_default=False,
+        help="Words for classes, of a classifier that takes such (CLIP, SigLIP): a file with one a line, or coco, voc "
+        "or imagenet.",
+    ),
+]  # fmt: skip
+Templates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template", metavar="SENTENCE", rich_help_panel=ASKED, show_default="'a photo of a {}.'",
+        help="With words: say them in this sentence, in the place of {}; several are averaged.",
+    ),
+]  # fmt: skip
+BackgroundWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--background", metavar="WORD", rich_help_panel=ASKED, show_default="28 words for CLIP, none for SigLIP",
+        help="With words: let this one contend with every class; may be repeated.",
     ),
 ]  # fmt: skip
 Threshold = Annotated[
@@ -267,8 +289,44 @@ def check_labels(classifier: str, wanted: Sequence[str]) -> None:
                 labels.position(label, own, classifier)
 
 
-def load(name: str, device: str | None) -> Classifier:
-    from gradcut.classifiers.sources import load_classifier
+def read_labels(name: str | None) -> tuple[str, ...] | None:
+    """The classes that --labels means: those of a vocabulary or in a file; None where it was not given.
 
-    classifier = load_classifier(name)
+    Raises:
+        GradcutError: no such file, or one that cannot be read as names.
+    """
+    if name is None:
+        return None
+    if (own := labels.vocabulary(name)) is not None:
+        return own
+    path = Path(name)
+    check_file("--labels", path)
+    try:
+        names = labels.read_names(path.read_bytes(), path.suffix.lower() in (".csv", ".tsv"))
+    except (OSError, GradcutError) as error:
+        raise GradcutError(f"--labels: {name}: {one_line(error)}") from error
+    if not any(names):
+        raise GradcutError(f"--labels: {name}: expected a name a line, got none")
+    return names
+
+
+def load(
+    name: str,
+    device: str | None,
+    label: Sequence[str] | None = None,
+    words: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    background: Sequence[str] | None = None,
+) -> Classifier:
+    """The classifier of that name, on its device.
+
+    Args:
+        label: the classes that are asked for; where it takes words and no ``words`` are given, these are its classes.
+    """
+    from gradcut.classifiers.sources import load_classifier, takes_words
+
+    if label and words is None and takes_words(name):
+        words = label
+    asked = {"labels": words, "templates": templates or None, "background": background or None}
+    classifier = load_classifier(name, **{key: value for key, value in asked.items() if value is not None})
     return classifier if device is None else classifier.to(device)

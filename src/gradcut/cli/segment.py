@@ -21,14 +21,17 @@ from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
+    BackgroundWords,
     ClassifierName,
     Device,
     Disjoint,
+    LabelsFile,
     Limit,
     MinConfidence,
     RecipeName,
     RecipeSize,
     SaliencyName,
+    Templates,
     Threshold,
     TopK,
     ValueRange,
@@ -40,6 +43,7 @@ from gradcut.cli.options import (
     format_names,
     load,
     out,
+    read_labels,
     unslashed,
 )
 from gradcut.cli.progress import bar, err, working
@@ -50,8 +54,8 @@ from gradcut.errors import GradcutError
     examples="""
     gradcut segment cat.jpg holidays/ -o out/   # files and folders
     gradcut segment 'in/**/*.png' --label dog   # one class, whatever its score
-    gradcut segment in/ -r fast -f coco         # quicker; COCO's format, too
-    gradcut segment in/ --device cuda --json    # on a GPU, for a program
+    gradcut segment in/ -r fast -f coco --device cuda  # quicker; for COCO, too
+    gradcut segment in/ -c hf/openai/clip-vit-base-patch16 --label forklift
     """
 )
 def segment(
@@ -77,9 +81,13 @@ def segment(
         list[str] | None,
         typer.Option(
             metavar="NAME", rich_help_panel=ASKED, show_default=False,
-            help="Ask for this class instead of those that the classifier detects; may be repeated.",
+            help="Ask for this class instead of those that the classifier detects; may be repeated. A classifier that "
+            "takes words is asked for any.",
         ),
     ] = None,
+    labels: LabelsFile = None,
+    template: Templates = None,
+    background: BackgroundWords = None,
     threshold: Threshold = None,
     top_k: TopK = None,
     min_confidence: MinConfidence = None,
@@ -166,6 +174,7 @@ def segment(
     output = output or f"runs/{re.sub(r'[^A-Za-z0-9._]+', '-', classifier)}-{recipe}"
     check_output(output)
     check_labels(classifier, label or ())
+    words = read_labels(labels)
     if min_confidence is not None:
         check_gives_confidence([recipe], saliency, size)
     photographs = _given(paths or [], listed or [])
@@ -198,7 +207,8 @@ def segment(
 
         steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
         steps = steps if size is None else replace(steps, size=size)
-        segmenter = Segmenter(load(classifier, device), steps, threshold, top_k, min_confidence, disjoint)
+        loaded = load(classifier, device, label, words, template, background)
+        segmenter = Segmenter(loaded, steps, threshold, top_k, min_confidence, disjoint)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(
         segmenter,
