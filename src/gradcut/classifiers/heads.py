@@ -175,7 +175,7 @@ class PlacedLinear(nn.Linear):
 
     counted: Tensor
 
-    def __init__(self, places: PlaceWeights, presence: Presence | None, **where: Any) -> None:
+    def __init__(self, places: PlaceWeights, presence: Presence | None = None, **where: Any) -> None:
         rows, d = places.weight.shape
         super().__init__(d, rows - 1, **where)
         self.places = nn.Linear(d, rows, **where)
