@@ -284,12 +284,10 @@ def _cut(
     residual = np.zeros((n, directions), dtype)
     excess = np.zeros(n, dtype)
     code = np.zeros(n, np.int32)
-    for kernel, arguments in (
-        (build, (residual, excess, code, offsets, foreground_cost, background_cost, *edges)),
-        (solve, (residual, excess, code, offsets)),
-    ):
-        _load(kernel, *arguments)
-        kernel(*arguments)
+    _load(solve, residual, excess, code, offsets)
+    _load(build, residual, excess, code, offsets, foreground_cost, background_cost, *edges)
+    build(residual, excess, code, offsets, foreground_cost, background_cost, *edges)
+    solve(residual, excess, code, offsets)
     labels: Bool[ndarray, "h w"] = code[:-1].reshape(h + 2, w + 1)[1:-1, 1:] > 0
     return labels
 
@@ -298,7 +296,7 @@ class _Announcement(event.Listener):  # type: ignore[misc]
     """Numba sends this event before it compiles, and not when its cache on disk has the kernel."""
 
     def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"] is build:  # the first kernel of every cut
+        if event.data["dispatcher"] is solve:  # the first kernel of every cut
             logger.warning("gradcut: compiling the graph cut once (about 5 s)")
 
     def on_end(self, event: Any) -> None:
