@@ -216,7 +216,8 @@ MAKERS: Mapping[str, tuple[masks.MaskMaker, SeedRule]] = {
     "superpixels": (masks.Superpixels(), FEW),
     "expansion": (masks.Expansion(), FEW),
     "vote": (masks.Vote([masks.GraphCut(Exponential(), grid=grid) for grid in (32, 96, 288)]), WIDE),
-    "cleaned": (masks.Cleaned(masks.Threshold(0.95), crumbs=0.05), FEW),
+    "cleaned": (masks.Cleaned(masks.Threshold(0.95), least=0.98), FEW),
+    "outlined": (masks.Outlined(masks.ColourCut()), FEW),
 }
 
 

@@ -32,6 +32,7 @@ from gradcut.masks import (
     JointCut,
     MaskMaker,
     Otsu,
+    Outlined,
     RandomWalker,
     Superpixels,
     Threshold,
@@ -50,7 +51,9 @@ EVERY: list[MaskMaker] = [
     Otsu(),
     Superpixels(count=20, grid=9),
     Expansion(start=3),
-    Cleaned(Threshold(), 0.1, 0.1),
+    Cleaned(Threshold(), 0.2, 0.8, 0.1, 0.3),
+    Outlined(ColourCut(grid=9), grid=9),
+    Outlined(Threshold(), grid=4, limit=300),
     Vote([GraphCut(grid=5), GraphCut(grid=9), Otsu()]),
 ]
 
@@ -201,9 +204,17 @@ OPTIONS: list[tuple[Callable[..., MaskMaker], dict[str, object]]] = [
     (Superpixels, {"iterations": 1}),
     (functools.partial(Expansion, start=600), {"start": 1}),
     (Expansion, {"percentile": 50}),
-    (functools.partial(Cleaned, Otsu()), {"holes": 0.5}),
-    (functools.partial(Cleaned, Otsu()), {"crumbs": 0.9}),
+    (functools.partial(Cleaned, Threshold(0.7), least=0.99, crumbs=0.95), {"crumbs": 0.3}),
+    (functools.partial(Cleaned, Threshold(0.7), crumbs=0.95, least=0.99), {"least": 0.7}),
+    (functools.partial(Cleaned, Threshold(0.7), holes=0.1), {"holes": 0.01}),
+    (functools.partial(Cleaned, Threshold(0.7), holes=0.1), {"low": 0.6}),
     (functools.partial(Cleaned, maker=GraphCut()), {"maker": Otsu()}),
+    (functools.partial(Outlined, Otsu(), grid=24), {"grid": 12}),
+    (functools.partial(Outlined, Otsu(), grid=24), {"reach": 0.5}),
+    (functools.partial(Outlined, Otsu(), grid=24), {"blur": 2.0}),
+    (functools.partial(Outlined, Otsu(), grid=24), {"smoothness": 1.0}),
+    (functools.partial(Outlined, Otsu(), grid=24), {"limit": 2000}),
+    (functools.partial(Outlined, grid=24, maker=GraphCut()), {"maker": Otsu()}),
     (functools.partial(Vote, [GraphCut(), Otsu()]), {"share": 0.0}),
     (functools.partial(Vote, makers=[GraphCut(), Otsu()]), {"makers": [Otsu()]}),
 ]
@@ -226,7 +237,7 @@ def test_every_option_matters(cat: np.ndarray, maker: Callable[..., MaskMaker], 
         for row, column, radius in ((46, 40, 16), (80, 80, 5), (46, 40, 3))
     )
     texture = images.resize_map(images.resize(photograph, (24, 24)).mean(2), (96, 96)) / 255
-    saliency = (blob + 0.9 * spot - 0.9 * hole + 0.2 * texture).astype(np.float32)
+    saliency = (blob + 0.9 * spot - 0.8 * hole + 0.2 * texture).astype(np.float32)
     # Above and in the middle, seeds as of strokes contradict the saliency.
     inside, outside = (saliency > 0.97 * saliency.max()) | (y < 4), (saliency < 0.15) | ((y == 52) & (x < 30))
     seeds = [Seeds(inside, outside & ~inside)]
@@ -322,44 +333,103 @@ def test_the_masks_of_a_vote_over_joint_cuts_never_overlap() -> None:
     assert found.any(axis=(1, 2)).all()
 
 
-def test_holes_and_crumbs_of_exactly_the_given_size() -> None:
-    """600 pixels: a hole or a part of 6 has a share of 0.01."""
-    mask = box((2, 2, 16, 18), (2, 24, 4, 27), (8, 24, 9, 29))  # 224 pixels, and parts of 6 and 5
-    mask[4:6, 4:7] = False  # a hole of 6
-    mask[10, 4:9] = False  # a hole of 5
-    mask[2, 12] = False  # open to the outside
-    solid = given_mask(mask)
+def cleaned(
+    mask: np.ndarray, saliency: np.ndarray | float = 0, foreground: Any = (), background: Any = (), **options: float
+) -> np.ndarray:
+    """What `Cleaned` makes of a mask of 20 x 30, with saliency of the same size and one pixel of it at the maximum."""
+    relative = np.zeros((20, 30)) + saliency
+    relative[3, 3] = 1
+    sides = np.zeros((2, 20, 30), dtype=bool)
+    for side, corners in zip(sides, (foreground, background), strict=True):
+        side |= box(*corners)
+    (found,) = Cleaned(given_mask(mask), **options)(PHOTOGRAPH, 7 * relative[None], [Seeds(*sides)])
+    return found
 
+
+def test_crumbs_of_exactly_the_given_size() -> None:
+    mask = box((2, 2, 14, 12), (2, 24, 4, 29), (8, 20, 9, 30))  # 140 pixels: 120, and parts of 10 that do not touch
+    mask[8, 29] = False  # 9
+    mask[16, 4] = True  # 1: 140 in all
+    kept = box((2, 2, 14, 12), (2, 24, 4, 29))
+    assert np.array_equal(cleaned(mask, crumbs=10 / 140), kept)
+    assert np.array_equal(cleaned(mask, crumbs=10.01 / 140), box((2, 2, 14, 12)))
+    assert np.array_equal(cleaned(mask, crumbs=0), mask)
+
+
+def test_a_part_with_evidence_stays() -> None:
+    mask = box((2, 2, 14, 12), (2, 24, 4, 29), (8, 20, 9, 29))
+    saliency = np.zeros((20, 30))
+    saliency[8, 25] = 0.6
+    assert np.array_equal(cleaned(mask, saliency, least=0.6), box((2, 2, 14, 12), (8, 20, 9, 29)))
+    assert np.array_equal(cleaned(mask, saliency, least=0.61), box((2, 2, 14, 12)))
+
+
+def test_where_no_part_has_evidence_that_of_the_most_salient_pixel_stays() -> None:
+    parts = box((6, 2, 8, 12), (6, 14, 8, 24), (12, 2, 14, 12), (12, 14, 14, 24))
+    saliency = np.zeros((20, 30))
+    saliency[12, 5] = 0.2
+    assert np.array_equal(cleaned(parts, saliency), box((12, 2, 14, 12)))
+
+
+def test_holes_of_exactly_the_given_size() -> None:
+    mask = box((2, 2, 16, 18))  # 224 pixels
+    for hole in (np.s_[4:6, 4:7], np.s_[10, 4:9], np.s_[2, 12]):  # of 6, of 5, and open to the outside
+        mask[hole] = False
     filled = mask.copy()
     filled[10, 4:9] = True
-    assert np.array_equal(made(Cleaned(solid, holes=0.01, crumbs=0)), filled)
+    assert np.array_equal(cleaned(mask, 1, holes=6 / mask.sum()), filled)
     filled[4:6, 4:7] = True
-    assert np.array_equal(made(Cleaned(solid, holes=0.0101, crumbs=0)), filled)
+    assert np.array_equal(cleaned(mask, 1, holes=6.01 / mask.sum()), filled)
+    assert np.array_equal(cleaned(mask, 1, holes=0), mask)
 
-    kept = mask.copy()
-    kept[8, 24:29] = False
-    assert np.array_equal(made(Cleaned(solid, holes=0, crumbs=0.01)), kept)
-    kept[2:4, 24:27] = False
-    assert np.array_equal(made(Cleaned(solid, holes=0, crumbs=0.0101)), kept)
-    assert np.array_equal(made(Cleaned(solid, holes=0, crumbs=0.9)), kept)  # the largest stays
-    assert np.array_equal(made(Cleaned(solid, 0, 0)), mask)
+
+def test_a_hole_where_the_mean_saliency_is_low_stays() -> None:
+    mask = box((2, 2, 16, 18))
+    mask[4:6, 4:6] = mask[10:12, 4:6] = False
+    saliency = np.full((20, 30), 0.5)
+    saliency[4, 4] = 0.1  # 0.4 in the mean
+    filled = mask.copy()
+    filled[10:12, 4:6] = True
+    assert np.array_equal(cleaned(mask, saliency, holes=0.1, low=0.41), filled)
+    assert np.array_equal(cleaned(mask, saliency, holes=0.1, low=0.4 - 1e-9), box((2, 2, 16, 18)))
+
+
+def test_seeds_hold_a_crumb_and_a_hole() -> None:
+    mask = box((2, 2, 16, 18), (2, 24, 3, 25))
+    mask[10, 10] = False
+    assert np.array_equal(cleaned(mask, 0.5), box((2, 2, 16, 18)))
+    assert np.array_equal(cleaned(mask, 0.5, foreground=[(2, 24, 3, 25)], background=[(10, 10, 11, 11)]), mask)
+
+
+def test_parts_and_holes_at_the_photographs_border_and_seeds_of_another_size() -> None:
+    """Maps of 10 x 10 over a photograph of 20 x 30: a pixel's place has two rows and three columns."""
+    mask = box((0, 0, 14, 18), (18, 27, 20, 30), (16, 3, 17, 4))
+    mask[0:2, 6:8] = False  # open to the border
+    mask[6:8, 6:9] = False
+    saliency = np.zeros((1, 10, 10))
+    saliency[0, 0, 0], saliency[0, 9, 9], saliency[0, 3, 2] = 1, 0.8, 0.5
+    nowhere = np.zeros((10, 10), dtype=bool)
+    (found,) = Cleaned(given_mask(mask), holes=0.1)(PHOTOGRAPH, saliency, [Seeds(nowhere, nowhere)])
+    expected = box((0, 0, 14, 18), (18, 27, 20, 30))
+    expected[0:2, 6:8] = False
+    assert np.array_equal(found, expected)
 
 
 def test_corners_do_not_connect() -> None:
     mask = box((2, 2, 10, 10), (10, 10, 12, 12))
-    assert made(Cleaned(given_mask(mask), 0, 0.01))[10:, 10:].sum() == 0
+    assert np.array_equal(cleaned(mask), box((2, 2, 10, 10)))
 
 
 def test_a_crumb_in_a_small_hole_goes_with_the_hole() -> None:
     mask = box((2, 2, 16, 18))
     mask[6:11, 6:11] = False
     mask[8, 8] = True
-    assert np.array_equal(made(Cleaned(given_mask(mask), 0.05, 0.01)), box((2, 2, 16, 18)))
+    assert np.array_equal(cleaned(mask, 0.5, holes=0.2), box((2, 2, 16, 18)))
 
 
 def test_nothing_and_everything_stay() -> None:
     for mask in (box(), box((0, 0, 20, 30))):
-        assert np.array_equal(made(Cleaned(given_mask(mask), 0.5, 0.5)), mask)
+        assert np.array_equal(cleaned(mask, 0.5, crumbs=0.9, holes=0.9), mask)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +437,8 @@ def test_nothing_and_everything_stay() -> None:
     [
         ({"holes": -0.1}, "holes: expected a fraction from 0 to less than 1, got -0.1"),
         ({"crumbs": 1.0}, "crumbs: expected a fraction from 0 to less than 1, got 1.0"),
+        ({"least": float("nan")}, "least: expected a fraction from 0 to less than 1, got nan"),
+        ({"low": 2}, "low: expected a fraction from 0 to less than 1, got 2"),
     ],
 )
 def test_unusable_sizes(option: dict[str, float], message: str) -> None:
@@ -388,7 +460,7 @@ def test_unusable_votes() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 20, 30), (1, 30, 20), (20, 30)])
-@pytest.mark.parametrize("combined", [Vote, Cleaned])
+@pytest.mark.parametrize("combined", [Vote, Cleaned, Outlined])
 def test_a_makers_promise_is_checked(combined: Any, shape: tuple[int, ...]) -> None:
     def broken(*_: object) -> Any:
         return np.zeros(shape, dtype=bool)
@@ -402,7 +474,7 @@ def test_a_makers_promise_is_checked(combined: Any, shape: tuple[int, ...]) -> N
 def test_makers_are_compared_and_printed_by_their_options() -> None:
     assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(bins=256), Threshold(at=0.3)), share=0.5)"
     assert Vote([Otsu()]) == Vote((Otsu(),)) != Vote([Otsu()], share=0.2)
-    assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.001))
+    assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.3))
     assert GraphCut() != GraphCut(neighbours=8)
 
 

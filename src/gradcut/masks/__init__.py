@@ -3,8 +3,8 @@
 A mask maker is called as ``maker(photograph, saliency, seeds)`` with the maps and seeds of all the classes of one
 photograph, at the maps' size, and returns ``Bool "n H W"`` at the photograph's size. The cuts and the random walker
 take seeds as hard, so that a user's strokes are seeds like any other; `Threshold`, `Otsu`, `Superpixels` and
-`Expansion` look at the saliency alone. `Vote` and `Cleaned` are made of other makers. A `Contrast` says how firmly
-neighbouring pixels hold together in a cut.
+`Expansion` look at the saliency alone. `Vote`, `Cleaned` and `Outlined` are made of other makers. A `Contrast` says
+how firmly neighbouring pixels hold together in a cut.
 """
 
 from gradcut.errors import MaskError
@@ -12,6 +12,7 @@ from gradcut.masks.combined import Cleaned, Vote
 from gradcut.masks.contrasts import Contrast, EdgeMap, Edges, Exponential, Inverse
 from gradcut.masks.cuts import ColourCut, GraphCut, JointCut, RandomWalker
 from gradcut.masks.makers import MaskMaker
+from gradcut.masks.outlines import Outlined
 from gradcut.masks.thresholds import Expansion, Otsu, Superpixels, Threshold
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MaskError",
     "MaskMaker",
     "Otsu",
+    "Outlined",
     "RandomWalker",
     "Superpixels",
     "Threshold",

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from gradcut import images
 from gradcut.errors import MaskError
 from gradcut.images import Photograph
 from gradcut.masks.makers import MaskMaker, check_callable, check_fraction, check_input, check_masks
@@ -59,26 +60,37 @@ class Vote:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Another maker's masks without crumbs and small holes (connected over the edges of pixels).
+    """Another maker's masks without the parts and the small holes that the saliency does not hold.
+
+    Parts and holes are connected over the edges of pixels. A part goes that is smaller than ``crumbs`` and whose
+    saliency is below ``least`` throughout; where that would be every part, that of the most salient pixel stays. A
+    hole is filled that is smaller than ``holes`` and whose mean saliency is ``low`` at least. What holds a seed stays:
+    a part with one of the foreground, a hole with one of the background.
+
+    The defaults are of 72 COCO photographs: of the pixels in parts below 0.7 a tenth lay on the object, of those above
+    a third.
 
     Args:
         maker: whose masks.
-        holes: fill holes smaller than this share of the photograph, from 0 to less than 1; a hole touches no
-            border.
-        crumbs: drop parts smaller than this share; the largest part always stays.
+        crumbs: share of the mask, from 0, where all parts stay, to less than 1.
+        least: what a part's highest saliency must reach, relative to the map's maximum, from 0 to less than 1.
+        holes: share of the mask, from 0, where all holes stay, to less than 1.
+        low: relative saliency from 0 to less than 1.
 
     Raises:
-        MaskError: a share outside its range.
+        MaskError: a fraction outside its range.
     """
 
     maker: MaskMaker
-    holes: float = 0.001
-    crumbs: float = 0.001
+    crumbs: float = 0.3
+    least: float = 0.7
+    holes: float = 0.01
+    low: float = 0.4
 
     def __post_init__(self) -> None:
         check_callable(self, "maker", "a mask maker")
-        check_fraction(self, "holes")
-        check_fraction(self, "crumbs")
+        for name in ("crumbs", "least", "holes", "low"):
+            check_fraction(self, name)
 
     def __call__(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
@@ -86,23 +98,52 @@ class Cleaned:
         check_input(photograph, saliency, seeds)
         masks = self.maker(photograph, saliency, seeds)
         check_masks(masks, photograph, saliency, self.maker)
-        return np.stack([self._clean(mask) for mask in masks]) if len(masks) else masks
-
-    def _clean(self, mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-        parts, sizes = _parts(mask)
-        is_object = sizes >= min(self.crumbs * mask.size, sizes[1:].max(initial=0))
-        is_object[0] = False
-        mask = is_object[parts]
-        gaps, sizes = _parts(~mask)
-        is_hole = sizes < self.holes * mask.size
-        for border in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
-            is_hole[border] = False
-        is_hole[0] = False
-        cleaned: Bool[np.ndarray, "H W"] = mask | is_hole[gaps]
+        cleaned = masks.copy()
+        for mask, class_map, drawn in zip(cleaned, saliency, seeds, strict=True):
+            box = images.box_of(mask)
+            if box is not None:
+                self._clean(mask, box, class_map, drawn)
         return cleaned
 
+    def _clean(
+        self,
+        mask: Bool[np.ndarray, "H W"],
+        box: tuple[int, int, int, int],
+        saliency: Float[np.ndarray, "h w"],
+        seeds: Seeds,
+    ) -> None:
+        """In place. Nothing outside the mask's box is a part, nor a hole."""
+        left, top, width, height = box
+        rows, columns = (
+            (first + np.arange(length)) * places // side
+            for first, length, places, side in zip(
+                (top, left), (height, width), saliency.shape, mask.shape, strict=True
+            )
+        )
+        inside = mask[top : top + height, left : left + width]
+        maximum = float(saliency.max())
 
-def _parts(mask: Bool[np.ndarray, "H W"]) -> tuple[np.ndarray, np.ndarray]:
+        parts, sizes = _parts(inside)
+        stays = sizes >= self.crumbs * inside.sum()
+        held = seeds.foreground | (saliency >= self.least * maximum)
+        stays[parts[held[rows][:, columns]]] = True
+        if not stays[1:].any():
+            stays[parts.flat[np.where(inside, saliency[rows][:, columns], -1).argmax()]] = True
+        inside &= stays[parts]  # where there is no part there is no mask
+
+        gaps, sizes = _parts(~inside)
+        is_hole = sizes < self.holes * inside.sum()
+        is_hole[0] = False
+        for border in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
+            is_hole[border] = False
+        y, x = np.nonzero(is_hole[gaps])
+        hole, place = gaps[y, x], (rows[y], columns[x])
+        is_hole &= np.bincount(hole, saliency[place], len(sizes)) >= self.low * maximum * sizes
+        is_hole[hole[seeds.background[place]]] = False
+        inside |= is_hole[gaps]
+
+
+def _parts(mask: Bool[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
     """The number of each pixel's connected part, 0 outside the mask, and the parts' sizes by number."""
     parts, count = ndimage.label(mask)
     return parts, np.bincount(parts.ravel(), minlength=count + 1)

@@ -18,7 +18,7 @@ from numpy import ndarray
 ROOT, ORPHAN = 8, 9  # in place of a direction (0 to 7; d ^ 1 is the way back)
 SEED = (1 << 30) + 15  # further than any distance, and no direction
 
-# residual[p, d] is what may still flow from p to p + offsets[d], excess[p] what may come from the source, or
+# residual[p, d] is what may still flow from p to p + offsets[p, d], excess[p] what may come from the source, or
 # go to the sink where negative. code[p] holds all that a pixel's neighbours ask about it: 0 for a free pixel,
 # else 16 * distance + direction of the parent, negative in T. Distances start at 1 at the roots, the pixels
 # with excess (S) or a deficit (T). The kernels take arrays alone: numba's files on disk would name a class of
@@ -63,7 +63,7 @@ def build(
                     weight = down_right[y, x]
                 else:
                     weight = down_left[y, x - 1]
-                q = p + offsets[2 * k]
+                q = p + offsets[p, 2 * k]
                 if code[p] == 0 and code[q] == 0:
                     residual[p, 2 * k] = weight
                     residual[q, 2 * k + 1] = weight
@@ -115,7 +115,7 @@ def _wave(residual: Any, excess: Any, offsets: Any, order: Any, distance: Any) -
         p = np.int64(order[i])
         i += 1
         for d in range(directions):
-            q = _step(p, offsets[d])
+            q = _step(p, offsets[p, d])
             if distance[q] < 0 and residual[q, d ^ 1] > 0:
                 distance[q] = distance[p] + 1
                 order[reached] = q
@@ -128,7 +128,7 @@ def _wave(residual: Any, excess: Any, offsets: Any, order: Any, distance: Any) -
         for d in range(directions):
             if left <= 0:
                 break
-            q = _step(p, offsets[d])
+            q = _step(p, offsets[p, d])
             if distance[q] == distance[p] - 1 and residual[p, d] > 0:
                 flow = min(left, residual[p, d])
                 residual[p, d] -= flow
@@ -185,7 +185,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                 continue
             d = 0
             while d < directions:
-                q = _step(p, offsets[d])
+                q = _step(p, offsets[p, d])
                 other = code[q] * forward
                 if other > 0 or (residual[p, d] if growing == 0 else residual[q, d ^ 1]) <= 0:
                     d += 1
@@ -202,14 +202,14 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                 i = a
                 while code[i] & 15 != ROOT:
                     up = code[i] & 15
-                    i = _step(i, offsets[up])
+                    i = _step(i, offsets[i, up])
                     flow = min(flow, residual[i, up ^ 1])
                 flow = min(flow, excess[i])
                 i = b
                 while -code[i] & 15 != ROOT:
                     up = -code[i] & 15
                     flow = min(flow, residual[i, up])
-                    i = _step(i, offsets[up])
+                    i = _step(i, offsets[i, up])
                 flow = min(flow, -excess[i])
                 residual[a, ab] -= flow
                 residual[b, ab ^ 1] += flow
@@ -220,7 +220,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                     level = last + 1
                     up = (code[i] * sign) & 15
                     while up != ROOT:
-                        j = _step(i, offsets[up])
+                        j = _step(i, offsets[i, up])
                         if side == 0:
                             residual[i, up] += flow
                             left = residual[j, up ^ 1] - flow
@@ -250,7 +250,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                         nearest = 16 * limit
                         parent = 0
                         for e in range(directions):
-                            j = _step(i, offsets[e])
+                            j = _step(i, offsets[i, e])
                             other = code[j] * sign
                             if 0 < other < nearest and (residual[j, e ^ 1] if side == 0 else residual[i, e]) > 0:
                                 nearest = other
@@ -261,7 +261,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                             code[i] = sign * (16 * level + parent)
                             continue
                         for e in range(directions):
-                            j = _step(i, offsets[e])
+                            j = _step(i, offsets[i, e])
                             other = code[j] * sign
                             if other > 0 and other & 15 == e ^ 1:
                                 last = max(last, _orphan(code, first_orphan, next_orphan, sign, j))

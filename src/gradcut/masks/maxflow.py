@@ -72,6 +72,53 @@ def min_cut(
     return labels, energy_of(labels, (background, foreground), *weights)
 
 
+#: Rows and columns to the neighbours that `min_cut_within` counts: each next to its opposite, as in the kernels.
+NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
+
+
+def min_cut_within(
+    labels: Bool[ndarray, "h w"],
+    free: Integer[ndarray, " m"],
+    odds: Float[ndarray, " m"],
+    weights: Float[ndarray, "8 m"],
+) -> Bool[ndarray, " m"]:
+    """New labels of a few pixels that minimise `min_cut`'s energy while all the others keep theirs.
+
+    Time and memory grow with the number of free pixels (about 170 bytes each) and not with the grid, but for one
+    integer a pixel. Of several minima the one with the fewest foreground pixels comes back.
+
+    Args:
+        labels: true in the foreground.
+        free: which pixels may change, as positions in reading order, ascending.
+        odds: what each of them gains as foreground: the background's cost less the foreground's, finite.
+        weights: to each of its `NEIGHBOURS`, finite and at least 0, the same from either end; those that lead out of
+            the grid are ignored.
+    """
+    (h, w), m = labels.shape, len(free)
+    # Pixel 0 is inert: a neighbour that cannot change, and whose weight is part of the terminal, leads there.
+    residual = np.zeros((m + 1, 8))
+    excess = np.zeros(m + 1)
+    excess[1:] = odds
+    # One column too many, so that numba takes the table and the view of `_cut` for one type, and compiles once.
+    offsets = np.zeros((m + 1, 9), np.int32)[:, :8]
+    number = np.zeros(h * w, np.int32)
+    number[free] = own = np.arange(1, m + 1, dtype=np.int32)
+    y, x = np.divmod(free, w)
+    for direction, (down, right) in enumerate(NEIGHBOURS):
+        is_inside = (y + down >= 0) & (y + down < h) & (x + right >= 0) & (x + right < w)
+        neighbour = np.where(is_inside, free + (down * w + right), 0)
+        other, weight = np.where(is_inside, number[neighbour], 0), np.where(is_inside, weights[direction], 0)
+        residual[1:, direction] = np.where(other > 0, weight, 0)
+        excess[1:] += np.where(other > 0, 0, np.where(labels.ravel()[neighbour], weight, -weight))
+        offsets[1:, direction] = other - own
+    offsets.flags.writeable = False
+    code = np.zeros(m + 1, np.int32)
+    _load(solve, residual, excess, code, offsets)
+    solve(residual, excess, code, offsets)
+    is_foreground: Bool[ndarray, " m"] = code[1:] > 0
+    return is_foreground
+
+
 def ends(values: Shaped[ndarray, "h w *c"]) -> tuple[tuple[ndarray, ndarray], ...]:
     """The two ends of the right, down, down-right and down-left edges, in this order, as views."""
     return (
@@ -232,16 +279,15 @@ def _cut(
     directions = 4 if weights[2] is None else 8
     # the frame: a row above and below, and one column that serves as left and right
     n = (h + 2) * (w + 1) + 1
-    offsets = np.array([1, -1, w + 1, -w - 1, w + 2, -w - 2, w, -w])[:directions]
+    offsets = np.array([1, -1, w + 1, -w - 1, w + 2, -w - 2, w, -w], np.int32)[:directions]
+    offsets = np.broadcast_to(offsets, (n, directions))
     residual = np.zeros((n, directions), dtype)
     excess = np.zeros(n, dtype)
     code = np.zeros(n, np.int32)
-    for kernel, arguments in (
-        (build, (residual, excess, code, offsets, foreground_cost, background_cost, *edges)),
-        (solve, (residual, excess, code, offsets)),
-    ):
-        _load(kernel, *arguments)
-        kernel(*arguments)
+    _load(solve, residual, excess, code, offsets)
+    _load(build, residual, excess, code, offsets, foreground_cost, background_cost, *edges)
+    build(residual, excess, code, offsets, foreground_cost, background_cost, *edges)
+    solve(residual, excess, code, offsets)
     labels: Bool[ndarray, "h w"] = code[:-1].reshape(h + 2, w + 1)[1:-1, 1:] > 0
     return labels
 
@@ -250,7 +296,7 @@ class _Announcement(event.Listener):  # type: ignore[misc]
     """Numba sends this event before it compiles, and not when its cache on disk has the kernel."""
 
     def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"] is build:  # the first kernel of every cut
+        if event.data["dispatcher"] is solve:  # the first kernel of every cut
             logger.warning("gradcut: compiling the graph cut once (about 5 s)")
 
     def on_end(self, event: Any) -> None:
