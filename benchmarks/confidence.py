@@ -38,10 +38,15 @@ def measure(samples, segmenter_for):
             result = segment.cut(evidence)
             if not result.objects:
                 continue
+            # What has another class's pixels is left out of the result, but is among what the others are compared with.
+            items = {item.label: item for item in (*result.objects, *result.dropped)}
+            items = [items[detection.label] for detection in evidence.found]
             values = confidence.features(
-                evidence.saliency, np.stack([o.mask for o in result.objects]), [o.score for o in result.objects]
+                evidence.saliency, np.stack([item.mask for item in items]), [item.score for item in items]
             )
-            for item, measured in zip(result.objects, values, strict=True):
+            for item, measured in zip(items, values, strict=True):
+                if item in result.dropped:
+                    continue
                 truth = sample.masks.get(item.label, np.zeros_like(sample.ignore))
                 iou = evaluation.iou(item.mask, truth, sample.ignore) or 0.0
                 rows[kind].append((number, *measured, iou))

@@ -13,12 +13,14 @@ from jaxtyping import Bool, Float
 from gradcut import __version__, catalogue, saliency
 from gradcut.errors import GradcutError, MaskError, SeedError
 from gradcut.images import Photograph
-from gradcut.masks import ColourCut, Expansion, GraphCut, MaskMaker
+from gradcut.masks import Cleaned, ColourCut, Expansion, GraphCut, MaskMaker, Outlined
 from gradcut.records import described, fingerprint
 from gradcut.saliency import (
+    CAM,
     DeconvNet,
     Gradient,
     GuidedBackprop,
+    Mean,
     Method,
     MultiScale,
     PlaceProbability,
@@ -127,22 +129,37 @@ class Recipe:
         return str(self.record()["sha256"])
 
 
+def _agreed(*sizes: float) -> Mean:
+    """What weights for places and the head for whole photographs agree on, each over several sizes, if any."""
+    methods: list[Method] = [PlaceProbability(), CAM()]
+    if sizes:
+        methods = [MultiScale(method, sizes, flip=False) for method in methods]
+    return Mean([Walk(Rivals(method), steps=(8, 4), scale=5 / 3 if sizes else None) for method in methods])
+
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe(
             "default",
             catalogue.RECIPES["default"],
-            Walk(Rivals(MultiScale(PlaceProbability(), (1.0, 5 / 3, 8 / 3), flip=False)), steps=(8, 4)),
+            _agreed(1.0, 5 / 3, 8 / 3),
             Fractions(0.95, 0.02),
-            ColourCut(),
+            Outlined(Cleaned(ColourCut())),
+        ),
+        Recipe(
+            "best",
+            catalogue.RECIPES["best"],
+            _agreed(1.0, 5 / 3, 8 / 3, 4.0),
+            Fractions(0.95, 0.02),
+            Outlined(Cleaned(ColourCut())),
         ),
         Recipe(
             "fast",
             catalogue.RECIPES["fast"],
-            Walk(Rivals(PlaceProbability()), steps=(8, 4)),
+            _agreed(),
             Fractions(0.95, 0.02),
-            ColourCut(middle=0.6),
+            Outlined(Cleaned(ColourCut(middle=0.6))),
         ),
         Recipe(
             "simonyan",
@@ -199,7 +216,7 @@ METHODS: Mapping[str, type[Method]] = {
     for method in (
         saliency.AttentionGradient,
         saliency.AttentionRollout,
-        saliency.CAM,
+        CAM,
         DeconvNet,
         saliency.GradCAM,
         saliency.GradCAMPlusPlus,
