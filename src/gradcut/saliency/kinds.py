@@ -25,7 +25,7 @@ from gradcut.saliency.targets import Saliency
 from gradcut.saliency.walks import Attention, Rivals, Walk
 
 #: What the head of a network reads.
-Reads = Literal["mean", "map", "tokens", "class token"]
+Reads = Literal["places", "mean", "map", "tokens", "class token"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Suited(NamedTuple):
     scales: tuple[float, ...]
 
 
-#: By what the head reads. Where it is the mean, the recipe's own method suits. Tokens have positions that were learnt
+#: By what the head reads. Where that is the mean, the recipe's own method suits. Tokens have positions that were learnt
 #: at one size: photographs of more than twice that are unlike any that the network knows.
 SUITED: Mapping[Reads, Suited] = {
+    "places": Suited("the head has weights for places of the last map", None, (1.0, 5 / 3, 8 / 3)),
     "mean": Suited("the head is linear on the mean of the last map", None, (1.0, 5 / 3, 8 / 3)),
     "map": Suited("the head does more to the last map than a linear layer on its mean", HiResCAM, (1.0, 5 / 3, 8 / 3)),
     "tokens": Suited("the head reads the tokens of all places", HiResCAM, (1.0, 5 / 3)),
@@ -80,6 +81,8 @@ def kind_of(classifier: Classifier) -> Kind | None:
     Raises:
         NoMemoryError: memory does not hold a pass.
     """
+    if places_of(classifier.model) is not None:
+        return Kind("places")
     return _looked(View(classifier, _noise(classifier, classifier.size)))
 
 
@@ -92,7 +95,7 @@ def suited(method: Saliency, classifier: Classifier) -> Saliency:
     Raises:
         NoMemoryError: memory does not hold a pass.
     """
-    kind = Kind("mean") if places_of(classifier.model) is not None else kind_of(classifier)
+    kind = kind_of(classifier)
     if kind is None:
         return HiResCAM()
     _, maps, scales = SUITED[kind.reads]
