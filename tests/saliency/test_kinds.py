@@ -92,7 +92,7 @@ def test_the_kind_of_a_network_is_seen():
     assert kind_of(named(SmallNet())) == Kind("mean")
     assert kind_of(named(TwoResolutions(deep=True))) == Kind("map")
     assert kind_of(named(SmallTransformer(), 24)) == Kind("mean", moves=True)
-    assert kind_of(named(Words(), classes=4)) == Kind("map", words=True)
+    assert kind_of(named(Words(), classes=4)) == Kind("map")
     assert kind_of(placed(Classifier(Brightness().eval(), 2, 64))) == Kind("places")
     assert kind_of(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), 5, 4)) is None
 
@@ -104,7 +104,7 @@ def test_what_suits_each_kind():
     deep = named(TwoResolutions(deep=True))
     assert suited(fast, deep) == Walk(Rivals(HiResCAM()), steps=(8, 4))
     assert suited(default, deep) == Walk(Rivals(MultiScale(HiResCAM(), SIZES, flip=False)), steps=(8, 4))
-    assert suited(fast, named(Words(), classes=4)) == Walk(Rivals(HiResCAM(of="contrast")), steps=(8, 4))
+    assert suited(fast, named(Words(), classes=4)) == Walk(Rivals(HiResCAM()), steps=(8, 4))
     token = conformance.network("vit_tiny_patch16_224")
     scales = SUITED["class token"].scales
     assert suited(default, token) == Walk(Rivals(MultiScale(GradCAM(), scales, flip=False)), Attention())

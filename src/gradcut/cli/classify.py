@@ -166,7 +166,7 @@ def recipes(
             from gradcut.saliency import kind_of
             from gradcut.segmenter import Segmenter
 
-            asked = load(classifier, None)
+            asked = load(classifier, None, label=["object"])  # words, if it takes such, change no network
             chosen = {name: Segmenter(asked, recipe).recipe for name, recipe in chosen.items()}
             kind = {"network": str(kind_of(asked) or "no map of more than one place was found in it")}
     if as_json:

@@ -35,18 +35,15 @@ class Kind:
     Args:
         reads: what the logits are made of, a row of `SUITED`.
         attention: whether there is a layer in which all the places attend to all; asked of tokens only.
-        words: whether the last layer is linear on features of length 1, as in networks that compare them with words.
         moves: whether it does more than convolve, pool and the like, so that another size may be another matter.
     """
 
     reads: Reads
     attention: bool = False
-    words: bool = False
     moves: bool = False
 
     def __str__(self) -> str:
-        words = "; its classes are rows beside features of length 1, as words are" if self.words else ""
-        return f"{SUITED[self.reads].head}{words}"
+        return SUITED[self.reads].head
 
 
 class Suited(NamedTuple):
@@ -100,7 +97,7 @@ def suited(method: Saliency, classifier: Classifier) -> Saliency:
         return HiResCAM()
     _, maps, scales = SUITED[kind.reads]
     if maps is not None:
-        inner: Method = maps(of="contrast" if kind.words and len(classifier.labels) > 1 else "logit")
+        inner: Method = maps()
         if len(scales_of(method)) > 1:
             inner = MultiScale(inner, scales, flip=False)
         method = Walk(Rivals(inner), Attention()) if kind.attention else Walk(Rivals(inner), steps=(8, 4))
@@ -194,18 +191,11 @@ def _look(view: View) -> Kind | None:
         raise
     except (ClassifierError, SaliencyError):
         return None
-    linear = made.seen.linear
-    words = (
-        linear is not None
-        and linear.input.ndim == 2
-        and len(linear.weight) == made.logits.shape[1]
-        and bool(((linear.input.float().norm(dim=1) - 1).abs() < 1e-2).all())
-    )
     moves = made.seen.doubtful
     if read.layout.kind != "tokens":
-        return Kind("map", words=words, moves=moves)
+        return Kind("map", moves=moves)
     # Where a token apart from the places is read, it does not depend on what the last layers make of these.
-    return Kind("tokens" if last == [read] else "class token", _attends(view), words, moves)
+    return Kind("tokens" if last == [read] else "class token", _attends(view), moves)
 
 
 def _attends(view: View) -> bool:
