@@ -224,3 +224,18 @@ def test_classifiers_of_transformers(family: str, tmp_path: Path, command: Calla
     assert row.state in ("done", "blank")
     # A small MobileViT's last places are all alike before training, so that an earlier map is taken.
     assert row.early if family == "MobileViT" else row.verdict == "right", row
+
+
+def test_classifiers_of_words(tmp_path: Path):
+    """CLIP reads a class token, SigLIP all tokens by attention; `default` and `fast` give masks with both."""
+    worded = pytest.importorskip("worded")
+    photograph = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    for kind in worded.KINDS:
+        worded.written(kind, tmp_path / kind)
+        classifier = load_classifier(f"hf/{tmp_path / kind}", labels=["cat", "forklift"])
+        found = kind_of(classifier)
+        assert found is not None
+        assert found.reads == ("tokens" if "siglip" in kind else "class token"), kind
+        assert found.attention
+        for recipe in ("fast", "default"):
+            assert Segmenter(classifier, recipe)(photograph, labels=["cat"]).masks.shape == (1, 60, 50)
