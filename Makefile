@@ -8,7 +8,7 @@ BIN := .venv/bin
 EXTRAS := imagenet-seg,ray,supervision,hf,web
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test fuzz lint format wheel lowest sweep docs-pictures clean
+.PHONY: demo test fuzz lint format wheel lowest sweep conformance docs-pictures clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -53,6 +53,11 @@ lowest: .venv/lowest/installed
 # Every recipe on small networks of most of timm's families: an hour on one core. A sweep that was stopped goes on.
 sweep: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py --output runs/sweep.jsonl $(ARGS)
+
+# Whether the map that default asks for answers where the signal is, on 60 and more of timm's architectures, and the table
+# of that in docs/classifiers.md: half an hour on one core. A run that was stopped goes on.
+conformance: .venv/test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/conformance.py --output runs/conformance.jsonl $(ARGS)
 
 # Every picture of README.md and docs/, and docs/pictures.json, which says what each was made of; ARGS='demo page-phone'
 # makes some. The web page's need a Chromium.

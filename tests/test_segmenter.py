@@ -525,34 +525,42 @@ class OneSize(nn.Module):
         return logits.sigmoid() * 6 if self.deep else logits
 
 
+class NoMap(nn.Module):
+    """A linear layer on all the pixels: no place of it is made of places of the photograph."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.fc = nn.Linear(3 * side * side, 2)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+SIZE, FAST = "--size 64 (in Python, Recipe.size)", '--recipe fast (in Python, recipe="fast")'
+GRADIENT = '--recipe fast --saliency Gradient (in Python, recipes.with_saliency("fast", "Gradient"))'
+
+
 @pytest.mark.parametrize(
-    ("recipe", "deep", "option"),
+    ("recipe", "model", "option"),
     [
-        ("simonyan", False, "--size 64 (in Python, Recipe.size)"),
-        ("default", False, "--recipe fast (in Python"),
-        (
-            "default",
-            True,
-            '--recipe default --saliency GradCAM (in Python, recipes.with_saliency("default", "GradCAM"))',
-        ),
-        ("fast", True, '--recipe fast --saliency GradCAM (in Python, recipes.with_saliency("fast", "GradCAM"))'),
+        (RECIPES["simonyan"], OneSize(64), SIZE),
+        (with_saliency("default", "CAM"), OneSize(64, deep=True), FAST),
+        (replace(RECIPES["default"], name="large", saliency=MultiScale(CAM())), OneSize(64), FAST),
+        (RECIPES["default"], NoMap(64), GRADIENT),
+        (RECIPES["fast"], NoMap(64), GRADIENT),
     ],
+    ids=lambda value: value.name if isinstance(value, Recipe) else type(value).__name__,
 )
-def test_what_a_recipe_asks_in_vain_names_a_way_out_that_works(drawn, recipe, deep, option):
-    classifier = Classifier(OneSize(64, deep).eval(), ("red", "blue"), 64, (0, 0, 0), (1, 1, 1), multilabel=True)
-    with pytest.raises(GradcutError, match=f"the recipe {recipe} ") as refused:
-        Segmenter(classifier, recipe)(drawn[0])
+def test_what_a_recipe_asks_in_vain_names_a_way_out_that_works(drawn, recipe, model, option):
+    classifier = Classifier(model.eval(), ("red", "blue"), 64, (0, 0, 0), (1, 1, 1), multilabel=True)
+    with pytest.raises(GradcutError, match=f"the recipe {recipe.name} ") as refused:
+        Segmenter(classifier, recipe)(drawn[0], ["red"])
     message = str(refused.value)
     assert "\n" not in message
-    tried = message.rpartition(f"; the recipe {recipe} ")[2]
-    assert option in tried
-    works = {
-        "--size": lambda: replace(RECIPES[recipe], size=64),
-        "--recipe fast (": lambda: RECIPES["fast"],
-        "--saliency": lambda: with_saliency(recipe, "GradCAM"),
-    }
-    change = next(make() for start, make in works.items() if start in tried)
-    Segmenter(classifier, change)(drawn[0])
+    assert f"; the recipe {recipe.name} " in message
+    assert message.endswith(f"{option} does"), message
+    changed = {SIZE: replace(recipe, size=64), FAST: "fast", GRADIENT: with_saliency("fast", "Gradient")}
+    Segmenter(classifier, changed[option])(drawn[0], ["red"])
 
 
 def test_a_fault_that_no_recipe_mends_has_no_way_out(drawn):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from gradcut import __version__, catalogue, saliency
+from gradcut.classifiers import Classifier
 from gradcut.errors import GradcutError, MaskError, SeedError
 from gradcut.images import Photograph
 from gradcut.masks import Cleaned, ColourCut, Expansion, GraphCut, MaskMaker, Outlined
@@ -27,7 +28,9 @@ from gradcut.saliency import (
     Rivals,
     Saliency,
     Walk,
+    resolved,
     scales_of,
+    suited,
 )
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds, is_constant
 
@@ -195,6 +198,22 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     )
 }
+
+
+def for_classifier(recipe: Recipe, classifier: Classifier) -> Recipe:
+    """The recipe as it runs with a classifier, and as results record it.
+
+    The saliency of `default` and `fast`, which is for a linear layer on the mean of the last map, leaves its place to
+    what suits the network (`gradcut.saliency.suited`); any other is what its methods are `resolved` to.
+
+    Raises:
+        NoMemoryError: memory does not hold a pass of the network.
+    """
+    method = recipe.saliency
+    if method in (RECIPES["default"].saliency, RECIPES["fast"].saliency):
+        method = suited(method, classifier)
+    method = resolved(method, classifier)
+    return recipe if method == recipe.saliency else replace(recipe, saliency=method)
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:

@@ -23,9 +23,9 @@ from gradcut.classifiers.classifier import NoMemoryError, memory_errors
 from gradcut.errors import ClassifierError, GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.network.view import View
-from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, with_saliency
+from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, for_classifier, with_saliency
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import Method, Target, explained, resolved, scales_of
+from gradcut.saliency import Method, Target, explained, scales_of
 from gradcut.saliency.presence import looks_at, with_places
 
 
@@ -96,9 +96,7 @@ class Segmenter:
             )
         own_size = classifier.size
         classifier = classifier if recipe.size is None else classifier.at(recipe.size)
-        # What runs on this classifier is what is recorded.
-        method = resolved(recipe.saliency, classifier)
-        recipe = recipe if method == recipe.saliency else replace(recipe, saliency=method)
+        recipe = for_classifier(recipe, classifier)
         if min_confidence is not None and fitted_name(recipe) not in confidence.coefficients():
             raise GradcutError(
                 f"min_confidence: {confidence.CONFIDENT} give confidences; {recipe.name!r} on {classifier.name} "
@@ -166,10 +164,8 @@ class Segmenter:
         if recipe.size is not None and height == width:  # the option takes one number
             changes[f"--size {height} (in Python, Recipe.size)"] = replace(recipe, size=height)
         changes['--recipe fast (in Python, recipe="fast")'] = RECIPES["fast"]
-        plain = recipe.name if recipe.name in RECIPES and RECIPES[recipe.name].size is None else "fast"
-        for name in ("GradCAM", "AttentionGradient", "Gradient"):
-            python = f'recipes.with_saliency("{plain}", "{name}")'
-            changes[f"--recipe {plain} --saliency {name} (in Python, {python})"] = with_saliency(plain, name)
+        python = 'recipes.with_saliency("fast", "Gradient")'
+        changes[f"--recipe fast --saliency Gradient (in Python, {python})"] = with_saliency("fast", "Gradient")
         option = next((option for option, change in changes.items() if self._takes(change)), None)
         if option is None:
             return ""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradcut import catalogue
+from gradcut import Segmenter, catalogue
 
 
 @pytest.fixture
@@ -236,6 +236,18 @@ def test_recipes(gradcut_command):
     assert status == 0
     assert {"default", "simonyan", "guided", "deconvnet"} <= set(json.loads(out))
     assert "simonyan" in gradcut_command("recipes")[1]
+
+
+def test_what_a_recipe_is_on_a_classifier(gradcut_command, embedded):
+    status, out, _ = gradcut_command("recipes", "fast", "-c", "embedded")
+    assert status == 0
+    first, *others = out.splitlines()
+    assert first == "embedded: the head is linear on the mean of the last map"
+    assert any("CAM(of='logit')" in line for line in others)
+    assert not any("PlaceProbability" in line for line in others)
+    (entry,) = json.loads(gradcut_command("recipes", "fast", "-c", "embedded", "--json")[1]).values()
+    assert entry["network"] == "the head is linear on the mean of the last map"
+    assert entry["steps"] == repr(Segmenter(embedded, "fast").recipe)
 
 
 def test_as_a_program(tmp_path):

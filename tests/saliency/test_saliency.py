@@ -362,7 +362,8 @@ def test_the_method_that_runs_is_told() -> None:
     assert resolved(PlaceProbability(PlaceProbability()), plain) == CAM()
     assert resolved(GuidedGradCAM(regions=PlaceProbability()), plain) == GuidedGradCAM(regions=CAM())
     both = Mean((Walk(PlaceProbability()), Walk(CAM())))
-    assert resolved(both, plain) == Mean((Walk(CAM()), Walk(CAM())))
+    assert resolved(both, plain) == Walk(CAM())
+    assert resolved(Rivals(Mean((PlaceProbability(), CAM(), GradCAM()))), plain) == Rivals(Mean((CAM(), GradCAM())))
     assert resolved(both, placed) is both
     assert resolved(len, plain) is len
 

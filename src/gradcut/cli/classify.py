@@ -28,6 +28,7 @@ from gradcut.cli.options import (
     ValueRange,
     app,
     check_labels,
+    classifier_names,
     listing,
     load,
     out,
@@ -125,6 +126,7 @@ def classify(
     examples="""
     gradcut recipes                             # all, a sentence each
     gradcut recipes default fast                # the steps of two of them
+    gradcut recipes default -c embedded         # what default is on a classifier
     """
 )
 def recipes(
@@ -137,22 +139,42 @@ def recipes(
             help="Show the steps of these recipes.",
         ),
     ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            "--classifier", "-c", **classifier_names, metavar="NAME", show_default=False,
+            help="Show the steps that they take on this classifier.",
+        ),
+    ] = None,
     as_json: AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """List the recipes: the ways from a photograph to a mask.
 
-    A recipe names a saliency method, a seed rule and a mask maker.
+    A recipe names a saliency method, a seed rule and a mask maker. Which saliency method 'default' and 'fast' have
+    depends on the classifier's network.
     """
-    if not names and not as_json:
+    if not names and not as_json and classifier is None:
         listing(catalogue.RECIPES.items())
         return
     with working("loading the recipes"):
         from gradcut.recipes import RECIPES
 
     chosen = {name: RECIPES[name] for name in names or RECIPES}
+    kind = {}
+    if classifier is not None:
+        with working(f"loading {classifier}"):
+            from gradcut.saliency import kind_of
+            from gradcut.segmenter import Segmenter
+
+            asked = load(classifier, None, label=["object"])  # words, if it takes such, change no network
+            chosen = {name: Segmenter(asked, recipe).recipe for name, recipe in chosen.items()}
+            kind = {"network": str(kind_of(asked) or "no map of more than one place was found in it")}
     if as_json:
-        print(json.dumps({name: {"summary": r.summary, "steps": repr(r)} for name, r in chosen.items()}, indent=1))
+        steps = {name: {"summary": r.summary, "steps": repr(r), **kind} for name, r in chosen.items()}
+        print(json.dumps(steps, indent=1))
         return
+    for said in kind.values():
+        print(f"{classifier}: {said}")
     for name, recipe in chosen.items():
         listing([(name, recipe.summary)])
         for step in ("saliency", "seeds", "masks"):

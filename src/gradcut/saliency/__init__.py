@@ -20,7 +20,6 @@ from gradcut.saliency.cams import (
     HiResCAM,
     LayerCAM,
     PlaceProbability,
-    resolved,
 )
 from gradcut.saliency.gradients import (
     DeconvNet,
@@ -33,13 +32,15 @@ from gradcut.saliency.gradients import (
     VarGrad,
     input_gradient,
 )
-from gradcut.saliency.method import Method, explained, scales_of
+from gradcut.saliency.kinds import SUITED, Kind, at_one_size, kind_of, suited
+from gradcut.saliency.method import Method, explained, resolved, scales_of
 from gradcut.saliency.scales import Crops, MultiScale
 from gradcut.saliency.targets import Saliency, Score, Target, Targets, resolve, score_gradient
 from gradcut.saliency.walks import Attention, Features, Mean, Rivals, Walk
 
 __all__ = [
     "CAM",
+    "SUITED",
     "Attention",
     "AttentionGradient",
     "AttentionRollout",
@@ -54,6 +55,7 @@ __all__ = [
     "GuidedGradCAM",
     "HiResCAM",
     "IntegratedGradients",
+    "Kind",
     "LayerCAM",
     "Mean",
     "Method",
@@ -70,10 +72,13 @@ __all__ = [
     "VarGrad",
     "View",
     "Walk",
+    "at_one_size",
     "explained",
     "input_gradient",
+    "kind_of",
     "resolve",
     "resolved",
     "scales_of",
     "score_gradient",
+    "suited",
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from gradcut.network.passes import Wanted
 from gradcut.network.view import View
 from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, check_pixels
 from gradcut.saliency.maps import relative, upsampled, wide
-from gradcut.saliency.method import Method, explained
+from gradcut.saliency.method import Method, explained, resolved
 from gradcut.saliency.targets import (
     Remembered,
     Saliency,
@@ -92,26 +91,8 @@ class PlaceProbability(Method):
                 maps[row] = probabilities[photograph, list(members)].sum(0)
             return upsampled(maps, view.x.shape[2:])
 
-
-def resolved(method: Saliency, classifier: Classifier) -> Saliency:
-    """The method that runs with this classifier: with each `PlaceProbability` that would leave it to ``otherwise``
-    replaced by that.
-    """
-    if isinstance(method, PlaceProbability):
-        return method if places_of(classifier.model) is not None else resolved(method.otherwise, classifier)
-    options: dict[str, Any] = vars(method) if isinstance(method, Method) else {}
-    changed = {name: _resolved_within(part, classifier) for name, part in options.items()}
-    changed = {name: part for name, part in changed.items() if part is not options[name]}
-    step: Any = method
-    return replace(step, **changed) if changed else method
-
-
-def _resolved_within(option: Any, classifier: Classifier) -> Any:
-    """An option of a method: `resolved`, if it is a method or several; the option itself where nothing changes."""
-    if isinstance(option, tuple):
-        parts = tuple(_resolved_within(part, classifier) for part in option)
-        return option if all(map(operator.is_, parts, option)) else parts
-    return resolved(option, classifier) if isinstance(option, Method) else option
+    def resolved(self, classifier: Classifier) -> Saliency:
+        return self if places_of(classifier.model) is not None else resolved(self.otherwise, classifier)
 
 
 def place_probabilities(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +37,23 @@ class Method:
         """A map for each target, of photographs that others may look at too."""
         raise NotImplementedError
 
+    def resolved(self, classifier: Classifier) -> Saliency:
+        """What runs with a classifier in the place of this method: itself, with what its options are `resolved` to."""
+        return self.changed(lambda part: resolved(part, classifier))
+
+    def changed(self, change: Callable[[Saliency], Saliency]) -> Saliency:
+        """The method with a change made to every method among its options; itself where that changes nothing."""
+
+        def of(option: Any) -> Any:
+            if isinstance(option, tuple):
+                parts = tuple(map(of, option))
+                return option if all(map(operator.is_, parts, option)) else parts
+            return change(option) if isinstance(option, Method) else option
+
+        options = {name: (option, of(option)) for name, option in vars(self).items()}
+        changes = {name: new for name, (option, new) in options.items() if new is not option}
+        return cast(Saliency, replace(cast(Any, self), **changes)) if changes else self
+
     @property
     def scales(self) -> tuple[float, ...]:
         """The sizes of photographs that it looks at, as factors of the classifier's own."""
@@ -45,6 +65,14 @@ def explained(method: Saliency, view: View, targets: Targets) -> Float[Tensor, "
     if isinstance(method, Method):
         return method.explain(view, targets)
     return method(view.classifier, view.x, targets)
+
+
+def resolved(method: Saliency, classifier: Classifier) -> Saliency:
+    """The method that runs with this classifier; a function of one's own is that itself.
+
+    `PlaceProbability` may leave it to another, and of a `Mean` of methods that are then the same one is left.
+    """
+    return method.resolved(classifier) if isinstance(method, Method) else method
 
 
 def scales_of(method: Saliency) -> tuple[float, ...]:

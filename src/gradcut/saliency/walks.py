@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError, check_least
 from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
-from gradcut.saliency.cams import resolved
 from gradcut.saliency.maps import above_least, against_each_other, relative, upsampled, wide
-from gradcut.saliency.method import Method, explained, scales_of
+from gradcut.saliency.method import Method, explained, resolved, scales_of
 from gradcut.saliency.targets import Remembered, Saliency, Targets
 
 
@@ -82,6 +82,12 @@ class Mean(Method):
         for method in methods[1:]:
             total = total + relative(wide(explained(method, view, asked.pairs)))
         return total / len(methods)
+
+    def resolved(self, classifier: Classifier) -> Saliency:
+        methods = tuple(dict.fromkeys(resolved(method, classifier) for method in self.methods))
+        if len(methods) == 1:
+            return methods[0]
+        return self if methods == self.methods else Mean(methods)
 
     @property
     def scales(self) -> tuple[float, ...]:
