@@ -263,6 +263,7 @@ METHODS: Mapping[str, saliency.Saliency] = {
     "guided-grad-cam": saliency.GuidedGradCAM(),
     "multi-scale-cam": saliency.MultiScale(saliency.CAM()),
     "crops": saliency.Crops(saliency.CAM()),
+    "mean": saliency.Mean((saliency.CAM(), saliency.GuidedBackprop())),
     "affinity": saliency.Walk(saliency.MultiScale(saliency.CAM())),
     "place-probability": saliency.PlaceProbability(),
 }

@@ -203,15 +203,16 @@ def test_each_kind_of_difference_is_named_briefly():
     assert told(recipe=fast.record()) == "recipe default, now fast"
     assert told(recipe=with_saliency("default", "GradCAM").record()) == "recipe default, now default with GradCAM"
     rough = replace(default, masks=replace(default.masks, smoothness=4.0))
-    assert told(recipe=rough.record()) == "recipe's masks smoothness=3.0, now smoothness=4.0"
+    assert told(recipe=rough.record()) == "recipe's masks smoothness=0.2, now smoothness=4.0"
     assert told(recipe=replace(default, size=224).record(), threshold=0.3) == (
         "recipe's size none, now 224; threshold 0.5, now 0.3"
     )
     assert told(labels=["cat", "dog"]) == "labels none, now cat, dog"
-    assert told(recipe=replace(default, saliency=default.saliency.method).record()).startswith(
-        "recipe's saliency Walk(method=Rivals("
+    assert told(recipe=replace(default, saliency=default.saliency.methods[0].method).record()).startswith(
+        "recipe's saliency Mean(methods=(Walk(method=Rivals("
     )
-    shorter = replace(default, saliency=replace(default.saliency, steps=(8,)))
+    walks = default.saliency.methods
+    shorter = replace(default, saliency=replace(default.saliency, methods=(replace(walks[0], steps=(8,)), walks[1])))
     assert told(recipe=shorter.record()) == "recipe's saliency 4, now without"
 
 

@@ -132,12 +132,16 @@ class Recipe:
         return str(self.record()["sha256"])
 
 
-def _agreed(*sizes: float) -> Mean:
-    """What weights for places and the head for whole photographs agree on, each over several sizes, if any."""
+def _agreed(*sizes: float, walk: float | None = None) -> Mean:
+    """What weights for places and the head for whole photographs agree on, each over several sizes, if any.
+
+    Args:
+        walk: as `Walk.scale`.
+    """
     methods: list[Method] = [PlaceProbability(), CAM()]
     if sizes:
         methods = [MultiScale(method, sizes, flip=False) for method in methods]
-    return Mean([Walk(Rivals(method), steps=(8, 4), scale=5 / 3 if sizes else None) for method in methods])
+    return Mean([Walk(Rivals(method), steps=(8, 4), scale=walk) for method in methods])
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -153,7 +157,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "best",
             catalogue.RECIPES["best"],
-            _agreed(1.0, 5 / 3, 8 / 3, 4.0),
+            _agreed(1.0, 5 / 3, 8 / 3, 4.0, walk=5 / 3),
             Fractions(0.95, 0.02),
             Outlined(Cleaned(ColourCut())),
         ),
@@ -203,14 +207,14 @@ RECIPES: Mapping[str, Recipe] = {
 def for_classifier(recipe: Recipe, classifier: Classifier) -> Recipe:
     """The recipe as it runs with a classifier, and as results record it.
 
-    The saliency of `default` and `fast`, which is for a linear layer on the mean of the last map, leaves its place to
+    The saliency of `default`, `best` and `fast`, for a linear layer on the mean of the last map, leaves its place to
     what suits the network (`gradcut.saliency.suited`); any other is what its methods are `resolved` to.
 
     Raises:
         NoMemoryError: memory does not hold a pass of the network.
     """
     method = recipe.saliency
-    if method in (RECIPES["default"].saliency, RECIPES["fast"].saliency):
+    if method in [RECIPES[name].saliency for name in ("default", "best", "fast")]:
         method = suited(method, classifier)
     method = resolved(method, classifier)
     return recipe if method == recipe.saliency else replace(recipe, saliency=method)

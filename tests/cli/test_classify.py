@@ -106,7 +106,7 @@ def test_limit(gradcut_command, tmp_path, cat):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "nothing"], "recipe: expected one of default, fast, simonyan"),
+        (["--recipe", "nothing"], "recipe: expected one of default, best, fast, simonyan"),
         (["--label", "egyptian kat"], "has no label 'egyptian kat'; did you mean 'Egyptian cat'?"),
         (["--threshold", "7"], "--threshold: expected at most 1, got 7"),
         (["--top-k", "0"], "--top-k: expected at least 1, got 0"),

@@ -64,8 +64,10 @@ def test_photographs_are_prepared_at_the_largest(brightness: Classifier, drawn: 
 
 def test_the_recipes_say_each_size_once() -> None:
     assert {name: recipe.largest for name, recipe in RECIPES.items()} == {
-        "default": 8 / 3, "fast": 1, "simonyan": 1, "guided": 1, "deconvnet": 1, "expansion": 1,
+        "default": 8 / 3, "best": 4, "fast": 1, "simonyan": 1, "guided": 1, "deconvnet": 1, "expansion": 1,
     }  # fmt: skip
     assert all(recipe.detail is None for recipe in RECIPES.values())
-    assert sorted(RECIPES["default"].saliency.scales)[1] == 5 / 3
-    assert RECIPES["default"].saliency.scale is None
+    walks = {name: RECIPES[name].saliency.methods for name in ("default", "best")}
+    assert {sorted(walk.scales)[1] for walk in walks["default"]} == {5 / 3}
+    assert {walk.scale for walk in walks["default"]} == {None}
+    assert {walk.scale for walk in walks["best"]} == {5 / 3}, "as default's"

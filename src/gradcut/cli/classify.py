@@ -150,8 +150,8 @@ def recipes(
 ) -> None:  # fmt: skip
     """List the recipes: the ways from a photograph to a mask.
 
-    A recipe names a saliency method, a seed rule and a mask maker. Which saliency method 'default' and 'fast' have
-    depends on the classifier's network.
+    A recipe names a saliency method, a seed rule and a mask maker. Which saliency methods 'default', 'best' and
+    'fast' have depends on the classifier's network.
     """
     if not names and not as_json and classifier is None:
         listing(catalogue.RECIPES.items())
@@ -185,11 +185,13 @@ def recipes(
 def _nested(step: object, name: str = "", depth: int = 0) -> Iterator[str]:
     """A line for a step with its options, and lines for the steps that it changes, further to the right."""
     options = {part.name: getattr(step, part.name) for part in fields(step) if part.repr} if is_dataclass(step) else {}
-    inner = {key: value for key, value in options.items() if is_dataclass(value)}
+    steps = {key: value if isinstance(value, tuple) else (value,) for key, value in options.items()}
+    inner = {key: several for key, several in steps.items() if several and all(map(is_dataclass, several))}
     plain = ", ".join(f"{key}={value!r}" for key, value in options.items() if key not in inner)
     yield f"{'  ' * depth}{name}{f'{type(step).__name__}({plain})' if is_dataclass(step) else repr(step)}"
-    for key, value in inner.items():
-        yield from _nested(value, f"{key}: ", depth + 1)
+    for key, several in inner.items():
+        for value in several:
+            yield from _nested(value, f"{key}: ", depth + 1)
 
 
 @app.command(

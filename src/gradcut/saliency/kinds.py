@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -105,9 +105,11 @@ def suited(method: Saliency, classifier: Classifier) -> Saliency:
 
 
 def at_one_size(method: Saliency) -> Saliency:
-    """The method without a `MultiScale` in it: each leaves its place to its own method."""
+    """The method without a `MultiScale` in it: each leaves its place to its own method, and walks go at that size."""
     if isinstance(method, MultiScale):
         return at_one_size(method.method)
+    if isinstance(method, Walk):
+        method = replace(method, scale=None)
     return method.changed(at_one_size) if isinstance(method, Method) else method
 
 
