@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,36 +24,62 @@ from rich.table import Table
 
 from gradcut import RECIPES, Recipe, Segmenter, datasets
 from gradcut.evaluation.bootstrap import Bootstrap
-from gradcut.masks import ColourCut, JointCut, Threshold
-from gradcut.saliency import CAM, Gradient, GuidedBackprop, MultiScale, PlaceProbability, Rivals, SmoothGrad, Walk
+from gradcut.masks import Cleaned, ColourCut, JointCut, Outlined, Threshold
+from gradcut.saliency import (
+    CAM,
+    Gradient,
+    GuidedBackprop,
+    Mean,
+    Method,
+    MultiScale,
+    PlaceProbability,
+    Rivals,
+    SmoothGrad,
+    Walk,
+)
 
 DEFAULT = RECIPES["default"]
 SIZES = (1.0, 5 / 3, 8 / 3)
-WALKS = {"steps": (8, 4), "scale": 5 / 3}
 
 
 def changed(saliency: object = DEFAULT.saliency, masks: object = DEFAULT.masks, detail: float = 8 / 3) -> Recipe:
     return replace(DEFAULT, saliency=saliency, masks=masks, detail=detail)
 
 
-PLACES, TWO = (MultiScale(PlaceProbability(), sizes, flip=False) for sizes in (SIZES, SIZES[:2]))
-CAMS = MultiScale(CAM(), SIZES, flip=False)
+def sizes(method: Method, scales: tuple[float, ...] = SIZES, flip: bool = False) -> Method:
+    return MultiScale(method, scales, flip=flip)
+
+
+def walk(method: Method, steps: tuple[int, ...] = (8, 4), scale: float = 5 / 3) -> Method:
+    return Walk(method, steps=steps, scale=scale)
+
+
+def both(maps: Callable[[Method], Method]) -> Mean:
+    """The mean of the two kinds of maps, each made so."""
+    return Mean([maps(PlaceProbability()), maps(CAM())])
+
+
 VARIANTS: dict[str, Recipe] = {
     "default": DEFAULT,
-    "the head's weights, not those for places": changed(Walk(Rivals(CAMS), **WALKS)),
-    "without the largest size": changed(Walk(Rivals(TWO), **WALKS), detail=5 / 3),
-    "one size, features of another": changed(Walk(Rivals(PlaceProbability()), **WALKS), detail=5 / 3),
+    "weights for places alone": changed(walk(Rivals(sizes(PlaceProbability())))),
+    "the head's weights alone": changed(walk(Rivals(sizes(CAM())))),
+    "their mean before one walk": changed(walk(Rivals(both(sizes)))),
+    "without the largest size": changed(both(lambda method: walk(Rivals(sizes(method, SIZES[:2])))), detail=5 / 3),
+    "one size, features of another": changed(both(lambda method: walk(Rivals(method))), detail=5 / 3),
     "sizes of the prepared photograph": changed(DEFAULT.saliency, detail=1.0),
-    "and mirror images": changed(Walk(Rivals(MultiScale(PlaceProbability(), SIZES)), **WALKS)),
-    "without rivals": changed(Walk(PLACES, steps=(12,), scale=5 / 3)),
-    "one walk": changed(Walk(Rivals(PLACES), steps=(8,), scale=5 / 3)),
-    "without affinity": changed(Rivals(PLACES)),
-    "features at the classifier's size": changed(Walk(Rivals(PLACES), steps=(8, 4), scale=1.0)),
-    "without colours": changed(masks=ColourCut(components=0)),
+    "and mirror images": changed(both(lambda method: walk(Rivals(sizes(method, flip=True))))),
+    "without rivals": changed(both(lambda method: walk(sizes(method), steps=(12,)))),
+    "one walk": changed(both(lambda method: walk(Rivals(sizes(method)), steps=(8,)))),
+    "without affinity": changed(both(lambda method: Rivals(sizes(method)))),
+    "features at the classifier's size": changed(both(lambda method: walk(Rivals(sizes(method)), scale=1.0))),
+    "without colours": changed(masks=Outlined(Cleaned(ColourCut(components=0)))),
+    "outlines of the grid": changed(masks=Cleaned(ColourCut())),
+    "crumbs and holes left": changed(masks=Outlined(ColourCut())),
     "threshold 0.5, no cut": changed(masks=Threshold(0.5)),
     "joint cut": changed(masks=JointCut()),
+    "best": RECIPES["best"],
     "fast": RECIPES["fast"],
-    "fast without affinity": replace(RECIPES["fast"], saliency=PlaceProbability()),
+    "fast without affinity": replace(RECIPES["fast"], saliency=both(lambda method: method)),
     "gradient": changed(Gradient(of="probability"), detail=1.0),
     "guided backpropagation": changed(GuidedBackprop(of="probability"), detail=1.0),
     "noise averaged, 8 samples": changed(SmoothGrad(Gradient(of="probability"), samples=8), detail=1.0),

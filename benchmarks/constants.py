@@ -25,12 +25,12 @@ from rich.table import Table
 from gradcut import RECIPES, Classifier, Segmenter, datasets
 from gradcut.evaluation.bootstrap import Bootstrap
 from gradcut.masks import ColourCut
-from gradcut.saliency import Features, Saliency, Target, scales_of
+from gradcut.saliency import Features, Mean, Saliency, Target, scales_of
 from gradcut.saliency.targets import Remembered
 
 DEFAULT = RECIPES["default"]
 WALKS = {
-    f"power {power:g}, steps {steps}": replace(DEFAULT.saliency, over=Features(power=power), steps=steps)
+    f"power {power:g}, steps {steps}": {"over": Features(power=power), "steps": steps}
     for power, steps in ((12.0, (8, 4)), (10.0, (8, 4)), (16.0, (8, 4)), (12.0, (4, 4)), (12.0, (12, 6)), (12.0, (8,)))
 }
 CUTS = {
@@ -63,10 +63,11 @@ class Once:
 def measured(head: Classifier, sample: datasets.Sample) -> dict[str, dict]:
     """Scores of every candidate."""
     labels = sorted(sample.masks)
-    once = Once(DEFAULT.saliency.method)
+    once = [(walk, Once(walk.method)) for walk in DEFAULT.saliency.methods]
     row = {}
-    for walk, saliency in WALKS.items():
-        segmenter = Segmenter(head, replace(DEFAULT, saliency=replace(saliency, method=once)))
+    for walk, options in WALKS.items():
+        saliency = Mean([replace(own, method=maps, **options) for own, maps in once])
+        segmenter = Segmenter(head, replace(DEFAULT, saliency=saliency))
         (evidence,) = segmenter.explain([sample.image], labels)
         seeds = [segmenter.recipe.seeds(maps) for maps in evidence.saliency]
         for name, cut in CUTS.items():

@@ -7,9 +7,10 @@ one thread. Both sides start from the photograph in memory and end with masks of
 least processor time of the rounds counts, and the ratio is the median over the photographs. The glue is what a careful
 person writes: for `simonyan` one captum call a class, for `default` one a size, PyMaxflow for the cut, and for what
 neither library has (rivals, the walk over features, colour models) the same formulas in torch and numpy, the colour
-models being gradcut's own. The glue runs the network as timm makes it; gradcut folds its batch norms into the
-convolutions when it loads it, and a second ratio is that to the glue with the folded network. The agreement of both
-sides' masks, as IoU, shows that the work is the same, and that of either with the glue in float64 what rounding does.
+models being gradcut's own; `default` goes as far as the cut, without crumbs dropped and outlines refined. The glue
+runs the network as timm makes it; gradcut folds its batch norms into the convolutions when it loads it, and a second
+ratio is that to the glue with the folded network. The agreement of both sides' masks, as IoU, shows that the work is
+the same, and that of either with the glue in float64 what rounding does.
 """
 
 from __future__ import annotations
@@ -78,13 +79,15 @@ def default(classifier: Classifier, photograph: np.ndarray, labels: list[str]) -
     x = classifier.at(classifier.scaled(8 / 3)).prepare([photograph])
     activation, places = captum.attr.LayerActivation(model, model.bn2), places_of(model)
     indices = [classifier.index(label) for label in labels]
-    total = torch.zeros(len(labels), *x.shape[2:])
+    totals = torch.zeros(2, len(labels), *x.shape[2:])
     for scale in (1, 5 / 3, 8 / 3):
         at = F.interpolate(x, classifier.scaled(scale), mode="bilinear", antialias=True)
         with torch.no_grad():
-            logits = F.conv2d(activation.attribute(at), places.weight[:, :, None, None], places.bias)
-            large = captum.attr.LayerAttribution.interpolate(logits.softmax(1), x.shape[2:], "bilinear")
-            total += large[0, indices]
+            features = activation.attribute(at)
+            logits = F.conv2d(features, places.weight[:, :, None, None], places.bias)
+            weighed = F.conv2d(features, model.classifier.weight[:, :, None, None]).clamp(min=0)
+            for total, maps in zip(totals, (logits.softmax(1), weighed), strict=True):
+                total += captum.attr.LayerAttribution.interpolate(maps[:, indices], x.shape[2:], "bilinear")[0]
     at = F.interpolate(x, classifier.scaled(5 / 3), mode="bilinear", antialias=True)
     levels: list[torch.Tensor] = []
     modules = model.blocks[3][0].bn1, model.blocks[5][0].bn1, model.bn2
@@ -101,15 +104,18 @@ def default(classifier: Classifier, photograph: np.ndarray, labels: list[str]) -
         cosine += features.T @ features / len(levels)
     walk = cosine.clamp(min=0) ** 12
     walk = walk / walk.sum(1, keepdim=True)
-    maps = F.adaptive_avg_pool2d(rivals(total), grid)
-    for number, steps in enumerate((8, 4)):
-        maps = rivals(maps) if number else maps
-        flat = maps.flatten(1)
-        for _ in range(steps):
-            flat = flat @ walk.T
-        maps = flat.view(maps.shape)
-    maps = maps - maps.amin((1, 2), keepdim=True)
-    large = F.interpolate(maps[:, None], x.shape[2:], mode="bilinear")
+    means = []
+    for total in totals:
+        maps = F.adaptive_avg_pool2d(rivals(total), grid)
+        for number, steps in enumerate((8, 4)):
+            maps = rivals(maps) if number else maps
+            flat = maps.flatten(1)
+            for _ in range(steps):
+                flat = flat @ walk.T
+            maps = flat.view(maps.shape)
+        maps = F.interpolate((maps - maps.amin((1, 2), keepdim=True))[:, None], x.shape[2:], mode="bilinear")
+        means.append(maps / maps.amax((2, 3), keepdim=True))
+    large = sum(means) / len(means)
     saliency = F.interpolate(large, own, mode="area")[:, 0].numpy()
     rule = RECIPES["default"].seeds
     # Mixtures fitted to weighted pixels are in neither library: the unaries are gradcut's own.
@@ -139,6 +145,8 @@ def plain(classifier: Classifier) -> Classifier:
 
 STAGES = ("prepare", "saliency", "seeds", "masks")
 GLUED: dict[str, Glue] = {"simonyan": simonyan, "default": default}
+#: Up to the cut: what `default` does to masks afterwards is in neither library.
+RECIPE = {"simonyan": RECIPES["simonyan"], "default": replace(RECIPES["default"], masks=ColourCut())}
 
 
 def main() -> None:
@@ -163,7 +171,7 @@ def main() -> None:
         title=f"{len(samples)} photographs, three classes each, one thread, {options.rounds} rounds",
     )  # fmt: skip
     for name, glue in GLUED.items():
-        segment = Segmenter(classifier, name)
+        segment = Segmenter(classifier, RECIPE[name])
         rows = []
         for sample in samples:
             labels = sorted(sample.masks)[:3]

@@ -154,7 +154,7 @@ def test_a_least_confidence_needs_confidences(brightness, drawn, unchecked):
         with pytest.raises(GradcutError, match="min_confidence: expected a confidence from 0 to 1"):
             Segmenter(classifier, min_confidence=least)
     for asked, recipe in ((classifier, "guided"), (brightness, "default")):
-        with pytest.raises(GradcutError, match=f"default and fast.*; '{recipe}' on brightness gives none$"):
+        with pytest.raises(GradcutError, match=f"default, best and fast.*; '{recipe}' on brightness gives none$"):
             Segmenter(asked, recipe, min_confidence=0.3)
         result = Segmenter(asked, recipe)(drawn[0])
         with pytest.raises(GradcutError, match=r"least: expected a confidence for every object, '(red|blue)' has none"):

@@ -105,4 +105,4 @@ def test_the_readme_has_the_measured_numbers():
     assert f"| `simonyan` | {simonyan} (" in measured
     assert f"| `default` | {default} (" in measured
     (photographs,) = re.findall(r"On (\d+) COCO photographs", readme)
-    assert f"`coco-dev` ({photographs} COCO" in measured
+    assert f"({photographs} COCO photographs" in measured

@@ -112,7 +112,7 @@ def coefficients() -> Mapping[str, Any]:
 
 
 #: Which recipes give confidences, for messages.
-CONFIDENT = "only the recipes default and fast, on a head with weights for places such as coco80's,"
+CONFIDENT = "only the recipes default, best and fast, on a head with weights for places such as coco80's,"
 
 
 def check_confidence(argument: str, least: object) -> None:

@@ -128,7 +128,7 @@ def test_objects_that_are_not_sure_enough_are_told_of_and_not_written(command, t
     assert "was made with min_confidence 1.0, now none;" in err
     status, _, err = command("segment", photograph, "-o", tmp_path / "quick", "-r", "quick", "--min-confidence", 0.5)
     assert (status, err.count("\n")) == (2, 1)
-    assert err.startswith("gradcut: --min-confidence: only the recipes default and fast")
+    assert err.startswith("gradcut: --min-confidence: only the recipes default, best and fast")
 
 
 def test_disjoint_masks_of_a_run_and_of_an_export(command, tmp_path, monkeypatch):
