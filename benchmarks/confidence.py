@@ -148,6 +148,8 @@ def main():
         path = Path(confidence.__file__).parent / "data/confidence.json"
         stored = json.loads(path.read_text())
         stored[arguments.recipe] = {"weights": np.round(weights, 4).tolist(), "bias": round(float(bias), 4)}
+        if arguments.recipe == "default":  # whose weights serve for the masks of `best`, too
+            stored["best"] = stored["default"]
         path.write_text(json.dumps(stored, indent=1) + "\n")
 
 

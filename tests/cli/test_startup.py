@@ -26,7 +26,7 @@ CALLS = [
     ("cat.jpg", 2, "gradcut: no such command: cat.jpg; did you mean 'gradcut segment cat.jpg'?"),
     ("segment --help", 0, "--recipe"),
     ("recipes", 0, "expansion"),
-    ("recipes fats", 2, "gradcut: recipe: expected one of default, fast"),
+    ("recipes fats", 2, "gradcut: recipe: expected one of default, best, fast"),
     ("classifiers", 0, "gradcut[hf]"),
     ("segment -o x none.jpg", 1, "gradcut: none.jpg: no such file"),
     ("segment -o x", 2, "photographs: expected files, folders or patterns, got none. See 'gradcut segment --help'."),
