@@ -41,8 +41,7 @@ class PlaceWeights(NamedTuple):
 class Presence(NamedTuple):
     """How the surest places count in a label's logit, where photographs are looked at in a larger size, too.
 
-    The logit becomes ``slope * logit + surest * evidence + offset``, with the evidence as
-    `gradcut.saliency.presence.evidence` has it; `gradcut.fit.presence` fits the three numbers.
+    `gradcut.saliency.presence.evidence` says what the evidence is; `gradcut.fit.presence` fits the three numbers.
 
     Attributes:
         scale: of the larger size, as a factor of the classifier's own.
@@ -52,6 +51,10 @@ class Presence(NamedTuple):
     slope: float
     surest: float
     offset: float
+
+    def __call__(self, logits: Any, evidence: Any) -> Any:
+        """``slope * logits + surest * evidence + offset``, of tensors or arrays."""
+        return self.slope * logits + self.surest * evidence + self.offset
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,13 +191,18 @@ class PlacedLinear(nn.Linear):
 
 def places_of(model: nn.Module) -> nn.Linear | None:
     """From the features of one place to the logits of labels and background, if the model's head has such."""
-    return next((module.places for module in model.modules() if isinstance(module, PlacedLinear)), None)
+    placed = _placed(model)
+    return None if placed is None else placed.places
 
 
 def presence_of(model: nn.Module) -> Presence | None:
     """How the surest places count in a detection, if the model's head says so."""
-    placed = next((module for module in model.modules() if isinstance(module, PlacedLinear)), None)
+    placed = _placed(model)
     return Presence(*placed.counted.tolist()) if placed is not None and len(placed.counted) else None
+
+
+def _placed(model: nn.Module) -> PlacedLinear | None:
+    return next((module for module in model.modules() if isinstance(module, PlacedLinear)), None)
 
 
 def attach(backbone: Classifier, head: Head, name: str) -> Classifier:

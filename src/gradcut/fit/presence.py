@@ -62,7 +62,7 @@ def fit_presence(
         logits[number], said[number] = cached(cache, made_by, file, partial(_look, backbone, file, data, heads[own]))
     parts = [np.ones_like(judged), *(fitted.folds != fold for fold in range(len(heads) - 1))]
     counted = [_solve(logits, said, data, judged & part) for part in parts]
-    z = np.stack([how.slope * logits + how.surest * said + how.offset for how in counted])
+    z = np.stack([how(logits, said) for how in counted])
     # The head of all is judged as its folds' heads judge what they have not seen.
     z[0] = z[fitted.folds + 1, np.arange(len(judged))]
     of_heads, changed = [], []

@@ -72,7 +72,7 @@ def min_cut(
     return labels, energy_of(labels, (background, foreground), *weights)
 
 
-#: Rows and columns to the neighbours that `min_cut_within` counts: each next to its opposite, as in the kernels.
+#: Rows and columns to the neighbours, in the kernels' order of directions: each next to its opposite.
 NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
 
@@ -279,7 +279,7 @@ def _cut(
     directions = 4 if weights[2] is None else 8
     # the frame: a row above and below, and one column that serves as left and right
     n = (h + 2) * (w + 1) + 1
-    offsets = np.array([1, -1, w + 1, -w - 1, w + 2, -w - 2, w, -w], np.int32)[:directions]
+    offsets = np.array([down * (w + 1) + right for down, right in NEIGHBOURS[:directions]], np.int32)
     offsets = np.broadcast_to(offsets, (n, directions))
     residual = np.zeros((n, directions), dtype)
     excess = np.zeros(n, dtype)

@@ -99,9 +99,14 @@ def place_probabilities(
     features: Float[Tensor, "b d gh gw"], places: PlaceWeights | nn.Linear
 ) -> Float[Tensor, "b k gh gw"]:
     """The probability of each label and, last, of the background at every place of the last map."""
+    return place_logits(features, places).softmax(1)
+
+
+def place_logits(features: Float[Tensor, "b d gh gw"], places: PlaceWeights | nn.Linear) -> Float[Tensor, "b k gh gw"]:
+    """What the softmax of `place_probabilities` is of, in float32 at least."""
     features = wide(features)
     weight, bias = (values.to(features) for values in (places.weight, places.bias))
-    return wide(F.conv2d(features, weight[:, :, None, None], bias)).softmax(1)
+    return wide(F.conv2d(features, weight[:, :, None, None], bias))
 
 
 class LinearHead(NamedTuple):

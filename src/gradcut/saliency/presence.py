@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,8 +10,7 @@ from gradcut.classifiers.classifier import Classifier, Detection
 from gradcut.classifiers.heads import PlaceWeights, places_of, presence_of
 from gradcut.images import Photographs
 from gradcut.network.view import View
-from gradcut.saliency.cams import linear_head
-from gradcut.saliency.maps import wide
+from gradcut.saliency.cams import linear_head, place_logits
 
 #: So many of a photograph's surest places speak for a class.
 SUREST = 5
@@ -23,9 +21,7 @@ def evidence(features: Float[Tensor, "b d gh gw"], places: PlaceWeights | nn.Lin
 
     The probabilities are those of `gradcut.saliency.PlaceProbability`; the background is left out.
     """
-    features = wide(features)
-    weight, bias = (values.to(features) for values in (places.weight, places.bias))
-    logs = wide(F.conv2d(features, weight[:, :, None, None], bias)).log_softmax(1)[:, :-1].flatten(2)
+    logs = place_logits(features, places).log_softmax(1)[:, :-1].flatten(2)
     return logs.topk(min(SUREST, logs.shape[2]), dim=2).values.mean(2)
 
 
@@ -42,7 +38,8 @@ def with_places(view: View, logits: Float[Tensor, "b n"]) -> Float[Tensor, "b n"
     with torch.no_grad():
         features = linear_head(view.at(presence.scale), "presence").features
         said = evidence(features, places).to(logits.dtype)
-    return presence.slope * logits.detach() + presence.surest * said + presence.offset
+    counted: Tensor = presence(logits.detach(), said)
+    return counted
 
 
 def looks_at(classifier: Classifier) -> tuple[float, ...]:

@@ -73,7 +73,7 @@ class Mean(Method):
         object.__setattr__(self, "methods", methods)  # a frozen dataclass sets its own fields so
 
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
-        methods = list(dict.fromkeys(resolved(method, view.classifier) for method in self.methods))
+        methods = self._different(view.classifier)
         asked = Remembered(targets, methods[0])
         views = [view.at(scale) for scale in self.scales]  # whoever asks gets these as long as they are held on to
         for at in views:
@@ -84,10 +84,13 @@ class Mean(Method):
         return total / len(methods)
 
     def resolved(self, classifier: Classifier) -> Saliency:
-        methods = tuple(dict.fromkeys(resolved(method, classifier) for method in self.methods))
+        methods = self._different(classifier)
         if len(methods) == 1:
             return methods[0]
         return self if methods == self.methods else Mean(methods)
+
+    def _different(self, classifier: Classifier) -> tuple[Saliency, ...]:
+        return tuple(dict.fromkeys(resolved(method, classifier) for method in self.methods))
 
     @property
     def scales(self) -> tuple[float, ...]:
