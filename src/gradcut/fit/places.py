@@ -35,10 +35,10 @@ from gradcut.saliency.cams import linear_head, place_probabilities
 from gradcut.saliency.maps import against_each_other
 from gradcut.saliency.walks import Features, walked
 
-#: Factors of the classifier's size: maps are summed over all, features and places are those of the last.
+#: Factors of the classifier's size: maps are summed over all, features are those of the last.
 SCALES = (1.0, 5 / 3)
 
-#: What the walk that makes the maps sure goes over.
+#: What the walk that makes the maps sure goes over; places are those of its grid.
 FEATURES = Features()
 
 
@@ -164,14 +164,13 @@ class PlaceFit:
                 for n, each in enumerate(heads if len(present) else ()):
                     here = _maps(features, present, *each)[None]
                     maps[n * len(present) :][: len(present)] += F.interpolate(here, maps.shape[1:], mode="bilinear")[0]
-            h, w = features.shape[2:]
-            rows = features[0].float().flatten(1).T.cpu().numpy()
+            rows = _on_grid(features, tuple(maps.shape[1:]))[0].flatten(1).T.cpu().numpy()
             if not len(present):
-                return rows, np.zeros((len(heads), 0, h * w), np.float32)
+                return rows, np.zeros((len(heads), 0, len(rows)), np.float32)
             grid, walks = FEATURES.shares(at, [0])
             maps = walked(against_each_other(maps, of), of, dict.fromkeys(of, walks[0]), grid, FEATURES.steps)
-            sure = F.adaptive_avg_pool2d(against_each_other(maps, of), (h, w)).cpu().numpy()
-        return rows, sure.reshape(len(heads), len(present), h * w)
+            sure = against_each_other(maps, of).cpu().numpy()
+        return rows, sure.reshape(len(heads), len(present), len(rows))
 
     def sure(
         self,
@@ -289,3 +288,10 @@ def _maps(
     if places is not None:
         return place_probabilities(features, places)[0, present]
     return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
+
+
+def _on_grid(features: Float[Tensor, "1 d h w"], grid: tuple[int, ...]) -> Float[Tensor, "1 d gh gw"]:
+    """Features at the places of the walk's grid: in between those of a coarse map, means of those of a fine one."""
+    if max(features.shape[2:]) > max(grid):
+        return F.adaptive_avg_pool2d(features.float(), (grid[0], grid[1]))
+    return F.interpolate(features.float(), grid, mode="bilinear")
