@@ -12,6 +12,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+import typecheck
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -29,7 +30,8 @@ def _kernels(name: str) -> None:
 
 
 _kernels("gradcut.masks.ibfs")
-with install_import_hook("gradcut", "typecheck.check"):
+with pytest.MonkeyPatch.context() as _patch, install_import_hook("gradcut", "typecheck.check"):
+    _patch.setattr(jaxtyping, "jaxtyped", typecheck.jaxtyped)
     for _module in pkgutil.walk_packages(gradcut.__path__, "gradcut."):
         if _module.name != "gradcut.__main__":
             importlib.import_module(_module.name)
