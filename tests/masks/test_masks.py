@@ -368,7 +368,7 @@ def test_where_no_part_has_evidence_that_of_the_most_salient_pixel_stays() -> No
     parts = box((6, 2, 8, 12), (6, 14, 8, 24), (12, 2, 14, 12), (12, 14, 14, 24))
     saliency = np.zeros((20, 30))
     saliency[12, 5] = 0.2
-    assert np.array_equal(cleaned(parts, saliency), box((12, 2, 14, 12)))
+    assert np.array_equal(cleaned(parts, saliency, crumbs=0.3), box((12, 2, 14, 12)))
 
 
 def test_holes_of_exactly_the_given_size() -> None:
@@ -474,7 +474,7 @@ def test_a_makers_promise_is_checked(combined: Any, shape: tuple[int, ...]) -> N
 def test_makers_are_compared_and_printed_by_their_options() -> None:
     assert repr(Vote([Otsu(), Threshold(0.3)])) == "Vote(makers=(Otsu(bins=256), Threshold(at=0.3)), share=0.5)"
     assert Vote([Otsu()]) == Vote((Otsu(),)) != Vote([Otsu()], share=0.2)
-    assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.3))
+    assert hash(Cleaned(Otsu())) == hash(Cleaned(Otsu(), 0.1))
     assert GraphCut() != GraphCut(neighbours=8)
 
 
