@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -103,7 +104,8 @@ def test_masks_know_no_torch():
 
 
 def test_shapes_are_checked_everywhere():
-    """Every annotated function of every module is wrapped by the type checker of `conftest`, the kernels' aside."""
+    """Every function of every module that names an array is wrapped by the tests' type checker, the kernels' aside."""
+    shape = re.compile(r"\w\[(Tensor|np\.ndarray), '")
 
     def functions(namespace: ModuleType | type):
         for value in vars(namespace).values():
@@ -122,10 +124,11 @@ def test_shapes_are_checked_everywhere():
             continue
         for function in functions(sys.modules[module]):
             written = inspect.unwrap(function)
-            if written.__code__.co_filename == str(MODULES[module]) and written.__annotations__:
+            of_arrays = shape.search(" ".join(map(str, written.__annotations__.values())))
+            if written.__code__.co_filename == str(MODULES[module]) and of_arrays:
                 seen += 1
                 assert hasattr(function, "__wrapped__"), f"{module}: {function.__qualname__}"
-    assert seen > 500
+    assert seen > 200
 
 
 def test_no_benchmark_hides_a_library():
