@@ -116,3 +116,31 @@ def test_wrong_words_are_one_line(command, clip, photograph, tmp_path, name):
         (line,) = said(err)
         assert (status, out) == (2, "")
         assert line.startswith(f"gradcut: {message}")
+
+
+def test_evaluate_asks_for_the_classes_of_the_dataset(command, clip, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(2):
+        Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / f"images/{number}.jpg")
+        Image.fromarray(np.eye(40, 50, dtype=np.uint8) * (number + 1)).save(tmp_path / f"masks/{number}.png")
+    (tmp_path / "classes.txt").write_text("cat\nforklift\n")
+    data = ("folder", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
+    asked = ("evaluate", *data, "-c", f"hf/{clip}", "-r", "simonyan", "--resamples", "10")
+    named = ("--classes", tmp_path / "classes.txt", "-o", tmp_path / "scores.jsonl")
+    status, out, err = command(*asked, *named, "--template", "a picture of the {}.", "--json")
+    assert status == 0, err
+    scored = json.loads(out)
+    assert scored["settings"]["source"]["words"] == {
+        "templates": ["a picture of the {}."], "labels": ["cat", "forklift"]
+    }  # fmt: skip
+    assert scored["recipes"]["simonyan"]["class_iou"]["n"] == 2
+    status, _, err = command("report", tmp_path / "scores.jsonl", "-o", tmp_path / "report.html", "--resamples", "10")
+    assert status == 0, err
+    status, _, err = command(*asked)
+    assert status == 2
+    assert said(err)[-1] == f"gradcut: classifier: hf/{clip} takes words for classes, and this dataset names no classes"
+    status, _, err = command("evaluate", *data, "--label", "cat", "-c", "coco80", "--template", "a {}.")
+    assert status == 2
+    assert said(err)[-1].startswith("gradcut: templates: coco80 has classes of its own; only a classifier of words")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,14 @@ from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
+    BackgroundWords,
     Device,
     Disjoint,
     Limit,
     MinConfidence,
     Resamples,
     SaliencyName,
+    Templates,
     Threshold,
     TopK,
     ValueRange,
@@ -146,6 +149,8 @@ def evaluate(
             help="truth: ask for the classes that are there; predicted: leave it to the classifier.",
         ),
     ] = None,
+    template: Templates = None,
+    background: BackgroundWords = None,
     threshold: Threshold = None,
     top_k: TopK = None,
     min_confidence: MinConfidence = None,
@@ -181,7 +186,8 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Compare masks with the truth, beside two baselines.
 
-    The baselines are the whole photograph and a centre box.
+    The baselines are the whole photograph and a centre box. A classifier that takes words is asked for the dataset's
+    classes.
     """
     options = {
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
@@ -220,6 +226,7 @@ def evaluate(
     source |= {} if min_confidence is None else {"min_confidence": min_confidence}
     source |= {"disjoint": True} if disjoint else {}
     with working(f"loading {source['folds' if folds else 'classifier']}"):
+        source |= _words(None if folds else source["classifier"], samples.labels, template, background)
         segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
     settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
     rows: list[dict[str, Any]] = []
@@ -250,6 +257,24 @@ def evaluate(
     if output is not None:
         err.print(f"gradcut: the scores are in {output}; 'gradcut report {output}' makes a page of them")
     raise typer.Exit(1 if errors else 0)
+
+
+def _words(
+    classifier: str | None,
+    labels: Sequence[str] | None,
+    templates: Sequence[str] | None,
+    background: Sequence[str] | None,
+) -> dict[str, dict[str, list[str]]]:
+    """What a classifier of words is asked for, as `open_segmenters` takes it; of another, what was given."""
+    from gradcut.classifiers.sources import takes_words
+
+    asked = {"templates": templates, "background": background}
+    if classifier is not None and takes_words(classifier):
+        if labels is None:
+            raise GradcutError(f"classifier: {classifier} takes words for classes, and this dataset names no classes")
+        asked["labels"] = labels
+    words = {key: list(values) for key, values in asked.items() if values}
+    return {"words": words} if words else {}
 
 
 @app.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gradcut.classifiers import Classifier, load_classifier
@@ -24,6 +24,7 @@ def open_segmenters(
     min_confidence: float | None = None,
     disjoint: bool = False,
     saliency: str | None = None,
+    words: Mapping[str, Sequence[str]] | None = None,
     device: str | None = None,
 ) -> dict[str, Segmenter | OutOfFold]:
     """Recipes by name, each with the classifier, or with one classifier a fold.
@@ -34,6 +35,7 @@ def open_segmenters(
         folds: the folder that ``gradcut fit --folds`` wrote: ``folds.csv`` and ``fold-0.safetensors``, ...
         threshold, top_k, min_confidence, disjoint: as for `Segmenter`.
         saliency: a method instead of the recipes' own, as `gradcut.recipes.with_saliency` knows it.
+        words: ``labels``, ``templates``, ``background`` for `gradcut.load_classifier`, if the classifier takes words.
         device: where the models go; by default they stay on the CPU.
 
     Raises:
@@ -41,7 +43,7 @@ def open_segmenters(
     """
 
     def load(name: str) -> Classifier:
-        loaded = load_classifier(name)
+        loaded = load_classifier(name, **(words or {}))
         return loaded if device is None else loaded.to(device)
 
     steps = {name: as_recipe(name) if saliency is None else with_saliency(name, saliency) for name in recipes}
