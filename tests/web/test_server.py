@@ -206,7 +206,7 @@ def test_from_the_photograph_to_the_corrected_mask(visit, drawn):
 
     drag(page, "foreground", (0.7, 0.1), (0.9, 0.1))
     painted = mask_of(page)
-    strokes = Query.parse(json.loads(bodies[-1]), ["tiny"]).strokes["red"]
+    strokes = Query.parse(json.loads(bodies[-1]), {"tiny": tiny()}).strokes["red"]
     assert len(strokes) == 1
     inside = rasterise(strokes, photograph.shape[:2]).foreground
     assert inside[6, 45:57].all()
@@ -502,6 +502,58 @@ def test_closing_the_tab_forgets_the_photograph(visit, drawn):
         assert len(server.page.shelf) == 0
 
 
+# A classifier of words -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    worded = pytest.importorskip("worded")
+    folder = tmp_path_factory.mktemp("clip")
+    worded.written("clip", folder)
+    return gradcut.load_classifier(f"hf/{folder}", ["cat", "forklift"], background=["sky"])
+
+
+@pytest.fixture(scope="module")
+def words_server(clip):
+    with serve({"clip": clip, "tiny": tiny()}) as running:
+        yield running
+
+
+def test_words_are_typed_and_looked_for(visit, words_server, drawn):
+    page = visit(words_server.url)
+    page.select_option("#recipe", "other")
+    assert page.input_value("#words") == "cat, forklift"
+    page.select_option("#classifier", "tiny")
+    assert page.is_hidden("#words")
+    page.select_option("#classifier", "clip")
+    upload(page, png(drawn[0]))
+    labels = "all => all.map(b => b.dataset.label).sort()"
+    assert page.locator("#classes button").evaluate_all(labels) == ["cat", "forklift"]
+    page.fill("#words", "dog, pallet ,, sea")
+    page.click("#words-form button")
+    page.locator("#classes button", has_text="pallet").wait_for()
+    settle(page)
+    assert page.locator("#classes button").evaluate_all(labels) == ["dog", "pallet", "sea"]
+    page.fill("#words", "dog, Dog")
+    page.click("#words-form button")
+    read(page, "error", "no label twice")
+
+
+def test_other_words_are_those_of_python(words_server, clip, drawn):
+    folder = clip.name
+    sent = json.loads(ask(words_server, "POST", "/api/photograph", png(drawn[0]), x_name="a.png")[1])["photograph"]
+    asked = {"classifier": "clip", "recipe": "other", "words": ["dog", "pallet"], "label": "pallet"}
+    loaded = gradcut.load_classifier(folder, ["dog", "pallet"], background=["sky"])
+    expected = Segmenter(loaded, "other")(drawn[0], labels=["pallet"]).masks[0]
+    for _ in range(2):  # read, and kept
+        answer, data = ask(words_server, "POST", "/api/download/mask", question(sent, **asked))
+        assert answer.status == 200, data
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))) > 0, expected)
+    for words in ([], "dog", [1], ["x"] * 201):
+        message = sentence(*ask(words_server, "POST", "/api/segment", question(sent, **asked | {"words": words})), 400)
+        assert message.startswith("words: expected a list of 1 to 200 words, got")
+
+
 # Without a browser ---------------------------------------------------------------------------------------------------
 
 
@@ -596,6 +648,7 @@ def test_other_sites_are_kept_out(server, key):
         ({"recipe": ["default"]}, "recipe: expected one of"),
         ({"classifier": "/etc/passwd"}, "classifier: expected one of tiny, embedded, got '/etc/passwd'"),
         ({"label": 3}, "label: expected a class's name, got '3'"),
+        ({"words": ["cat"]}, "words: expected none, for tiny has classes of its own, got"),
         ({"threshold": None}, "threshold: expected a number from 0.05 to 1, got 'None'"),
         ({"threshold": 0.01}, "got '0.01'"),
         ({"threshold": True}, "got 'True'"),
@@ -856,7 +909,7 @@ def test_a_later_stroke_covers_an_earlier_one():
     assert not seeds.foreground[5, 10]
     assert seeds.foreground[5, [3, 17]].all()
     assert not (seeds.foreground & seeds.background).any()
-    assert Query.parse(json.loads(question("x")), ["tiny"]).strokes == {}
+    assert Query.parse(json.loads(question("x")), {"tiny": tiny()}).strokes == {}
 
 
 # The command ---------------------------------------------------------------------------------------------------------

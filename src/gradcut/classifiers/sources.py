@@ -12,7 +12,7 @@ from pathlib import Path
 from gradcut.catalogue import CLASSIFIERS, FILES, check_classifier
 from gradcut.classifiers import heads
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.words import refuse_words
+from gradcut.classifiers.words import refuse_words, words_of
 from gradcut.errors import ClassifierError
 
 
@@ -78,6 +78,22 @@ def takes_words(name: str) -> bool:
     if kind != "hf" or not rest:
         return False
     return bool(import_module("gradcut.classifiers.hugging_face").takes_words(rest, name))
+
+
+def reworded(classifier: Classifier, labels: Sequence[str]) -> Classifier:
+    """The same classifier of words with other labels; it shares the image tower, and keeps templates and background.
+
+    Its text tower is loaded again, by the classifier's name.
+
+    Raises:
+        ClassifierError: as for `load_classifier`; or a classifier that does not take words.
+    """
+    before = words_of(classifier.model)
+    if before is None:
+        raise ClassifierError(f"labels: {classifier.name} has classes of its own; only one of words takes others")
+    other = load_classifier(classifier.name, labels, templates=before.templates, background=before.background)
+    other.model.model = classifier.model.model
+    return other.to(classifier.device)
 
 
 def _loader(name: str) -> Callable[..., Classifier]:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from gradcut.cli.help import ASKED, RUNNING
-from gradcut.cli.options import CLASSIFIER, Device, RecipeName, app, classifier_names, load
+from gradcut.cli.options import (
+    CLASSIFIER,
+    BackgroundWords,
+    Device,
+    RecipeName,
+    Templates,
+    app,
+    classifier_names,
+    load,
+)
 from gradcut.cli.progress import err, working
 from gradcut.errors import GradcutError
 from gradcut.listening import listen
@@ -18,6 +27,7 @@ from gradcut.listening import listen
     examples="""
     gradcut serve                               # open the address that it prints
     gradcut serve -c coco80 -c timm/resnet50    # both in the page's menu
+    gradcut serve -c hf/openai/clip-vit-base-patch16 --label forklift
     gradcut serve --host 0.0.0.0 --port 8000    # other machines may use it
     """
 )
@@ -44,6 +54,15 @@ def serve(
         ),
     ] = None,
     recipe: RecipeName = "default",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="WORD", rich_help_panel=ASKED, show_default=False,
+            help="A word for the page to begin with, of classifiers that take words; may be repeated.",
+        ),
+    ] = None,
+    template: Templates = None,
+    background: BackgroundWords = None,
     device: Device = None,
     max_megabytes: Annotated[
         float,
@@ -64,9 +83,18 @@ def serve(
     names = classifier or [CLASSIFIER, "embedded"]
     with working(f"loading {' and '.join(names)}"):
         from gradcut import web
+        from gradcut.classifiers.sources import takes_words
+        from gradcut.classifiers.words import words_of
         from gradcut.recipes import as_recipe
 
-        asked = {name: load(name, device) for name in names}
+        asked = {}
+        for name in names:
+            words = (label, template, background) if takes_words(name) else (None, None, None)
+            asked[name] = load(name, device, None, *words)
+        given = {"label": label, "template": template, "background": background}
+        if any(given.values()) and not any(words_of(classifier.model) for classifier in asked.values()):
+            option = next(name for name, values in given.items() if values)
+            raise GradcutError(f"--{option}: none of {', '.join(names)} takes words; CLIP and SigLIP do")
     alone = host in ("127.0.0.1", "localhost", "::1")
     limits = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
     page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if alone else None)

@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gradcut import images, names
 from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.sources import reworded
+from gradcut.classifiers.words import words_of
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.recipes import RECIPES, Recipe
@@ -42,6 +44,7 @@ class Page:
         self.classifiers = classifiers
         self.recipe = recipe
         self.limits = limits
+        self.reworded: dict[tuple[str, tuple[str, ...]], Classifier] = {}  # those asked for last, with other words
         self.shelf = Shelf(limits)
         # One model at a time: two would only slow each other down, and need twice the memory.
         self.network = Queue(1, limits.waiting, "gradcut-network")
@@ -62,6 +65,7 @@ class Page:
                         "name": name,
                         "summary": _summary(classifier),
                         "labels": classifier.labels,
+                        "words": words_of(classifier.model) is not None,
                         "threshold": classifier.threshold or 0.5,
                     }
                     for name, classifier in self.classifiers.items()
@@ -171,7 +175,14 @@ class Page:
         The detected classes are explained and cut together, as the segmenter does it. Another class is explained with
         them as its rivals, and only its own mask is taken: theirs do not change.
         """
-        segmenter = query.segmenter(self.classifiers)
+        classifier = self.classifiers[query.classifier]
+        if query.words is not None:
+            async for step in self._reworded(query.classifier, query.words):
+                if isinstance(step, Classifier):
+                    classifier = step
+                else:
+                    yield step
+        segmenter = query.segmenter(classifier)
         if query.label is not None:
             query = replace(query, label=next(iter(segmenter.asked([query.label]))))
         first = None
@@ -201,14 +212,13 @@ class Page:
         self, upload: Upload, query: Query, segmenter: Segmenter, labels: tuple[str, ...] | None
     ) -> AsyncIterator[dict[str, Any] | Evidence]:
         """What the network says of these classes, None being the detected ones: kept from before, or asked for now."""
-        asked = (query.classifier, query.recipe.name)
         if labels is None:
-            for (classifier, recipe, before), evidence in list(upload.evidence.items()):
-                known = detected(evidence, before, segmenter) if (classifier, recipe) == asked else None
+            for (*asked, before), evidence in list(upload.evidence.items()):
+                known = detected(evidence, before, segmenter) if tuple(asked) == query.asked else None
                 if known is not None:
                     yield known
                     return
-        key = (*asked, query.threshold if labels is None else labels)
+        key = (*query.asked, query.threshold if labels is None else labels)
         if key not in upload.evidence:
 
             def work() -> Evidence:
@@ -222,6 +232,22 @@ class Page:
                     break
                 yield {"state": "waiting" if moved else "asking", "ahead": moved}
         yield upload.evidence[key]
+
+    async def _reworded(self, name: str, words: tuple[str, ...]) -> AsyncIterator[dict[str, Any] | Classifier]:
+        """The classifier of words with these, kept from before, or with its text tower read now."""
+        if (name, words) not in self.reworded:
+
+            def work() -> Classifier:
+                return reworded(self.classifiers[name], words)
+
+            async for moved in self.network.run(work):
+                if isinstance(moved, Future):
+                    while len(self.reworded) >= 8:
+                        self.reworded.pop(next(iter(self.reworded)), None)
+                    self.reworded[name, words] = moved.result()
+                    break
+                yield {"state": "waiting" if moved else "reading", "ahead": moved}
+        yield self.reworded[name, words]
 
     async def _body(self, request: Request, limit: int, what: str) -> bytes:
         """The request's body, in memory.

@@ -48,7 +48,7 @@ class GoneError(GradcutError):
 class Upload:
     """A photograph that a tab sent, and what the network said about it.
 
-    ``evidence`` is kept by classifier, recipe, and what was asked for: a threshold, or labels.
+    ``evidence`` is kept by classifier, its words, recipe, and what was asked for: a threshold, or labels.
     """
 
     tab: str
@@ -56,7 +56,9 @@ class Upload:
     photograph: Photograph
     preview: bytes
     used: float = field(default_factory=time.monotonic)
-    evidence: dict[tuple[str, str, float | tuple[str, ...]], Evidence] = field(default_factory=dict)
+    evidence: dict[tuple[str, tuple[str, ...] | None, str, float | tuple[str, ...]], Evidence] = field(
+        default_factory=dict
+    )
 
     @property
     def nbytes(self) -> int:

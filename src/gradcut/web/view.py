@@ -6,7 +6,7 @@ import functools
 import io
 import zipfile
 from base64 import b64encode
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from gradcut import formats, images, overlaps, pictures
 from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.words import words_of
 from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
@@ -29,6 +30,9 @@ from gradcut.strokes import refine
 
 #: The least score that the page's threshold can ask for.
 FLOOR = 0.05
+
+#: How many words the page can ask for at once.
+WORDS = 200
 
 _SIDE = 1400  # pixels of the longer side of what the browser shows
 _MASK_COLOURS = np.array([(0, 0, 0, 0), (0, 214, 143, 105), (0, 255, 170, 255)], dtype=np.uint8)
@@ -48,12 +52,14 @@ class Query:
     """What the page asks for, checked.
 
     Args:
+        words: the classes, of a classifier of words; None for those that it was loaded with.
         label: the class to look at; None is the best one.
         foreground, background: of the recipe's seed rule instead of its own; None leaves it.
         strokes: for each label the strokes in order.
     """
 
     classifier: str
+    words: tuple[str, ...] | None
     recipe: Recipe
     label: str | None
     threshold: float
@@ -62,7 +68,7 @@ class Query:
     strokes: Mapping[str, Sequence[Stroke]]
 
     @classmethod
-    def parse(cls, document: object, classifiers: Collection[str]) -> Query:
+    def parse(cls, document: object, classifiers: Mapping[str, Classifier]) -> Query:
         """Raises GradcutError, naming what is wrong."""
         if not isinstance(document, dict):
             wrong("request", "a JSON object", document)
@@ -71,6 +77,7 @@ class Query:
             wrong("recipe", f"one of {', '.join(RECIPES)}", recipe)
         if not isinstance(classifier, str) or classifier not in classifiers:
             wrong("classifier", f"one of {', '.join(classifiers)}", classifier)
+        words = _parse_words(document.get("words"), classifiers[classifier])
         if not (label is None or isinstance(label, str)):
             wrong("label", "a class's name", label)
         threshold, foreground, background = (document.get(key) for key in ("threshold", "foreground", "background"))
@@ -80,15 +87,20 @@ class Query:
             if not (value is None or _number(value)):
                 wrong(key, "a number", value)
         strokes = _parse_strokes(document.get("strokes", {}))
-        return cls(classifier, RECIPES[recipe], label, threshold, foreground, background, strokes)
+        return cls(classifier, words, RECIPES[recipe], label, threshold, foreground, background, strokes)
 
-    def segmenter(self, classifiers: Mapping[str, Classifier]) -> Segmenter:
-        """What answers it, of these classifiers.
+    @property
+    def asked(self) -> tuple[str, tuple[str, ...] | None, str]:
+        """Whom it asks, and by which recipe."""
+        return self.classifier, self.words, self.recipe.name
+
+    def segmenter(self, classifier: Classifier) -> Segmenter:
+        """What answers it, with the classifier that it asks.
 
         Raises:
             GradcutError: seeds out of order, or changed for a recipe whose seeds have no two numbers.
         """
-        classifier, recipe = classifiers[self.classifier], self.recipe
+        recipe = self.recipe
         changed = {
             key: value
             for key, value in (("foreground", self.foreground), ("background", self.background))
@@ -99,6 +111,18 @@ class Query:
                 raise GradcutError(f"The recipe {recipe.name} has no percentiles that could be changed.")
             recipe = replace(recipe, seeds=replace(recipe.seeds, **changed))
         return Segmenter(classifier, recipe, self.threshold)
+
+
+def _parse_words(document: Any, classifier: Classifier) -> tuple[str, ...] | None:
+    """The classes that a classifier of words is asked for; None for those that it has already."""
+    if document is None:
+        return None
+    if words_of(classifier.model) is None:
+        wrong("words", f"none, for {classifier.name} has classes of its own", document)
+    if not (isinstance(document, list) and 0 < len(document) <= WORDS and all(isinstance(w, str) for w in document)):
+        wrong("words", f"a list of 1 to {WORDS} words", document)
+    words = tuple(document)
+    return None if words == classifier.labels else words
 
 
 def _parse_strokes(document: Any) -> dict[str, list[Stroke]]:

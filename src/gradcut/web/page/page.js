@@ -4,10 +4,11 @@
 const $ = (id) => document.getElementById(id);
 const tab = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const RED = "rgba(240, 50, 60, .8)", BLUE = "rgba(50, 110, 240, .8)";
-const STEPS = { waiting: (n) => `Waiting in line, ${n} before you`, asking: () => `Asking ${$("classifier").value}`, cutting: (n) => (n ? `Waiting for the cut, ${n} before you` : "Cutting") };
+const STEPS = { waiting: (n) => `Waiting in line, ${n} before you`, reading: () => "Reading the words", asking: () => `Asking ${$("classifier").value}`, cutting: (n) => (n ? `Waiting for the cut, ${n} before you` : "Cutting") };
 
 const state = {
   page: null,          // what the server offers
+  words: {},           // by classifier of words: the classes asked for, instead of its own
   photograph: null,    // {photograph, name, width, height, url}
   label: null,         // the class that is looked at; null: the best one
   strokes: {},         // by label: the strokes in order
@@ -37,6 +38,7 @@ function request(recipe, own) {
   return JSON.stringify({
     photograph: state.photograph.photograph,
     classifier: $("classifier").value,
+    words: state.words[$("classifier").value] ?? null,
     recipe,
     label: state.label,
     // The classifier's own, unless it was moved: the slider has two digits only.
@@ -439,8 +441,11 @@ function showRecipe() {
 }
 
 function showClassifier() {
-  const { summary, threshold, labels } = classifier();
+  const { summary, threshold, words } = classifier();
+  const labels = state.words[$("classifier").value] ?? classifier().labels;
   $("classifier-line").textContent = summary;
+  $("words-form").hidden = !words;
+  $("words").value = labels.join(", ");
   $("threshold").value = threshold;
   delete $("threshold").dataset.moved;
   tell($("threshold"));
@@ -450,6 +455,15 @@ function showClassifier() {
 $("recipe").addEventListener("change", () => { showRecipe(); update(); });
 $("compare").addEventListener("change", () => { showRecipe(); update(); });
 $("classifier").addEventListener("change", () => { showClassifier(); state.label = null; update(); });
+$("words-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const words = $("words").value.split(",").map((word) => word.trim()).filter(Boolean);
+  if (!words.length) return;
+  state.words[$("classifier").value] = words;
+  state.label = null;
+  showClassifier();
+  update();
+});
 $("reset").addEventListener("click", () => { showRecipe(); showClassifier(); update(); });
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); look($("another").value.trim()); });
 $("threshold").addEventListener("input", () => { $("threshold").dataset.moved = "yes"; tell($("threshold")); update(); });
