@@ -502,6 +502,110 @@ def test_closing_the_tab_forgets_the_photograph(visit, drawn):
         assert len(server.page.shelf) == 0
 
 
+def dropped(page, *files):
+    """Drop files of these names and contents; without any, a link."""
+    transfer = page.evaluate_handle(
+        """files => {
+            const transfer = new DataTransfer();
+            for (const [name, data] of files) transfer.items.add(new File([Uint8Array.from(data)], name));
+            if (!files.length) transfer.setData("text/uri-list", "http://127.0.0.1/");
+            return transfer;
+        }""",
+        [[name, list(data)] for name, data in files],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def test_what_is_dropped_beside_a_photograph_is_told_of(visit, drawn):
+    page = visit()
+    dropped(page)
+    read(page, "error", "What was dropped is no file")
+    dropped(page, ("a.png", png(drawn[0])), ("b.png", png(drawn[0])), ("c.png", b"nothing"))
+    settle(page)
+    read(page, "error", "One photograph at a time: this is a.png; 2 more were left out.")
+    upload(page, png(drawn[0]))
+    page.wait_for_selector("#error", state="hidden")
+
+
+def test_the_class_that_was_chosen_last_is_looked_at(visit, drawn):
+    """Whatever was under way; and a stroke that is painted meanwhile is that class's."""
+    page = visit()
+    upload(page, png(drawn[0]))
+    others = [label for label in ("red", "blue") if label not in classes(page)[1]]
+    assert len(others) == 1
+    chosen = classes(page)[1][0]
+    held, strokes = [], []
+    page.route("**/api/segment", lambda route: held.append(route))
+    page.click(f"#classes button[data-label={others[0]}]")
+    page.wait_for_timeout(100)
+    page.click(f"#classes button[data-label={chosen}]")
+    page.wait_for_timeout(100)
+    assert len(held) == 2
+    held[1].continue_()
+    page.unroute("**/api/segment")
+    settle(page)
+    assert classes(page)[1] == [chosen]
+    page.on("request", lambda request: strokes.append(json.loads(request.post_data)["strokes"]))
+    drag(page, "foreground", (0.5, 0.1), (0.6, 0.1))
+    assert set(strokes[-1]) == {chosen}
+
+
+def test_two_fingers_paint_nothing(visit, drawn):
+    page = visit(has_touch=True)
+    upload(page, png(drawn[0]))
+    page.locator("label[for=foreground]").click()
+    box = page.locator("canvas").first.bounding_box()
+    touches = page.context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": number}
+            for number, (x, y) in enumerate(places)
+        ]
+        touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.4, 0.4))
+    touch("touchStart", (0.4, 0.4), (0.6, 0.6))
+    touch("touchMove", (0.3, 0.3), (0.7, 0.7))
+    touch("touchEnd")
+    assert page.is_disabled("#clear")
+    touch("touchStart", (0.4, 0.4))
+    touch("touchMove", (0.5, 0.5))
+    touch("touchEnd")
+    settle(page)
+    assert page.is_enabled("#clear")
+
+
+def test_escape_drops_a_stroke_and_cancels_a_request(visit, drawn):
+    page = visit()
+    upload(page, png(drawn[0]))
+    page.locator("label[for=foreground]").click()
+    canvas = page.locator("canvas").first
+    canvas.focus()
+    for key in ("Space", "ArrowRight", "Escape", "ArrowRight", "Space"):
+        canvas.press(key)
+    assert page.is_disabled("#clear"), "what was begun before Escape is gone, the second begins anew"
+    canvas.press("Escape")
+    page.route("**/api/segment", lambda route: None)
+    page.locator("#threshold").fill("0.3")
+    page.wait_for_selector("#cancel:not([hidden])")
+    page.click("#cancel")
+    read(page, "status", "Cancelled.")
+    assert page.is_hidden("#cancel")
+    page.unroute("**/api/segment")
+    slide(page, "threshold", 0.4)
+
+
+def test_another_photograph_does_not_wait_for_the_one_before(visit, drawn):
+    page = visit()
+    page.route("**/api/segment", lambda route: None)
+    upload(page, png(drawn[0]), settled=False)
+    page.wait_for_selector("#result[aria-busy=true]")
+    page.unroute("**/api/segment")
+    upload(page, png(drawn[0][:, ::-1].copy()), "other.png")
+    assert classes(page)[0] == {"red", "blue"}
+
+
 # A classifier of words -----------------------------------------------------------------------------------------------
 
 
@@ -627,7 +731,8 @@ def test_other_sites_are_kept_out(server, key):
     """Neither under a name of their own, nor from their own pages, nor in a frame."""
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", ""):
         sentence(*ask(server, "GET", f"/api/photograph/{key}", host=host), 421)
-    assert ask(server, "GET", "/", host="localhost:7860")[0].status == 200
+    for host in ("localhost:7860", "LOCALHOST:7860"):
+        assert ask(server, "GET", "/", host=host)[0].status == 200
     answer, _ = ask(server, "OPTIONS", "/api/segment", origin="http://evil.example",
                     access_control_request_headers="x-tab")  # fmt: skip
     assert answer.status == 405
@@ -659,6 +764,11 @@ def test_other_sites_are_kept_out(server, key):
         ({"strokes": {"red": [{"kind": "side", "radius": 1, "points": [[1, 2]]}]}}, "kind foreground or background"),
         ({"strokes": {"red": [{"kind": "foreground", "radius": 0, "points": [[1, 2]]}]}}, "a radius above 0"),
         ({"strokes": {"red": [{"kind": "foreground", "radius": 1, "points": [[1e999, 2]]}]}}, "finite points"),
+        (
+            {"strokes": {"red": [{"kind": "foreground", "radius": 99999, "points": [[0, 9], [1, 9]] * 5000}]}},
+            "strokes: expected to cover the photograph at most 200 times",
+        ),
+        ({"label": "x" * 201}, f"label: expected a class's name, got '{60 * 'x'}'"),
         ({"foreground": 0.1, "background": 0.9}, "0 <= background <= foreground <= 1"),
         ({"label": "green"}, "tiny has no label 'green'"),
         ({"photograph": None}, "no longer has this photograph"),
@@ -671,6 +781,7 @@ def test_unusable_requests_are_named(server, key, changes, message):
 
 def test_more_unusable_requests(server, key):
     assert "expected JSON" in sentence(*ask(server, "POST", "/api/segment", b"{"), 400)
+    assert "expected JSON" in sentence(*ask(server, "POST", "/api/segment", 200_000 * b"["), 400)
     assert "a JSON object" in sentence(*ask(server, "POST", "/api/segment", b"[]"), 400)
     assert "limit of 4 MB" in sentence(*ask(server, "POST", "/api/segment", bytes(4_000_001)), 400)
     assert "download: expected one of mask" in sentence(*ask(server, "POST", "/api/download/exe", question(key)), 400)
@@ -679,6 +790,42 @@ def test_more_unusable_requests(server, key):
     assert answer.status == 200
     assert last["state"] == "error"
     assert "no label 'green'" in last["message"]
+
+
+def test_work_that_ends_an_iterator_ends_the_request():
+    """Else whoever waits for it waits for ever."""
+    queue = Queue(1, 4, "test")
+    with pytest.raises(RuntimeError, match="ended an iterator"):
+        asyncio.run(asyncio.wait_for(queue.result(lambda: next(iter(()))), 20))
+    queue.close()
+
+
+def test_what_is_seen_is_cut_at_the_size_of_a_screen_and_what_is_downloaded_at_its_own(server, monkeypatch):
+    """So a stroke answers as soon on a large photograph as on a small one."""
+    photograph = np.zeros((1500, 3000, 3), dtype=np.uint8)
+    photograph[300:900, 300:900] = (255, 0, 0)
+    sent = json.loads(ask(server, "POST", "/api/photograph", png(photograph), x_name="a.png")[1])["photograph"]
+    sizes = []
+
+    def cut(self, evidence):
+        sizes.append(evidence.photograph.shape)
+        return CUT(self, evidence)
+
+    monkeypatch.setattr(Segmenter, "cut", cut)
+    stroke = {"kind": "foreground", "radius": 40, "points": [[2000, 1000], [2400, 1000]]}
+    body = question(sent, label="red", strokes={"red": [stroke]})
+    _, data = ask(server, "POST", "/api/segment", body)
+    seen = json.loads(data.splitlines()[-1])
+    assert seen["state"] == "done", seen
+    _, data = ask(server, "POST", "/api/download/mask", body)
+    mask = np.asarray(Image.open(io.BytesIO(data))) > 0
+    assert sizes == [(700, 1400, 3), (1500, 3000, 3)]
+    assert mask.shape == (1500, 3000)
+    assert mask[1000, 2000:2400].all()
+    assert abs(mask.mean() - seen["share"]) < 0.01
+
+
+CUT = Segmenter.cut
 
 
 def zeros(classifier, x, targets):
@@ -853,7 +1000,7 @@ def test_what_an_upload_is_called_is_no_path_on_the_server(drawn, tmp_path, monk
 
 
 def kept(tab, side=10, used=None):
-    one = Upload(tab, "x", np.zeros((side, side, 3), dtype=np.uint8), b"")
+    one = Upload(tab, "x", *[np.zeros((side, side, 3), dtype=np.uint8)] * 2, b"")
     one.used = time.monotonic() if used is None else used
     return one
 

@@ -27,7 +27,7 @@ from gradcut.results import Segmentation
 from gradcut.seeds import Fractions, Percentiles
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.web.state import BusyError, Limits, Queue, Shelf, Upload
-from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, detected, preview, view, wrong
+from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, detected, jpeg, looked_at, reduced, view, wrong
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,8 @@ class Page:
     async def _keep(self, tab: str, name: str, read: Callable[[], Photograph]) -> Response:
         def work() -> Upload:
             photograph = read()
-            return Upload(tab, name, photograph, preview(photograph))
+            seen = reduced(photograph)
+            return Upload(tab, name, photograph, seen, jpeg(seen))
 
         upload = await self.pixels.result(work)
         height, width = upload.photograph.shape[:2]
@@ -121,7 +122,7 @@ class Page:
 
         async def lines() -> AsyncIterator[str]:
             try:
-                async for news in self._work(upload, query, view):
+                async for news in self._work(upload, query, upload.seen, view):
                     yield json.dumps(news) + "\n"
             except GradcutError as error:
                 yield json.dumps({"state": "error", "message": str(error)}) + "\n"
@@ -141,13 +142,14 @@ class Page:
         (stem,) = names.filenames([PurePosixPath(upload.name).stem])
 
         def finish(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, Any]:
-            label = query.label or result.objects[0].label
-            shown = next(o for o in result.objects if o.label == label)
-            name = f"{stem}-{names.filenames([label])[0]}{ending}" if kind == "mask" else stem + ending
+            shown = looked_at(result, query)
+            if shown is None:
+                raise GradcutError("There is nothing to download: no class was found.")
+            name = f"{stem}-{names.filenames([shown.label])[0]}{ending}" if kind == "mask" else stem + ending
             return {"name": name, "data": write(replace(result, source=upload.name), shown, upload.name)}
 
         document: dict[str, Any] = {}
-        async for news in self._work(upload, query, finish):
+        async for news in self._work(upload, query, upload.photograph, finish):
             document = news
         name = document["name"].encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
         return Response(
@@ -160,7 +162,7 @@ class Page:
         tab = _tab(request)
         try:
             document = json.loads(await self._body(request, 4_000_000, "The request"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if isinstance(error, GradcutError):
                 raise
             raise GradcutError("request: expected JSON") from None
@@ -168,9 +170,13 @@ class Page:
         return self.shelf.get(tab, document.get("photograph")), query
 
     async def _work(
-        self, upload: Upload, query: Query, finish: Callable[[Evidence, Segmentation, Query], dict[str, Any]]
+        self,
+        upload: Upload,
+        query: Query,
+        photograph: Photograph,
+        finish: Callable[[Evidence, Segmentation, Query], dict[str, Any]],
     ) -> AsyncIterator[dict[str, Any]]:
-        """News while the queue moves; at last what ``finish`` makes of the result.
+        """News while the queue moves; at last what ``finish`` makes of the result, cut at the size of ``photograph``.
 
         The detected classes are explained and cut together, as the segmenter does it. Another class is explained with
         them as its rivals, and only its own mask is taken: theirs do not change.
@@ -203,7 +209,9 @@ class Page:
                     yield news
 
         def work() -> dict[str, Any]:
-            return {"state": "done"} | finish(first, cut(segmenter, chosen, query, alone), query)
+            evidence = replace(chosen, photograph=photograph)
+            scale = photograph.shape[1] / upload.photograph.shape[1]
+            return {"state": "done"} | finish(first, cut(segmenter, evidence, query, alone, scale), query)
 
         async for moved in self.pixels.run(work):
             yield moved.result() if isinstance(moved, Future) else {"state": "cutting", "ahead": moved}

@@ -116,7 +116,7 @@ class Guard:
 
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if self.hosts is not None and name not in self.hosts:
+        if self.hosts is not None and name.lower() not in self.hosts:
             refusal = JSONResponse({"message": "This server answers to its own address only."}, 421)
             await refusal(scope, receive, send_guarded)
             return

@@ -10,6 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.segmenter import Evidence
@@ -48,12 +51,14 @@ class GoneError(GradcutError):
 class Upload:
     """A photograph that a tab sent, and what the network said about it.
 
+    ``seen`` is the photograph no larger than a screen, at which the page's masks are cut; ``preview`` is its JPEG.
     ``evidence`` is kept by classifier, its words, recipe, and what was asked for: a threshold, or labels.
     """
 
     tab: str
     name: str
     photograph: Photograph
+    seen: UInt8[np.ndarray, "h w 3"]
     preview: bytes
     used: float = field(default_factory=time.monotonic)
     evidence: dict[tuple[str, tuple[str, ...] | None, str, float | tuple[str, ...]], Evidence] = field(
@@ -63,7 +68,8 @@ class Upload:
     @property
     def nbytes(self) -> int:
         maps = sum(evidence.saliency.nbytes for evidence in list(self.evidence.values()))
-        return self.photograph.nbytes + len(self.preview) + maps
+        seen = 0 if self.seen is self.photograph else self.seen.nbytes
+        return self.photograph.nbytes + seen + len(self.preview) + maps
 
 
 class Shelf:
@@ -125,7 +131,7 @@ class Queue:
         self._jobs = [job for job in self._jobs if not job.done()]
         if len(self._jobs) >= self._longest:
             raise BusyError(f"{len(self._jobs)} requests are waiting already; try again in a minute.")
-        job = self._pool.submit(work)
+        job = self._pool.submit(_without_stop, work)
         self._jobs.append(job)
         waiter = asyncio.wrap_future(job)
         waiter.add_done_callback(lambda done: done.cancelled() or done.exception())  # told through the job itself
@@ -146,3 +152,11 @@ class Queue:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _without_stop(work: Callable[[], Any]) -> Any:
+    """The work's result. A StopIteration would never leave an asyncio future, and whoever waits would wait for ever."""
+    try:
+        return work()
+    except StopIteration as error:
+        raise RuntimeError("a request's work ended an iterator") from error

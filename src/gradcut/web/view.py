@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
+import math
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,9 @@ from gradcut.strokes import refine
 
 #: The least score that the page's threshold can ask for.
 FLOOR = 0.05
+
+#: Letters of a class's name, and how often the strokes of one class may cover the photograph.
+_LONGEST, _COATS = 200, 200
 
 #: How many words the page can ask for at once.
 WORDS = 200
@@ -78,7 +83,7 @@ class Query:
         if not isinstance(classifier, str) or classifier not in classifiers:
             wrong("classifier", f"one of {', '.join(classifiers)}", classifier)
         words = _parse_words(document.get("words"), classifiers[classifier])
-        if not (label is None or isinstance(label, str)):
+        if not (label is None or (isinstance(label, str) and len(label) <= _LONGEST)):
             wrong("label", "a class's name", label)
         threshold, foreground, background = (document.get(key) for key in ("threshold", "foreground", "background"))
         if not _number(threshold) or not FLOOR <= threshold <= 1:
@@ -173,18 +178,20 @@ def detected(evidence: Evidence, asked: float | tuple[str, ...], segmenter: Segm
     return evidence if complete or max(others, default=asked) < threshold or asked <= threshold else None
 
 
-def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | None) -> Segmentation:
+def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | None, scale: float) -> Segmentation:
     """Seeds, masks, and the strokes that were painted for the classes that are there.
 
     Args:
+        evidence: with the photograph at the size that is wanted.
         alone: the only class to keep; None keeps all.
+        scale: of that photograph, to the one that was painted on.
     """
     result = segmenter.cut(replace(evidence, asked=True))  # who looks at a class sees it, whosever its pixels are
     if alone is not None:
         result = replace(result, objects=tuple(item for item in result.objects if item.label == alone))
     labels = {o.label for o in result.objects}
     painted = {
-        label: rasterise(strokes, result.image.shape[:2])
+        label: rasterise(strokes, result.image.shape[:2], scale)
         for label, strokes in query.strokes.items()
         if strokes and label in labels
     }
@@ -197,13 +204,30 @@ def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | Non
     )  # fmt: skip
 
 
-def rasterise(strokes: Sequence[Stroke], size: tuple[int, ...]) -> Seeds:
-    """Strokes as two masks of the photograph's size; a later stroke covers an earlier one."""
+def rasterise(strokes: Sequence[Stroke], size: tuple[int, ...], scale: float = 1.0) -> Seeds:
+    """Strokes as two masks of that size; a later stroke covers an earlier one.
+
+    Args:
+        scale: from the strokes' pixels to those of the masks.
+
+    Raises:
+        GradcutError: they would cover more than so many photographs, which takes minutes.
+    """
     height, width = size
     canvas = Image.new("L", (width, height))
     draw = ImageDraw.Draw(canvas)
-    for kind, radius, points in strokes:
+    paint = 0.0
+    for kind, reach, marks in strokes:
         value = 1 if kind == "foreground" else 2
+        diagonal = math.hypot(height, width)
+        radius = min(reach * scale, diagonal)
+        far = 10 * diagonal  # beyond, a hand has not been
+        points = [(x, y) for x, y in (scale * np.array(marks).reshape(-1, 2)).clip(-far, far).tolist()]
+        lengths = [math.dist(a, b) for a, b in itertools.pairwise(points)]
+        areas = [*(2 * radius * length for length in lengths), *[4 * radius**2] * len(points)]
+        paint += sum(min(area, height * width) for area in areas)
+        if paint > _COATS * height * width:
+            raise GradcutError(f"strokes: expected to cover the photograph at most {_COATS} times; take some back")
         if len(points) > 1:
             draw.line(points, fill=value, width=max(1, round(2 * radius)), joint="curve")
         for x, y in points:
@@ -212,10 +236,15 @@ def rasterise(strokes: Sequence[Stroke], size: tuple[int, ...]) -> Seeds:
     return Seeds(values == 1, values == 2)
 
 
+def looked_at(result: Segmentation, query: Query) -> Object | None:
+    """The object of the class that is asked for, or the first; None where it is not there."""
+    return next((item for item in result.objects if query.label in (None, item.label)), None)
+
+
 def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, Any]:
     """What the page shows of a result, as JSON values; pictures are data URLs."""
-    label = query.label or (result.objects[0].label if result.objects else None)
-    shown = next((o for o in result.objects if o.label == label), None)
+    shown = looked_at(result, query)
+    label = query.label if shown is None else shown.label
     scores = {d.label: d.score for d in (*evidence.best, *evidence.found)} | {o.label: o.score for o in result.objects}
     found = {d.label for d in evidence.found}
     unsure = {
@@ -241,11 +270,7 @@ def _pictures(result: Segmentation, shown: Object) -> dict[str, Any]:
     }
     if shown.blank:
         return seen | {"blank": blank(shown)}
-    height, width = result.image.shape[:2]
-    scale = min(1.0, _SIDE / max(height, width))
-    mask = images.resize_mask(shown.mask, (max(1, round(height * scale)), max(1, round(width * scale)))).astype(
-        np.uint8
-    )
+    mask = shown.mask.astype(np.uint8)
     mask[pictures.outline(mask)] = 2
     seeds = shown.seeds.background + 2 * shown.seeds.foreground.astype(np.uint8)
     return seen | {"mask": _data_url(mask, _MASK_COLOURS), "seeds": _data_url(seeds, _SEED_COLOURS)}
@@ -263,13 +288,19 @@ def _data_url(pixels: UInt8[np.ndarray, "h w *c"], palette: UInt8[np.ndarray, "n
     return "data:image/png;base64," + b64encode(images.encode_png(pixels, palette)).decode()
 
 
-def preview(photograph: Photograph) -> bytes:
-    """A JPEG file's contents, no larger than a screen."""
+def reduced(photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
+    """The photograph, no larger than a screen."""
     height, width = photograph.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
+    if scale == 1:
+        return photograph
+    return images.resize(photograph, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def jpeg(photograph: Photograph) -> bytes:
+    """A file's contents."""
     file = io.BytesIO()
-    small = images.resize(photograph, (max(1, round(height * scale)), max(1, round(width * scale))))
-    Image.fromarray(small).save(file, format="JPEG", quality=90)
+    Image.fromarray(photograph).save(file, format="JPEG", quality=90)
     return file.getvalue()
 
 

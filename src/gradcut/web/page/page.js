@@ -15,6 +15,8 @@ const state = {
   history: {},         // by label: the lists of strokes before this one
   rows: [],            // the panels of the recipe, and of the one it is compared with
   drawing: null,       // the stroke under the pointer
+  pointer: null,       // whose it is: a second finger paints nothing
+  note: "",            // what there is to say beside a result
   cursor: { x: 0.5, y: 0.5, down: false },
 };
 
@@ -24,7 +26,8 @@ async function call(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, { ...options, headers: { "x-tab": tab, ...options.headers } });
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer; is 'gradcut serve' still running?");
   }
   if (answer.ok) return answer;
@@ -49,8 +52,9 @@ function request(recipe, own) {
   });
 }
 
-async function segment(recipe, own) {
-  const answer = await call("/api/segment", { method: "POST", body: request(recipe, own) });
+async function segment(recipe, own, signal) {
+  const late = setTimeout(() => say("Waiting for the server", true), 500);
+  const answer = await call("/api/segment", { method: "POST", body: request(recipe, own), signal }).finally(() => clearTimeout(late));
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "", last = null;
   for (;;) {
@@ -69,8 +73,21 @@ async function segment(recipe, own) {
   return last;
 }
 
-// One request at a time: what is changed while one is under way goes into the next.
-let running = null, again = false;
+// One request at a time: what is changed while one is under way goes into the next. Who looks at something else does not
+// wait for the end of what was asked for before.
+let running = null, again = false, leaving = new AbortController();
+
+function restart() {
+  leaving.abort();
+  update();
+}
+
+function cancel() {
+  again = false;
+  leaving.abort();
+  $("result").setAttribute("aria-busy", "false");
+  say("Cancelled.");
+}
 
 function update() {
   if (!state.photograph) return;
@@ -79,10 +96,11 @@ function update() {
   running ??= (async () => {
     while (again) {
       again = false;
+      leaving = new AbortController();
       try {
-        await once();
+        await once(leaving.signal);
       } catch (error) {
-        fail(error);
+        if (error.name !== "AbortError") fail(error);
       }
     }
     running = null;
@@ -90,13 +108,14 @@ function update() {
   })();
 }
 
-async function once() {
-  const { photograph } = state;
+async function once(signal) {
+  const { photograph, label } = state;
   const names = [$("recipe").value, $("compare").value].filter(Boolean);
   let first = null;
   for (const [number, name] of names.entries()) {
-    const seen = await segment(name, number === 0);
-    if (photograph !== state.photograph) return;
+    const seen = await segment(name, number === 0, signal);
+    // What was chosen meanwhile is asked for next.
+    if (photograph !== state.photograph || (number === 0 && label !== state.label)) return;
     if (number === 0) {
       first = seen;
       state.label = seen.label;
@@ -109,7 +128,8 @@ async function once() {
     heading.hidden = state.rows.length < 2;
     element.classList.remove("stale");
   }
-  $("error").hidden = true;
+  $("error").textContent = state.note;
+  $("error").hidden = !state.note;
   showFigures(first);
 }
 
@@ -123,6 +143,7 @@ function say(text, busy = false) {
     $("status").textContent = busy ? `${text} …${seconds ? ` ${seconds} s` : ""}` : text;
   };
   $("status").classList.toggle("busy", busy);
+  $("cancel").hidden = !busy;
   clearInterval(ticking);
   if (busy) ticking = setInterval(tell, 1000);
   tell();
@@ -139,51 +160,60 @@ addEventListener("unhandledrejection", (event) => fail(new Error(`The page faile
 
 // Photographs --------------------------------------------------------------------------------------------------------
 
-async function take(send) {
+async function take(send, note = "") {
   try {
+    state.note = note;
     $("error").hidden = true;
-    const sent = await send();
+    leaving.abort();
+    leaving = new AbortController();
+    const { signal } = leaving;
+    const sent = await send(signal);
     say("Fetching the photograph", true);
-    const shown = await call(`/api/photograph/${sent.photograph}`);
+    const shown = await call(`/api/photograph/${sent.photograph}`, { signal });
     if (state.photograph) URL.revokeObjectURL(state.photograph.url);
     state.photograph = { ...sent, url: URL.createObjectURL(await shown.blob()) };
-    Object.assign(state, { label: null, strokes: {}, history: {}, drawing: null, cursor: { x: 0.5, y: 0.5, down: false } });
+    Object.assign(state, { label: null, strokes: {}, history: {}, drawing: null, pointer: null, cursor: { x: 0.5, y: 0.5, down: false } });
     for (const { element } of state.rows.splice(0)) element.remove();
     $("panels").style.setProperty("--ratio", sent.width / sent.height);
     $("classes").replaceChildren();
     $("result").hidden = false;
-    update();
+    restart();
   } catch (error) {
+    if (error.name === "AbortError") return;
     fail(error);
     if (state.photograph) $("error").textContent += ` Below is still ${state.photograph.name}.`;
   }
 }
 
-function upload(file) {
+function upload(files) {
+  const [file] = files;
   if (!file) return;
-  take(async () => {
+  const others = files.length - 1;
+  take(async (signal) => {
     if (!state.page) throw new Error("The page is not ready yet; try again in a moment.");
     if (file.size > state.page.megabytes * 1e6) {
       throw new Error(`${file.name} is ${(file.size / 1e6).toFixed(1)} MB; the limit is ${state.page.megabytes} MB. Choose a smaller file.`);
     }
     say("Sending the photograph", true);
-    return (await call("/api/photograph", { method: "POST", body: file, headers: { "x-name": encodeURIComponent(file.name) } })).json();
-  });
+    return (await call("/api/photograph", { method: "POST", body: file, signal, headers: { "x-name": encodeURIComponent(file.name) } })).json();
+  }, others ? `One photograph at a time: this is ${file.name}; ${others} more ${others === 1 ? "was" : "were"} left out.` : "");
 }
 
-$("file").addEventListener("change", () => { upload($("file").files[0]); $("file").value = ""; });
-$("example").addEventListener("click", () => take(async () => {
+$("file").addEventListener("change", () => { upload([...$("file").files]); $("file").value = ""; });
+$("example").addEventListener("click", () => take(async (signal) => {
   say("Fetching the espresso", true);
-  return (await call("/api/example", { method: "POST" })).json();
+  return (await call("/api/example", { method: "POST", signal })).json();
 }));
 for (const type of ["dragover", "drop", "dragleave"]) {
   addEventListener(type, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", type === "dragover");
-    if (type === "drop") upload(event.dataTransfer.files[0]);
+    if (type !== "drop") return;
+    if (event.dataTransfer.files.length) upload([...event.dataTransfer.files]);
+    else fail(new Error("What was dropped is no file; save the photograph first, and drop it from its folder."));
   });
 }
-addEventListener("paste", (event) => upload(event.clipboardData.files[0]));
+addEventListener("paste", (event) => upload([...event.clipboardData.files]));
 addEventListener("pagehide", () => fetch("/api/photographs", { method: "DELETE", headers: { "x-tab": tab }, keepalive: true }).catch(() => {}));
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
@@ -216,7 +246,7 @@ function look(label) {
   state.drawing = null;
   for (const button of $("classes").children) button.setAttribute("aria-pressed", button.dataset.label === label);
   showHistory();
-  update();
+  restart();
 }
 
 function showFigures(seen) {
@@ -317,6 +347,12 @@ function finish() {
   change([...(state.strokes[state.label] ?? []), state.drawing]);
 }
 
+function drop() {
+  state.drawing = state.pointer = null;
+  state.cursor.down = false;
+  draw();
+}
+
 function change(strokes) {
   (state.history[state.label] ??= []).push(state.strokes[state.label] ?? []);
   state.strokes[state.label] = strokes;
@@ -337,16 +373,18 @@ function undo() {
 
 function listen(canvas) {
   canvas.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary) return drop();  // two fingers mean something else
     if (tool() === "look" || event.button !== 0 || state.label === null) return;
     canvas.setPointerCapture(event.pointerId);
+    state.pointer = event.pointerId;
     begin(place(event, canvas));
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!state.drawing || state.cursor.down) return;
+    if (!state.drawing || state.cursor.down || event.pointerId !== state.pointer) return;
     for (const each of event.getCoalescedEvents?.() ?? [event]) extend(place(each, canvas));
   });
-  canvas.addEventListener("pointerup", () => { if (!state.cursor.down) finish(); });
-  canvas.addEventListener("pointercancel", () => { state.drawing = null; draw(); });
+  canvas.addEventListener("pointerup", (event) => { if (!state.cursor.down && event.pointerId === state.pointer) finish(); });
+  canvas.addEventListener("pointercancel", drop);
   canvas.addEventListener("focus", () => { if (canvas.matches(":focus-visible")) point(state.cursor); });
   canvas.addEventListener("blur", () => { if (state.cursor.down) { state.cursor.down = false; finish(); } });
   canvas.addEventListener("keydown", (event) => {
@@ -400,6 +438,7 @@ $("hide").addEventListener("click", () => {
 });
 
 addEventListener("keydown", (event) => {
+  if (event.key === "Escape") return state.drawing ? drop() : $("cancel").hidden || cancel();
   if (event.target.matches("input:not([type=range], [type=radio]), select") || event.altKey || !state.photograph) return;
   const key = event.key.toLowerCase();
   if ((event.ctrlKey || event.metaKey) && key !== "z") return;
@@ -452,9 +491,10 @@ function showClassifier() {
   $("labels").replaceChildren(...labels.map((label) => make("option", { value: label })));
 }
 
-$("recipe").addEventListener("change", () => { showRecipe(); update(); });
-$("compare").addEventListener("change", () => { showRecipe(); update(); });
-$("classifier").addEventListener("change", () => { showClassifier(); state.label = null; update(); });
+$("recipe").addEventListener("change", () => { showRecipe(); restart(); });
+$("compare").addEventListener("change", () => { showRecipe(); restart(); });
+$("classifier").addEventListener("change", () => { showClassifier(); state.label = null; restart(); });
+$("cancel").addEventListener("click", cancel);
 $("words-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const words = $("words").value.split(",").map((word) => word.trim()).filter(Boolean);
@@ -462,7 +502,7 @@ $("words-form").addEventListener("submit", (event) => {
   state.words[$("classifier").value] = words;
   state.label = null;
   showClassifier();
-  update();
+  restart();
 });
 $("reset").addEventListener("click", () => { showRecipe(); showClassifier(); update(); });
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); look($("another").value.trim()); });
