@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from gradcut import Classifier
 from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
+from gradcut.classifiers.words import Worded, Words
 from gradcut.errors import ClassifierError
 
 
@@ -115,6 +117,21 @@ class SmallTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x).mean(1))
+
+
+def small_words() -> Worded:
+    """A `SmallTransformer` whose mean token is the embedding of an image, and rows of five words and two rivals."""
+
+    class Tower(SmallTransformer):
+        config = SimpleNamespace(model_type="clip")
+
+        def get_image_features(self, pixel_values: Tensor) -> Tensor:
+            return self.features(pixel_values).mean(1)
+
+    words = Words(tuple("abcde"), background=("sky", "sea"))
+    model = Worded(Tower(), {}, None, nn.Linear(12, 7, bias=False), words)
+    model.features = model.model.features  # where the tests look for them
+    return model
 
 
 class TwoResolutions(nn.Module):

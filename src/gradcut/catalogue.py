@@ -53,9 +53,9 @@ FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "cvat", "fifty
 
 #: Saliency methods that `gradcut.recipes.with_saliency` takes: those that need no other method.
 METHODS = (
-    "AttentionGradient", "AttentionRollout", "CAM", "DeconvNet", "GradCAM", "GradCAMPlusPlus", "Gradient",
-    "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "LayerCAM",
-    "PlaceProbability", "SmoothGrad", "VarGrad",
+    "AttentionGradient", "AttentionRollout", "BeyondIntuition", "CAM", "DeconvNet", "DenseProbability", "GradCAM",
+    "GradCAMPlusPlus", "Gradient", "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM",
+    "IntegratedGradients", "LayerCAM", "LeGrad", "PlaceProbability", "SmoothGrad", "SoftmaxGradCAM", "VarGrad",
 )  # fmt: skip
 
 

@@ -239,8 +239,10 @@ METHODS: Mapping[str, type[Method]] = {
     for method in (
         saliency.AttentionGradient,
         saliency.AttentionRollout,
+        saliency.BeyondIntuition,
         CAM,
         DeconvNet,
+        saliency.DenseProbability,
         saliency.GradCAM,
         saliency.GradCAMPlusPlus,
         Gradient,
@@ -250,8 +252,10 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.HiResCAM,
         saliency.IntegratedGradients,
         saliency.LayerCAM,
+        saliency.LeGrad,
         PlaceProbability,
         saliency.SmoothGrad,
+        saliency.SoftmaxGradCAM,
         saliency.VarGrad,
     )
 }

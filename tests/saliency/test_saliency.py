@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from captum.attr import Deconvolution
 from captum.attr import GuidedBackprop as CaptumGuided
 from captum.attr import Saliency as CaptumSaliency
-from networks import SmallNet, SmallTransformer
+from networks import SmallNet, SmallTransformer, small_words
 from torch import Tensor, nn
 
 from gradcut import RECIPES, Segmenter
@@ -28,8 +28,10 @@ from gradcut.saliency import (
     Attention,
     AttentionGradient,
     AttentionRollout,
+    BeyondIntuition,
     Crops,
     DeconvNet,
+    DenseProbability,
     Features,
     GradCAM,
     GradCAMPlusPlus,
@@ -40,12 +42,14 @@ from gradcut.saliency import (
     HiResCAM,
     IntegratedGradients,
     LayerCAM,
+    LeGrad,
     Mean,
     Method,
     MultiScale,
     PlaceProbability,
     Rivals,
     SmoothGrad,
+    SoftmaxGradCAM,
     VarGrad,
     Walk,
     resolved,
@@ -90,6 +94,10 @@ METHODS: dict[str, Any] = {
     "AttentionRollout, transformer": AttentionRollout(),
     "AttentionGradient, transformer": AttentionGradient(),
     "Walk over attention, transformer": Walk(GradCAM(), Attention()),
+    "DenseProbability, transformer": DenseProbability(),
+    "LeGrad, transformer": LeGrad(of="contrast"),
+    "BeyondIntuition, transformer": BeyondIntuition(steps=3),
+    "SoftmaxGradCAM, words, transformer": SoftmaxGradCAM(of="contrast"),
 }
 
 
@@ -116,13 +124,15 @@ def classifier(request: pytest.FixtureRequest) -> Classifier:
 
 def network(row: str) -> Classifier:
     """The small network, with weights for places where a row asks for them, or the transformer."""
-    model = SmallTransformer() if "transformer" in row else SmallNet()
+    model = small_words() if "words" in row else SmallTransformer() if "transformer" in row else SmallNet()
     if "PlaceProbability" in row:
         model.head = PlacedLinear(PlaceWeights(torch.zeros(6, 12), torch.zeros(6)))
     randomised(model)
     if "PlaceProbability" in row:
         model.head.places.weight.data *= 10  # what the features make of them is far from the same everywhere
-    return as_classifier(model)
+    if "Dense" in row:
+        model.head.weight.data *= 10
+    return as_classifier(model, multilabel="words" in row)
 
 
 @pytest.fixture
@@ -274,7 +284,7 @@ class TestEveryMethod:
 def test_every_method_is_among_them() -> None:
     classes = {value for name in package.__all__ if isinstance(value := getattr(package, name), type)}
     methods = {value for value in classes if issubclass(value, Method) and is_dataclass(value)}
-    assert len(methods) == 21
+    assert len(methods) == 25
     parts = {type(part) for method in METHODS.values() for part in (method, *vars(method).values())}
     assert methods <= parts
     assert {Features, Attention} <= parts

@@ -51,12 +51,7 @@ class Cuts(TorchFunctionMode):
         place = self._places.get(self._calls)
         if place is None:
             return result
-        if func != place.function or not isinstance(result, Tensor) or tuple(result.shape[1:]) != place.shape:
-            shape = ("b", *result.shape[1:]) if isinstance(result, Tensor) else type(result).__name__
-            raise OtherPathError(
-                f"call {place.call} was {_name(place.function)} with a result {('b', *place.shape)}, "
-                f"now {_name(func)} with {shape}"
-            )
+        check_call(place, func, result)
         return self._cut(result, args)
 
     def _cut(self, result: Tensor, args: tuple[Any, ...]) -> Tensor:
@@ -69,6 +64,16 @@ class Cuts(TorchFunctionMode):
         start = result.clone() if result.requires_grad else result.detach().clone().requires_grad_()
         self.tensors.append(start)
         return result.copy_(start) if inplace else start.clone()
+
+
+def check_call(place: MapCall, func: Callable[..., Any], result: Any) -> None:
+    """Raise OtherPathError unless a call that made a map is the same again."""
+    if func != place.function or not isinstance(result, Tensor) or tuple(result.shape[1:]) != place.shape:
+        shape = ("b", *result.shape[1:]) if isinstance(result, Tensor) else type(result).__name__
+        raise OtherPathError(
+            f"call {place.call} was {_name(place.function)} with a result {('b', *place.shape)}, "
+            f"now {_name(func)} with {shape}"
+        )
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.known import Known
+from gradcut.network.blocks import blocks_of
 from gradcut.network.cuts import OtherPathError
 from gradcut.network.layouts import MapCall
 from gradcut.network.passes import Pass, Wanted, gradients, scripted, watched
@@ -65,6 +66,9 @@ def _owners(frame: FrameType | None) -> set[int]:
     return owners
 
 
+#: The name, which no module has, of a transformer's last map before its last attention.
+BEFORE_ATTENTION = "before attention"
+
 #: For the size of the photographs and the layers, the calls, and how many there are in all.
 _KNOWN: Known[tuple[tuple[MapCall, ...], int]] = Known()
 
@@ -77,7 +81,8 @@ def pass_from_maps(view: View, layers: int | tuple[str, ...]) -> tuple[Pass, tup
 
     Args:
         layers: the last map of each of the last so many resolutions, or the last map that is made in
-            each of the modules of these names (as in ``model.named_modules()``).
+            each of the modules of these names (as in ``model.named_modules()``); `BEFORE_ATTENTION` alone, the last map
+            before the last layer in which all the places attend to all.
 
     Returns:
         The pass, and the calls at which it was cut: ``place.layout.of(tensor)`` of a cut tensor is the map
@@ -114,6 +119,14 @@ def _find(
 ) -> tuple[tuple[MapCall, ...], int]:
     model = classifier.model
     names: tuple[str, ...] = () if isinstance(layers, int) else layers
+    if names == (BEFORE_ATTENTION,):
+        blocks = blocks_of(classifier, x)
+        if not blocks.before:
+            raise SaliencyError(
+                f"layers: {BEFORE_ATTENTION!r} needs a layer in which all the places attend to all; {classifier.name} "
+                "has none"
+            )
+        return blocks.before[-1:], blocks.calls
     # Two photographs, so that what has no batch is not taken for a map.
     pair = x[:1].detach().expand(2, -1, -1, -1)
     modules = [_module(model, name) for name in names]

@@ -61,11 +61,10 @@ NO_MAPS = SOFTMAXES | {
     F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
 }  # fmt: skip
 
+SUMS = frozenset({torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__})
+
 #: What makes the tokens that count as a map: not the projections inside an attention or a perceptron.
-TOKENS = frozenset({
-    F.layer_norm, F.rms_norm, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__,
-    torch.cat, torch.concat, torch.addcmul,
-})  # fmt: skip
+TOKENS = SUMS | {F.layer_norm, F.rms_norm, torch.cat, torch.concat, torch.addcmul}
 
 CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
 

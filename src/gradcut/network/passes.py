@@ -188,7 +188,7 @@ def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -
     seen = ForwardPass(x, wanted.levels, prefix_of(classifier.model), wanted.on_map, maps)
     attention = None
     if wanted.attention or wanted.from_attention:
-        attention = WrittenOut(wanted.from_attention, seen.queries)
+        attention = WrittenOut(wanted.from_attention, seen.queries, lambda: seen.calls)
     x.requires_grad_(wanted.gradients)
     logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts))
     layers = tuple(attention.layers if attention else ())

@@ -87,7 +87,7 @@ class View:
             wanted = replace(wanted, levels=levels, attention=attention)
         made = watched(self.classifier, self.x, wanted)
         if keeping:
-            attended = (Attended(layer.weights.detach(), layer.layout) for layer in made.attention)
+            attended = (layer._replace(weights=layer.weights.detach()) for layer in made.attention)
             self._kept = Kept(tuple(level.detach() for level in made.seen.maps), tuple(attended))
         if plain:
             self._plain = wanted.levels, made

@@ -11,7 +11,7 @@ The model is left as it was: no hook, no flag, no ``.grad``.
 
 from gradcut.errors import SaliencyError
 from gradcut.network.view import View
-from gradcut.saliency.attentions import AttentionGradient, AttentionRollout
+from gradcut.saliency.attentions import AttentionGradient, AttentionRollout, BeyondIntuition, LeGrad
 from gradcut.saliency.cams import (
     CAM,
     GradCAM,
@@ -20,7 +20,9 @@ from gradcut.saliency.cams import (
     HiResCAM,
     LayerCAM,
     PlaceProbability,
+    SoftmaxGradCAM,
 )
+from gradcut.saliency.dense import DenseProbability
 from gradcut.saliency.gradients import (
     DeconvNet,
     Gradient,
@@ -44,8 +46,10 @@ __all__ = [
     "Attention",
     "AttentionGradient",
     "AttentionRollout",
+    "BeyondIntuition",
     "Crops",
     "DeconvNet",
+    "DenseProbability",
     "Features",
     "GradCAM",
     "GradCAMPlusPlus",
@@ -57,6 +61,7 @@ __all__ = [
     "IntegratedGradients",
     "Kind",
     "LayerCAM",
+    "LeGrad",
     "Mean",
     "Method",
     "MultiScale",
@@ -67,6 +72,7 @@ __all__ = [
     "SaliencyError",
     "Score",
     "SmoothGrad",
+    "SoftmaxGradCAM",
     "Target",
     "Targets",
     "VarGrad",

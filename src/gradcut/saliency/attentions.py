@@ -10,14 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
-from gradcut.errors import SaliencyError
-from gradcut.network.attention import Attended
+from gradcut.errors import SaliencyError, check_least
+from gradcut.network.attention import Attended, between_all
+from gradcut.network.blocks import means_of_blocks, mixing_blocks
 from gradcut.network.layouts import Layout
 from gradcut.network.passes import Wanted, scripted
 from gradcut.network.view import View
-from gradcut.saliency.maps import upsampled, wide
+from gradcut.saliency.gradients import decided
+from gradcut.saliency.maps import above_least, upsampled, wide
 from gradcut.saliency.method import Method
-from gradcut.saliency.targets import Score, Targets, backpropagate, check_score, resolve
+from gradcut.saliency.targets import Score, Targets, backpropagate, backward_passes, check_score, resolve
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,94 @@ class AttentionGradient(Method):
             return upsampled(_rows(classifier, layout, rolled - start).clamp(min=0), view.x.shape[2:])
 
 
+@dataclass(frozen=True)
+class LeGrad(Method):
+    """The attention's gradient alone, layer by layer (Bousselham et al. 2024).
+
+    For each of the last ``layers`` blocks the head reads the mean of the tokens that the block puts out; the gradient
+    of the class score there with respect to that block's own attention, negative values 0, is averaged over heads and
+    queries, and summed over the blocks, less its minimum. Needs attention among all the places, and a head that can
+    read one token. Costs one forward pass, one more where the targets are a function, and as many backward passes, each
+    through those blocks, as the largest number of classes in one photograph.
+
+    The paper takes, of heads that pool by attention, the gradient of that attention; here such a head reads the mean as
+    any other does.
+
+    Args:
+        of: which score, see `Score`.
+        layers: how many, counted from the last; 2 as in the paper's public code. All, if they are fewer.
+    """
+
+    of: Score = "logit"
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        check_score(self.of)
+        check_least(SaliencyError, self, layers=1)
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        pairs = decided(view, targets)
+        batch = len(view.x)
+        with torch.inference_mode(False), torch.enable_grad():
+            logits, attention, layout = means_of_blocks(view, self.layers)
+            each = [(layer * batch + b, members) for layer in range(len(attention)) for b, members in pairs]
+            maps = wide(logits.new_zeros(len(pairs), layout.h, layout.w))
+            for chosen, rows, gradients in backward_passes(view.classifier, wide(logits), each, self.of, attention):
+                for position, row in zip(chosen, rows, strict=True):
+                    gradient = gradients[row // batch][row % batch].clamp(min=0).mean((0, 1))
+                    maps[position % len(pairs)] += gradient[layout.prefix :].view(layout.h, layout.w)
+        return upsampled(above_least(maps), view.x.shape[2:])
+
+
+@dataclass(frozen=True)
+class BeyondIntuition(Method):
+    """How tokens mix, and how the class answers to it (Chen et al. 2023, "Beyond Intuition", token-wise).
+
+    ``R <- R + A diag(|v_j| / |z_j|) R``, from the identity, over the last ``layers`` blocks: A is the mean over heads
+    of the attention, z a token as it goes into the block, v its value by the attention's projection. Then ``W |R|``,
+    value by value, where W is the gradient of the class score with respect to the last block's attention, averaged over
+    ``steps`` photographs from the mean colour to the photograph itself, negative values 0, and over heads; of that the
+    class token's row, or the mean of the rows where the classifier averages the tokens. Needs attention among all the
+    places. Costs ``steps + 1`` forward passes, and ``steps`` times as many backward passes as the largest number of
+    classes in one photograph.
+
+    Args:
+        of: which score, see `Score`.
+        layers: how many, counted from the last; None takes half of them, as the paper's public code does of 12.
+        steps: of the gradient's average.
+    """
+
+    of: Score = "logit"
+    layers: int | None = None
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        check_score(self.of)
+        check_least(SaliencyError, self, steps=1)
+        if self.layers is not None:
+            check_least(SaliencyError, self, layers=1)
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        classifier, x = view.classifier, view.x
+        with torch.no_grad():
+            logits, blocks, layout = mixing_blocks(view)
+            pairs = resolve(targets, logits)
+            mixed = _identity(blocks[0].attention).expand(len(x), -1, -1)
+            for A, v, z in blocks[-(self.layers or -(-len(blocks) // 2)) :]:
+                weight = wide(v).norm(dim=2) / wide(z).norm(dim=2).clamp(min=torch.finfo(torch.float32).tiny)
+                mixed = mixed + (wide(A.mean(1)) * weight[:, None]) @ mixed
+        total = torch.zeros((), device=x.device)
+        for part in torch.linspace(0, 1, self.steps).tolist():
+            with torch.inference_mode(False), torch.enable_grad():
+                made = View(classifier, x * part).watch(Wanted(from_attention=True))
+                last = between_places(classifier, made.attention, len(x), "BeyondIntuition")[0][-1]
+                (gradient,) = backpropagate(classifier, made.logits, pairs, self.of, [last])
+            total = total + gradient / self.steps
+        with torch.no_grad():
+            answered = total.clamp(min=0).mean(1) * mixed.abs()[[photograph for photograph, _ in pairs]]
+            return upsampled(_rows(classifier, layout, answered), x.shape[2:])
+
+
 def _global(classifier: Classifier, attention: Sequence[Attended]) -> tuple[list[Tensor], Layout]:
     """The attention of the layers, each between all the tokens, and how the places lie in these."""
     layers = [layer.weights for layer in attention]
@@ -93,26 +183,20 @@ def _global(classifier: Classifier, attention: Sequence[Attended]) -> tuple[list
 def between_places(
     classifier: Classifier, attention: Sequence[Attended], photographs: int, method: str
 ) -> tuple[list[Float[Tensor, "b heads t t"]], Layout]:
-    """The layers in which all the places of one grid attend to all, and how that grid lies in the tokens.
-
-    Layers of windows, and of queries that are no places, as a pooling head's, are left out; of several grids, the
-    last counts.
+    """The attention of `between_all`, and how the grid of its places lies in the tokens.
 
     Raises:
         SaliencyError: there is no such layer; it names the method that needs one.
     """
-    whole = [
-        (weights, layout)
-        for weights, layout in attention
-        if layout is not None and weights.shape[2] == weights.shape[3] and len(weights) == photographs
-    ]
+    whole = between_all(attention, photographs)
     if not whole:
         raise SaliencyError(
             f"{method} needs a classifier with a layer in which all the places attend to all; {classifier.name} has "
             f"attention {_where(classifier, attention)}. A walk over Features() works with any that has a feature map"
         )
-    last = whole[-1][1]
-    return [weights for weights, layout in whole if layout == last], last
+    layout = whole[-1].layout
+    assert layout is not None
+    return [layer.weights for layer in whole], layout
 
 
 def _where(classifier: Classifier, attention: Sequence[Attended]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -12,18 +13,22 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import PlaceWeights, places_of
+from gradcut.classifiers.words import words_of
 from gradcut.errors import SaliencyError
 from gradcut.known import Known
+from gradcut.network.blocks import mean_of_places
 from gradcut.network.layers import pass_from_maps
+from gradcut.network.layouts import Layout
 from gradcut.network.passes import Wanted
 from gradcut.network.view import View
-from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, check_pixels
-from gradcut.saliency.maps import relative, upsampled, wide
+from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, check_pixels, decided
+from gradcut.saliency.maps import above_least, relative, upsampled, wide
 from gradcut.saliency.method import Method, explained, resolved
 from gradcut.saliency.targets import (
     Remembered,
     Saliency,
     Score,
+    Target,
     Targets,
     backward_passes,
     check_score,
@@ -172,7 +177,8 @@ class GradCAM(Method):
         layers: 1 takes the last map, found without naming it: in a vision transformer with a class token,
             the last tokens that the logits depend on. A larger number takes the last map of each of the
             last so many resolutions; a name or several (as in ``model.named_modules()``) the last map that
-            is made in each of those modules.
+            is made in each of those modules; ``"before attention"`` the last before the last layer in which all the
+            places attend to all, that is after the first norm of a transformer's last block.
         fuse: how the maps of several layers, each divided by its maximum, become one: ``"mean"`` or ``"max"``.
     """
 
@@ -195,17 +201,8 @@ class GradCAM(Method):
         with torch.inference_mode(False), torch.enable_grad():
             made, places = pass_from_maps(view, layers)
             pairs = resolve(targets, made.logits)
-            maps = [wide(view.x.new_zeros(len(pairs), place.layout.h, place.layout.w)) for place in places]
-            features = [place.layout.of(tensor.detach()) for place, tensor in zip(places, made.cut, strict=True)]
-            passes = backward_passes(view.classifier, made.logits, pairs, self.of, made.cut)
-            for rows, photographs, gradients in passes:
-                with torch.no_grad():
-                    for i, (place, gradient) in enumerate(zip(places, gradients, strict=True)):
-                        G = place.layout.of(gradient)
-                        if features[i].stride() != G.stride() or features[i].dtype != G.dtype:
-                            features[i] = torch.empty_like(G).copy_(features[i])  # lies as G does: faster, K times
-                        A, G = (of_photographs(value, photographs) for value in (features[i], G))
-                        maps[i][rows] = self.weighted(A, G).clamp(min=0).to(maps[i].dtype)  # autocast has its own
+            layouts = [place.layout for place in places]
+            maps = _weighed(view.classifier, made.logits, pairs, self.of, layouts, made.cut, self.weighted)
         with torch.no_grad():
             maps = [upsampled(coarse, size) for coarse in maps]
             if len(maps) == 1:
@@ -216,6 +213,75 @@ class GradCAM(Method):
     def weighted(self, A: Float[Tensor, "n c h w"], G: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
         """The weighted sum of the channels; what is negative in it counts as 0."""
         return torch.einsum("nc,nchw->nhw", G.mean((2, 3)), A)
+
+
+def _weighed(
+    classifier: Classifier,
+    logits: Tensor,
+    pairs: Sequence[Target],
+    of: Score,
+    layouts: Sequence[Layout],
+    cut: Sequence[Tensor],
+    weighted: Callable[[Tensor, Tensor], Tensor],
+) -> list[Float[Tensor, "n _ _"]]:
+    """For each of the cut tensors the targets' maps, of which ``weighted`` gives the sum over the channels."""
+    maps = [wide(logits.new_zeros(len(pairs), layout.h, layout.w)) for layout in layouts]
+    features = [layout.of(tensor.detach()) for layout, tensor in zip(layouts, cut, strict=True)]
+    for rows, photographs, gradients in backward_passes(classifier, logits, pairs, of, cut):
+        with torch.no_grad():
+            for i, (layout, gradient) in enumerate(zip(layouts, gradients, strict=True)):
+                G = layout.of(gradient)
+                if features[i].stride() != G.stride() or features[i].dtype != G.dtype:
+                    features[i] = torch.empty_like(G).copy_(features[i])  # lies as G does: faster, K times
+                A, G = (of_photographs(value, photographs) for value in (features[i], G))
+                maps[i][rows] = weighted(A, G).clamp(min=0).to(maps[i].dtype)  # autocast has its own
+    return maps
+
+
+@dataclass(frozen=True)
+class SoftmaxGradCAM(Method):
+    """CLIP-ES's Grad-CAM of a classifier of words (Lin et al. 2023).
+
+    `GradCAM` of the tokens before the last attention, that is after the last block's first norm, with three
+    differences: the score is the class's share of the softmax among the words that are asked for in the photograph and
+    the background words; the image's embedding is not that of the class token but the mean over the places of theirs,
+    as the paper's public code has it; and the map's minimum is subtracted. Costs two forward passes, one more where the
+    targets are a function, and as many backward passes, from the logits to the tokens only, as the largest number of
+    classes in one photograph.
+
+    Args:
+        of: which score, see `Score`.
+    """
+
+    of: Score = "share"
+
+    def __post_init__(self) -> None:
+        check_score(self.of)
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        return upsampled(self.coarse(view, targets), view.x.shape[2:])
+
+    def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n gh gw"]:
+        self.resolved(view.classifier)
+        pairs = decided(view, targets)
+        with torch.inference_mode(False), torch.enable_grad():
+            logits, tokens, layout = mean_of_places(view)
+            (maps,) = _weighed(view.classifier, logits, pairs, self.of, [layout], [tokens], GradCAM().weighted)
+        with torch.no_grad():
+            return above_least(maps)
+
+    def resolved(self, classifier: Classifier) -> Saliency:
+        """Itself.
+
+        Raises:
+            SaliencyError: the classifier is not one of words.
+        """
+        if words_of(classifier.model) is None:
+            raise SaliencyError(
+                f"SoftmaxGradCAM needs a classifier of words, such as hf/openai/clip-vit-base-patch16, and "
+                f"{classifier.name} has classes of its own; GradCAM() and the recipe default work with any"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ class Method:
         """A map for each target, of photographs that others may look at too."""
         raise NotImplementedError
 
+    def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n _ _"]:
+        """The maps as a walk takes them; what some methods say at a grid of their own, others at the photographs'."""
+        return self.explain(view, targets)
+
     def resolved(self, classifier: Classifier) -> Saliency:
         """What runs with a classifier in the place of this method: itself, with what its options are `resolved` to."""
         return self.changed(lambda part: resolved(part, classifier))
@@ -65,6 +69,11 @@ def explained(method: Saliency, view: View, targets: Targets) -> Float[Tensor, "
     if isinstance(method, Method):
         return method.explain(view, targets)
     return method(view.classifier, view.x, targets)
+
+
+def coarsely(method: Saliency, view: View, targets: Targets) -> Float[Tensor, "n _ _"]:
+    """What any method says of a view, at its own grid if it has one."""
+    return method.coarse(view, targets) if isinstance(method, Method) else explained(method, view, targets)
 
 
 def resolved(method: Saliency, classifier: Classifier) -> Saliency:

@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -38,13 +39,16 @@ Saliency = Callable[[Classifier, Tensor, Targets], Tensor]
 #: ``"contrast"``: the class against the others, z_c - log-sum-exp of all the other classes (the group's
 #: log-sum-exp in place of z_c). Under a softmax these are the log-odds, whose gradient is the
 #: probability's without the factor p (1 - p), which vanishes when the classifier is certain.
-Score = Literal["logit", "probability", "contrast"]
+#: ``"share"``: of a classifier with sigmoids, the softmax's share of the class among those that are asked for in its
+#: photograph and a logit of 0 (the group's sum). Logits of words are log-odds against the background words, so that
+#: these have their places in the softmax, as CLIP-ES (Lin et al. 2023) has it.
+Score = Literal["logit", "probability", "contrast", "share"]
 
 
 def check_score(of: str) -> None:
     """Raise SaliencyError unless ``of`` is a `Score`."""
     if of not in get_args(Score):
-        raise SaliencyError(f"of: expected 'logit', 'probability' or 'contrast', got {of!r}")
+        raise SaliencyError(f"of: expected 'logit', 'probability', 'contrast' or 'share', got {of!r}")
 
 
 def resolve(targets: Targets, logits: Float[Tensor, "b classes"]) -> list[Target]:
@@ -117,7 +121,8 @@ def score_gradient(
     a tiny gradient, not none; in float32 at least.
 
     Raises:
-        SaliencyError: ``of`` is ``"contrast"`` and a target leaves no other class.
+        SaliencyError: ``of`` is ``"contrast"`` and a target leaves no other class, or ``"share"`` and the classifier
+            has a softmax.
     """
     if not pairs:
         return wide(logits.new_zeros(0, logits.shape[1]))
@@ -134,6 +139,17 @@ def score_gradient(
                 f"of: 'contrast' needs another class to compare with; {classifier.name} has {z.shape[1]} in all"
             )
         gradient = within - z.masked_fill(inside, -torch.inf).softmax(1)
+    elif of == "share":
+        if not classifier.multilabel:
+            raise SaliencyError(
+                f"of: 'share' needs a classifier with sigmoids, such as one of words; {classifier.name} has a softmax, "
+                "whose 'probability' is a share already"
+            )
+        asked = torch.stack([inside[[other == b for other, _ in pairs]].any(0) for b, _ in pairs])
+        p = F.pad(z.masked_fill(~asked, -torch.inf), (0, 1)).softmax(1)
+        p, rest = p[:, :-1], p[:, -1:]
+        own, others = (torch.where(side, p, 0).sum(1, keepdim=True) for side in (inside, ~inside))
+        gradient = p * torch.where(inside, others + rest, -own)
     elif classifier.multilabel:
         none_of_them = torch.where(inside, (-z).sigmoid(), 1).prod(1, keepdim=True)
         gradient = torch.where(inside, z.sigmoid() * none_of_them, 0)
