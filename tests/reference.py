@@ -1,6 +1,19 @@
-"""A small CLIP whose weights are a formula, photographs and texts likewise: for numbers that other code has given.
+"""A small CLIP whose weights are a formula, photographs and texts likewise: for numbers that public code has given.
 
 Nothing is drawn at random, so that they are the same with every version of PyTorch.
+
+`public_code.npz` has the numbers, in float32. Each authors' code was run once, outside this project, on a CPU, with the
+weights of `clip` brought into the layout of OpenAI's CLIP (queries', keys' and values' projections stacked, the last
+projection transposed), on `photographs` and `texts`:
+
+- ``maskclip``, ``clearclip``: the image tower of ClearCLIP's repository (mc-lan/ClearCLIP at ad68a404), which has both,
+  MaskCLIP with the residual connections and the perceptron; ``sclip``: that of wangf3014/SCLIP at b56bd301; ``naclip``:
+  that of sinahmr/NACLIP at 0cac3a65, reduced, deviation 5. The cosines of places and texts, ``b places texts``.
+- ``clip-es, Grad-CAM`` and ``clip-es, refined``: linyq2117/CLIP-ES at 3893f817, the steps of its script for Pascal VOC,
+  both labels asked for in each photograph, before maps are resized to it; ``b labels 8 8``, from 0 to 1.
+- ``legrad``: WalBouss/LeGrad at a9edb031 with open_clip 2.23.0, its two last layers, one photograph at a time, before
+  maps are resized (its patch size set to 1); ``b labels 8 8``, from 0 to 1.
+- ``image``: the cosines of the photographs' own embeddings and the texts, by NACLIP's tower as it was; ``b texts``.
 """
 
 from __future__ import annotations
@@ -28,7 +41,7 @@ SCALE = 20.0
 def waves(number: float, *shape: int) -> Tensor:
     """Numbers between -1 and 1 in no obvious order, another series for each number."""
     n = np.arange(np.prod(shape), dtype=np.float64)
-    return torch.from_numpy(np.sin(0.618034 * n * n + 1.7 * n + number).reshape(shape)).float()
+    return torch.from_numpy(np.sin(0.618034 * n * n + (1.7 + number) * n).reshape(shape)).float()
 
 
 def clip() -> Any:
@@ -68,9 +81,13 @@ def photographs() -> Tensor:
     return both.float()
 
 
-def texts(number: float = 3.0) -> Tensor:
-    """Embeddings of length 1: the labels', then the background words'."""
-    return F.normalize(waves(number, len(LABELS) + len(BACKGROUND), 32), dim=1)
+def texts() -> Tensor:
+    """Embeddings of length 1: the labels', then the background words'.
+
+    The number is one with which no map has its box at the photograph's lower or right edge, where CLIP-ES's public code
+    leaves a row and a column out.
+    """
+    return F.normalize(waves(7.2062, len(LABELS) + len(BACKGROUND), 32), dim=1)
 
 
 def classifier(background: bool = True) -> Classifier:

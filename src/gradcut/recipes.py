@@ -12,13 +12,16 @@ from jaxtyping import Bool, Float
 
 from gradcut import __version__, catalogue, saliency
 from gradcut.classifiers import Classifier
+from gradcut.classifiers.words import words_of
 from gradcut.errors import GradcutError, MaskError, SeedError
 from gradcut.images import Photograph
 from gradcut.masks import Cleaned, ColourCut, Expansion, GraphCut, MaskMaker, Outlined
 from gradcut.records import described, fingerprint
 from gradcut.saliency import (
     CAM,
+    Attention,
     DeconvNet,
+    DenseProbability,
     Gradient,
     GuidedBackprop,
     Mean,
@@ -27,6 +30,7 @@ from gradcut.saliency import (
     PlaceProbability,
     Rivals,
     Saliency,
+    SoftmaxGradCAM,
     Walk,
     resolved,
     scales_of,
@@ -144,6 +148,9 @@ def _agreed(*sizes: float, walk: float | None = None) -> Mean:
     return Mean([Walk(Rivals(method), steps=(8, 4), scale=walk) for method in methods])
 
 
+#: The paper's two steps with the options of its public code; the boxes are those for Pascal VOC.
+_CLIP_ES = Walk(SoftmaxGradCAM(), Attention(power=1.0, sinkhorn=3, boxes=0.4))
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -167,6 +174,22 @@ RECIPES: Mapping[str, Recipe] = {
             _agreed(),
             Fractions(0.95, 0.02),
             Outlined(Cleaned(ColourCut(middle=0.6))),
+        ),
+        Recipe(
+            "clip-es",
+            catalogue.RECIPES["clip-es"],
+            _CLIP_ES,
+            Fractions(0.95, 0.02),
+            Outlined(Cleaned(ColourCut())),
+            size=448,
+        ),
+        Recipe(
+            "words",
+            catalogue.RECIPES["words"],
+            Mean((Walk(Rivals(DenseProbability()), Attention(power=1.0, sinkhorn=3)), _CLIP_ES)),
+            Fractions(0.95, 0.02),
+            Outlined(Cleaned(ColourCut())),
+            size=448,
         ),
         Recipe(
             "simonyan",
@@ -212,12 +235,20 @@ def for_classifier(recipe: Recipe, classifier: Classifier) -> Recipe:
 
     Raises:
         NoMemoryError: memory does not hold a pass of the network.
+        SaliencyError: a method among the recipe's cannot serve such a classifier, as `clip-es` and `words` only serve
+            one of words.
     """
     method = recipe.saliency
     if method in [RECIPES[name].saliency for name in ("default", "best", "fast")]:
         method = suited(method, classifier)
     method = resolved(method, classifier)
     return recipe if method == recipe.saliency else replace(recipe, saliency=method)
+
+
+def serving(classifier: Classifier) -> Mapping[str, Recipe]:
+    """Those of `RECIPES` that the classifier can be asked with: `clip-es` and `words` only if it is one of words."""
+    worded = words_of(classifier.model) is not None
+    return {name: recipe for name, recipe in RECIPES.items() if worded or name not in catalogue.OF_WORDS}
 
 
 def as_recipe(recipe: Recipe | str) -> Recipe:
@@ -242,7 +273,7 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.BeyondIntuition,
         CAM,
         DeconvNet,
-        saliency.DenseProbability,
+        DenseProbability,
         saliency.GradCAM,
         saliency.GradCAMPlusPlus,
         Gradient,
@@ -255,7 +286,7 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.LeGrad,
         PlaceProbability,
         saliency.SmoothGrad,
-        saliency.SoftmaxGradCAM,
+        SoftmaxGradCAM,
         saliency.VarGrad,
     )
 }

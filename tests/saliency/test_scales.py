@@ -65,6 +65,7 @@ def test_photographs_are_prepared_at_the_largest(brightness: Classifier, drawn: 
 def test_the_recipes_say_each_size_once() -> None:
     assert {name: recipe.largest for name, recipe in RECIPES.items()} == {
         "default": 8 / 3, "best": 4, "fast": 1, "simonyan": 1, "guided": 1, "deconvnet": 1, "expansion": 1,
+        "clip-es": 1, "words": 1,
     }  # fmt: skip
     assert all(recipe.detail is None for recipe in RECIPES.values())
     walks = {name: RECIPES[name].saliency.methods for name in ("default", "best")}

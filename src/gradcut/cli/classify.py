@@ -157,7 +157,7 @@ def recipes(
         listing(catalogue.RECIPES.items())
         return
     with working("loading the recipes"):
-        from gradcut.recipes import RECIPES
+        from gradcut.recipes import RECIPES, serving
 
     chosen = {name: RECIPES[name] for name in names or RECIPES}
     kind = {}
@@ -167,7 +167,8 @@ def recipes(
             from gradcut.segmenter import Segmenter
 
             asked = load(classifier, None, label=["object"])  # words, if it takes such, change no network
-            chosen = {name: Segmenter(asked, recipe).recipe for name, recipe in chosen.items()}
+            served = chosen if names else serving(asked)
+            chosen = {name: Segmenter(asked, recipe).recipe for name, recipe in served.items()}
             kind = {"network": str(kind_of(asked) or "no map of more than one place was found in it")}
     if as_json:
         steps = {name: {"summary": r.summary, "steps": repr(r), **kind} for name, r in chosen.items()}

@@ -32,7 +32,7 @@ class Blocks:
     """The layers in which all the places attend to all, in their order, and the last map.
 
     Args:
-        attention: the numbers of the calls that compute it; none in a network without.
+        attention: the numbers of the calls that compute it; none in a network without such before its last map.
         before: for each the last map that was made before; where norms come first, that of its block.
         inputs: for each what that map is the norm of, if it is one: what goes into the block.
         output: the last sum of the last block, if there is one.
@@ -106,7 +106,7 @@ def blocks_of(classifier: Classifier, x: Float[Tensor, "b 3 h w"]) -> Blocks:
             f"{classifier.name}: no map of more than one place can be seen in it from photographs of "
             f"{tuple(x.shape[2:])}; Gradient() needs none"
         )
-    layers = between_all(made.attention, 2)
+    layers = [layer for layer in between_all(made.attention, 2) if layer.call < maps[-1].call]
     before, inputs, output = [], [], None
     for layer in layers:
         assert layer.layout is not None

@@ -246,6 +246,8 @@ def replayed(
             stack.enter_context(mode)
         try:
             logits = classifier.model(x)
+        except SaliencyError:  # of a context
+            raise
         except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError, LookupError) as error:
             if out_of_memory(error):
                 raise

@@ -22,7 +22,7 @@ from gradcut.classifiers.sources import reworded
 from gradcut.classifiers.words import words_of
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
-from gradcut.recipes import RECIPES, Recipe
+from gradcut.recipes import RECIPES, Recipe, serving
 from gradcut.results import Segmentation
 from gradcut.seeds import Fractions, Percentiles
 from gradcut.segmenter import Evidence, Segmenter
@@ -59,6 +59,7 @@ class Page:
                 "recipes": [
                     {"name": name, "summary": recipe.summary, "seeds": _seed_slider(recipe)}
                     for name, recipe in RECIPES.items()
+                    if any(name in serving(classifier) for classifier in self.classifiers.values())
                 ],
                 "classifiers": [
                     {
