@@ -16,12 +16,12 @@ RECIPES: Mapping[str, str] = {
     "default": "classes of places and activation maps at three sizes, rivalry, affinity of features, cut with colours",
     "best": "as default, with a fourth size: about twice the time",
     "fast": "as default, from one forward pass at one size",
-    "clip-es": "for words: CLIP-ES's Grad-CAM and walk over attention, cut with colours, at 448 x 448",
-    "words": "for words: mean of clip-es's map and the head's at every place (NACLIP), cut with colours, at 448 x 448",
     "simonyan": "gradient of the probability, 95th and 30th percentile, graph cut, at 448 x 448",
     "guided": "as simonyan, with guided backpropagation",
     "deconvnet": "as simonyan, with DeconvNet's backward ReLU",
     "expansion": "gradient of the probability, grown from its 50 highest pixels over those above its 90th percentile",
+    "clip-es": "for words: CLIP-ES's Grad-CAM and walk over attention, cut with colours, at 448 x 448",
+    "words": "for words: mean of clip-es's map and the head's at every place (NACLIP), cut with colours, at 448 x 448",
 }
 
 #: The recipes that only a classifier of words can be asked with.
