@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -70,6 +70,7 @@ def with_blocks(view: View, make: Callable[[Blocks], T]) -> T:
             return make(blocks)
         except OtherPathError as error:
             _KNOWN.forget(model, key)
+            _READ.forget(model, key)
             reason = str(error)
     raise SaliencyError(
         f"{view.classifier.name}: its forward pass differs from one call to the next ({reason}), so that no map in it "
@@ -198,13 +199,8 @@ def means_of_blocks(view: View, layers: int) -> tuple[Float[Tensor, "m n"], list
     def make(blocks: Blocks) -> tuple[Tensor, list[Tensor], Layout]:
         check_read(view, blocks)
         check_attention(view.classifier, blocks)
+        ends = _tokens(view.classifier, (*blocks.inputs, blocks.output))
         first = max(0, len(blocks.attention) - layers)
-        if blocks.output is None or {end.layout.kind for end in (*blocks.inputs, blocks.output)} != {"tokens"}:
-            raise SaliencyError(
-                f"{view.classifier.name}: what its blocks put out cannot be told, being no sums of tokens; GradCAM() "
-                "works with any that has a feature map"
-            )
-        ends = [*blocks.inputs[first + 1 :], blocks.output]
         means: list[Tensor] = []
 
         def note(result: Tensor) -> Tensor:
@@ -215,8 +211,9 @@ def means_of_blocks(view: View, layers: int) -> tuple[Float[Tensor, "m n"], list
             note(result)
             return one_place(torch.cat(means), layout)
 
-        layout = blocks.output.layout
-        counted = Changed({**dict.fromkeys(ends[:-1], note), ends[-1]: read})
+        layout = ends[-1].layout
+        changes = {ends[first]: Tensor.detach, **dict.fromkeys(ends[first + 1 : -1], note), ends[-1]: read}
+        counted = Changed(changes)
         written = WrittenOut(True, lambda n: None, lambda: counted.calls)
         logits = _read(view.classifier, view.x, counted, [written])
         calls = blocks.attention[first:]
@@ -248,7 +245,7 @@ def mixing_blocks(view: View) -> tuple[Float[Tensor, "b n"], list[Mixing], Layou
             inputs.append(result)
             return result
 
-        counted = Changed(dict.fromkeys(blocks.inputs, note))
+        counted = Changed(dict.fromkeys(_tokens(view.classifier, blocks.inputs), note))
         written = WrittenOut(False, lambda n: None, lambda: counted.calls, values=True)
         logits = _read(view.classifier, view.x, counted, [written])
         layers = [layer for layer in written.layers if layer.call in blocks.attention]
@@ -265,6 +262,17 @@ def mixing_blocks(view: View) -> tuple[Float[Tensor, "b n"], list[Mixing], Layou
         return logits, mixing, Layout("tokens", *blocks.before[-1].layout[1:])
 
     return with_blocks(view, make)
+
+
+def _tokens(classifier: Classifier, places: Sequence[MapCall | None]) -> list[MapCall]:
+    """What goes into the blocks and what comes out, if these are tokens that go from each into the next."""
+    tokens = [place for place in places if place is not None and place.layout.kind == "tokens"]
+    if len(dict.fromkeys(tokens)) < len(places):
+        raise SaliencyError(
+            f"{classifier.name}: it cannot be told which tokens go from one of its blocks into the next; GradCAM() "
+            "works with any that has a feature map"
+        )
+    return tokens
 
 
 def check_attention(classifier: Classifier, blocks: Blocks) -> None:
@@ -323,9 +331,12 @@ def _at_places(
 def _read(
     classifier: Classifier, x: Float[Tensor, "b 3 h w"], counted: Changed, modes: list[TorchFunctionMode]
 ) -> Float[Tensor, "m n"]:
-    logits = replayed(classifier, x, [*modes, counted])
-    counted.check()
-    for mode in modes:
-        if isinstance(mode, Replaced):
-            mode.check()
+    try:
+        logits = replayed(classifier, x, [*modes, counted])
+        counted.check()
+        for mode in modes:
+            if isinstance(mode, Replaced):
+                mode.check()
+    except SaliencyError as error:
+        raise SaliencyError(f"{classifier.name}: {error}") from None
     return logits

@@ -174,9 +174,9 @@ class Replaced(TorchFunctionMode):
     def _near(self, like: Tensor) -> Float[Tensor, "t t"]:
         """The Gaussian of the distances between places, zeros for the other tokens."""
         _, h, w, prefix = self._layout
-        places = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(like)
+        places = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(like.device, torch.float32)
         squared = (places[:, None] - places).square().sum(2)
-        return F.pad(torch.exp(-squared / (2 * self._deviation**2)), (prefix, 0, prefix, 0))
+        return F.pad(torch.exp(-squared / (2 * self._deviation**2)).to(like), (prefix, 0, prefix, 0))
 
     def _branch(self, args: tuple[Any, ...]) -> Tensor | None:
         """In the place of a sum what it adds to the residual connection; the first sum's in the second's."""
@@ -193,6 +193,8 @@ class Replaced(TorchFunctionMode):
         elif first is not self._stream and second is not self._stream:
             return None
         self._left -= 1
+        if not self._left:
+            self._since = None
         return self._stream
 
 
