@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gradcut import RECIPES, Classifier, Recipe, Segmenter, load_classifier
 from gradcut.errors import GradcutError, SaliencyError
 from gradcut.network.blocks import at_places
+from gradcut.recipes import serving
 from gradcut.saliency import (
     Attention,
     BeyondIntuition,
@@ -442,7 +443,9 @@ def test_recipes_for_words(kind, tmp_path):
         assert np.array_equal(result.masks, again.masks)
 
 
-def test_recipes_for_words_are_refused_elsewhere(classifier):
+def test_recipes_for_words_are_refused_elsewhere(classifier, words):
+    assert list(serving(words)) == list(RECIPES)
+    assert list(serving(classifier)) == [name for name in RECIPES if name not in ("clip-es", "words")]
     for name in ("clip-es", "words"):
         with pytest.raises(GradcutError, match="SoftmaxGradCAM needs a classifier of words, such as") as refused:
             Segmenter(classifier, replace(RECIPES[name], size=None))

@@ -110,7 +110,7 @@ def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        (Gradient, {"of": "loss"}, "of: expected 'logit', 'probability' or 'contrast', got 'loss'"),
+        (Gradient, {"of": "loss"}, "of: expected 'logit', 'probability', 'contrast' or 'share', got 'loss'"),
         (CAM, {"of": "loss"}, "of: expected"),
         (GradCAM, {"of": "loss"}, "of: expected"),
         (AttentionGradient, {"of": "loss"}, "of: expected"),
