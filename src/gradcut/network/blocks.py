@@ -199,8 +199,7 @@ def means_of_blocks(view: View, layers: int) -> tuple[Float[Tensor, "m n"], list
     def make(blocks: Blocks) -> tuple[Tensor, list[Tensor], Layout]:
         check_read(view, blocks)
         check_attention(view.classifier, blocks)
-        ends = _tokens(view.classifier, (*blocks.inputs, blocks.output))
-        first = max(0, len(blocks.attention) - layers)
+        begin, *ends = _tokens(view.classifier, (*blocks.inputs[-layers:], blocks.output))
         means: list[Tensor] = []
 
         def note(result: Tensor) -> Tensor:
@@ -212,11 +211,11 @@ def means_of_blocks(view: View, layers: int) -> tuple[Float[Tensor, "m n"], list
             return one_place(torch.cat(means), layout)
 
         layout = ends[-1].layout
-        changes = {ends[first]: Tensor.detach, **dict.fromkeys(ends[first + 1 : -1], note), ends[-1]: read}
+        changes = {begin: Tensor.detach, **dict.fromkeys(ends[:-1], note), ends[-1]: read}
         counted = Changed(changes)
         written = WrittenOut(True, lambda n: None, lambda: counted.calls)
         logits = _read(view.classifier, view.x, counted, [written])
-        calls = blocks.attention[first:]
+        calls = blocks.attention[-layers:]
         return logits, [layer.weights for layer in written.layers if layer.call in calls], layout
 
     return with_blocks(view, make)
@@ -230,8 +229,11 @@ class Mixing(NamedTuple):
     inputs: Float[Tensor, "b t c"]
 
 
-def mixing_blocks(view: View) -> tuple[Float[Tensor, "b n"], list[Mixing], Layout]:
-    """The logits, how each block mixes its tokens, and how the places lie in these.
+def mixing_blocks(view: View, layers: int | None) -> tuple[Float[Tensor, "b n"], list[Mixing], Layout]:
+    """The logits, how each of the last blocks mixes its tokens, and how the places lie in these.
+
+    Args:
+        layers: so many blocks, or all if they are fewer; None takes half of them.
 
     Raises:
         SaliencyError: no map, no attention among places, or one whose values cannot be seen.
@@ -245,16 +247,17 @@ def mixing_blocks(view: View) -> tuple[Float[Tensor, "b n"], list[Mixing], Layou
             inputs.append(result)
             return result
 
-        counted = Changed(dict.fromkeys(_tokens(view.classifier, blocks.inputs), note))
+        last = layers or -(-len(blocks.attention) // 2)
+        counted = Changed(dict.fromkeys(_tokens(view.classifier, blocks.inputs[-last:]), note))
         written = WrittenOut(False, lambda n: None, lambda: counted.calls, values=True)
         logits = _read(view.classifier, view.x, counted, [written])
-        layers = [layer for layer in written.layers if layer.call in blocks.attention]
+        seen = [layer for layer in written.layers if layer.call in blocks.attention[-last:]]
         mixing = [
             Mixing(layer.weights, layer.values, tokens)
-            for layer, tokens in zip(layers, inputs, strict=True)
+            for layer, tokens in zip(seen, inputs, strict=True)
             if layer.values is not None and layer.values.shape[:2] == tokens.shape[:2]
         ]
-        if len(mixing) < len(layers):
+        if len(mixing) < len(seen):
             raise SaliencyError(
                 f"{view.classifier.name}: the values of its attention cannot be seen, as it is computed in the "
                 "network's own code and not by torch's scaled_dot_product_attention or MultiheadAttention"

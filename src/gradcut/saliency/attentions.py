@@ -147,10 +147,10 @@ class BeyondIntuition(Method):
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         classifier, x = view.classifier, view.x
         with torch.no_grad():
-            logits, blocks, layout = mixing_blocks(view)
+            logits, blocks, layout = mixing_blocks(view, self.layers)
             pairs = resolve(targets, logits)
             mixed = _identity(blocks[0].attention).expand(len(x), -1, -1)
-            for A, v, z in blocks[-(self.layers or -(-len(blocks) // 2)) :]:
+            for A, v, z in blocks:
                 weight = wide(v).norm(dim=2) / wide(z).norm(dim=2).clamp(min=torch.finfo(torch.float32).tiny)
                 mixed = mixed + (wide(A.mean(1)) * weight[:, None]) @ mixed
         total = torch.zeros((), device=x.device)
