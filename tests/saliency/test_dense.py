@@ -209,7 +209,7 @@ def test_options_are_checked(make, message, unchecked):
     [
         (DenseProbability(), [{"attention": way} for way in (None, *WAYS[:3])] + [{"deviation": 1.0}]),
         (LeGrad(), [{"layers": 1}, {"layers": 3}, {"of": "contrast"}]),
-        (BeyondIntuition(steps=3), [{"layers": 1}, {"layers": 3}, {"of": "probability"}, {"steps": 2}]),
+        (BeyondIntuition(steps=2), [{"layers": 1}, {"layers": 3}, {"of": "probability"}, {"steps": 3}]),
         (Walk(Gradient(), Attention(power=1.0)), [{"over": Attention(power=1.0, sinkhorn=1)}]),
         (
             Walk(Gradient(), Attention(power=1.0, sinkhorn=3)),
@@ -396,7 +396,7 @@ def test_maps_move_with_the_patch():
     [
         *(DenseProbability(way) for way in WAYS),
         LeGrad(),
-        BeyondIntuition(steps=3),
+        BeyondIntuition(steps=2),
         GradCAM(layers="before attention"),
         Walk(DenseProbability(None), Attention(power=1.0, sinkhorn=3, boxes=0.9)),
     ],
