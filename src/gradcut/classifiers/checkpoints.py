@@ -141,13 +141,21 @@ _TRAINING = re.compile(
 )
 _COUNTED = ("total_ops", "total_params")
 
+#: What stands on a backbone: heads of classifiers, and what is there for the time of a training without labels.
+_HEADS = re.compile(r"(\w*_)?(head|classifier|decoder|projector|predictor)s?(_\w*)?|fc|mask_token", re.IGNORECASE)
 
-def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path, architecture: str) -> None:
+
+def load_strictly(
+    model: nn.Module, state: Mapping[str, Tensor], path: Path, architecture: str, heads: bool = False
+) -> None:
     """Put weights into a model; every name and every shape has to fit.
 
     A name may have words before it that are the same for all (``model.``, ``net.``), and among its parts those of
     wrappers (``module.``, ``_orig_mod.``). What is named as a loss or a metric is left out, which is logged. Numbers of
     another precision become the model's own.
+
+    Args:
+        heads: what is named as a head or a decoder is left out, too, and not logged: the model is a backbone.
 
     Raises:
         ClassifierError: they do not fit; the message names the first of each kind.
@@ -159,6 +167,8 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path, arc
     state = {**{key: value for key, value in counters.items() if key not in state}, **state}
     missing = [key for key in wanted if key not in state]
     parts = {key.partition(".")[0] for key in wanted}
+    if heads:
+        others = {key: name for key, name in others.items() if not _on_top(name, parts)}
     extra = [key for key, name in others.items() if not _of_training(name, parts)]
     shapes = [
         f"{key!r} expected {tuple(wanted[key].shape)}, got {tuple(state[key].shape)}"
@@ -178,6 +188,12 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path, arc
 def _of_training(name: str, parts: Collection[str]) -> bool:
     first, last = name.partition(".")[0], name.rpartition(".")[2]
     return last in _COUNTED or (first not in parts and _TRAINING.fullmatch(first) is not None)
+
+
+def _on_top(name: str, parts: Collection[str]) -> bool:
+    first, dot, _ = name.partition(".")
+    # timm's heads keep their norm without the layer after it.
+    return _HEADS.fullmatch(first) is not None and (first not in parts or bool(dot))
 
 
 def _matched(

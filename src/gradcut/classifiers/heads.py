@@ -73,6 +73,7 @@ class Head:
         figures: how it was fitted and how well, as JSON values, for the record.
         places: what tells the labels and the background apart place by place; takes no part in the logits.
         presence: how the surest places count in a detection; None without such weights, or where nobody has fitted it.
+        headless: the backbone is what `gradcut.classifiers.load_backbone` makes of its name.
     """
 
     weight: Float[Tensor, "n d"] = field(repr=False)
@@ -86,6 +87,7 @@ class Head:
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
     places: PlaceWeights | None = field(default=None, repr=False)
     presence: Presence | None = None
+    headless: bool = False
 
     def save(self, path: Path) -> None:
         """Write the file, all or nothing.
@@ -98,6 +100,7 @@ class Head:
             "labels": list(self.labels),
             "backbone": self.backbone,
             "backbone_sha256": self.backbone_sha256,
+            **({"headless": True} if self.headless else {}),
             "layer": self.layer,
             "size": list(self.size),
             "multilabel": True,
@@ -148,6 +151,7 @@ def read_head(path: Path) -> Head:
             presence=Presence(**{name: float(value) for name, value in card["presence"].items()})
             if "presence" in card
             else None,
+            headless=bool(card.get("headless", False)),
         )
     except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
         raise ClassifierError(

@@ -12,7 +12,9 @@ from typing import Any
 import timm
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
+from torch import Tensor, nn
 
+from gradcut.classifiers.backbones import headless
 from gradcut.classifiers.checkpoints import load_strictly, read_checkpoint, state_of
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import ClassifierError, one_line
@@ -37,6 +39,38 @@ def load_timm(rest: str, name: str) -> Classifier:
             f"classifier: the labels of {name} are not known; write a card with its {model.num_classes} labels"
         )
     return Classifier.from_timm(model.eval(), labels, name=name)
+
+
+def load_timm_backbone(rest: str, name: str) -> Classifier:
+    """``NAME`` or ``NAME@FILE``: a timm model without its head, as `headless` has it.
+
+    Raises:
+        ClassifierError: no such model, weights that cannot be had or do not fit, or features without places.
+    """
+    architecture, _, file = rest.partition("@")
+    model = create_timm(architecture, name, pretrained=not file, num_classes=0)
+    if file:
+        state = state_of(read_checkpoint(Path(file)), Path(file))
+        load_strictly(model, state, Path(file), f"timm's {architecture} without its head", heads=True)
+    known = Classifier.from_timm(model, 1, multilabel=True)
+    return headless(TimmFeatures(model.eval()), known.size, known.mean, known.std, name)
+
+
+class TimmFeatures(nn.Module):
+    """The last map ``(b, d, h, w)`` or the tokens ``(b, n, d)`` of a timm model, normalised as its head has them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Any = self.model.forward_features(x)
+        if isinstance(features, Tensor) and features.ndim == 4 and features.shape[1] != self.model.num_features:
+            features = features.permute(0, 3, 1, 2)
+        # Vision transformers whose head reads a mean normalise that: here it is the places that are normalised.
+        norm = getattr(self.model, "fc_norm", None)
+        normalised: Tensor = features if norm is None else norm(features)
+        return normalised
 
 
 def create_timm(architecture: str, name: str, pretrained: bool = False, **options: Any) -> Any:

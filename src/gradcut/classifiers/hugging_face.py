@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from gradcut.classifiers.backbones import headless
 from gradcut.classifiers.classifier import Classifier, evaluating
-from gradcut.classifiers.hub import reachable_or_cached
+from gradcut.classifiers.hub import TimmFeatures, reachable_or_cached
 from gradcut.classifiers.sizes import Patches, joined
 from gradcut.classifiers.words import FAMILIES, THRESHOLDS, Worded, as_words, head_of, refuse_words
 from gradcut.errors import ClassifierError, one_line
@@ -83,13 +84,7 @@ def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classif
         model, loaded = kind.from_pretrained(rest, config=config, output_loading_info=True, **options)
         processor = transformers.AutoImageProcessor.from_pretrained(rest, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(rest, **options) if words else None
-    # transformers makes these up; the counts of a batch norm's training decide nothing.
-    if missing := sorted(key for key in loaded["missing_keys"] if not key.endswith("num_batches_tracked")):
-        shown = ", ".join(missing[:3])
-        raise ClassifierError(
-            f"classifier: {name}: its weights lack {len(missing)} that a {type(model).__name__} has, such as {shown}; "
-            "expected those of a classifier, head and all"
-        )
+    _refuse_missing(loaded["missing_keys"], model, name, "a classifier, head and all")
     model = model.float().eval()
     tower = getattr(config, "vision_config", config)
     prepared = preparation(processor, name, getattr(tower, "image_size", None))
@@ -112,6 +107,75 @@ def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classif
     return Classifier(HuggingFace(model, *inputs), labels, multilabel=multilabel, name=name, **prepared._asdict())
 
 
+def load_hugging_face_backbone(rest: str, name: str) -> Classifier:
+    """A model of transformers without its head, as `headless` has it; of one of photographs and text, its image tower.
+
+    Raises:
+        ClassifierError: as for `load_hugging_face`, words aside; or features without places.
+    """
+    config = _configuration(rest, name)
+    import transformers
+
+    options: dict[str, Any] = {"trust_remote_code": False}
+    with _found(rest, name):
+        with torch.device("meta"):
+            kind = type(transformers.AutoModel.from_config(config, **options))
+        # A pooler is no part of a backbone, and few checkpoints have its weights.
+        pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
+        model, loaded = kind.from_pretrained(rest, config=config, output_loading_info=True, **pooler)
+        processor = transformers.AutoImageProcessor.from_pretrained(rest, **options)
+    # Of a model of photographs and text, the image tower.
+    within = "vision_model." if hasattr(model, "vision_model") else ""
+    _refuse_missing([key for key in loaded["missing_keys"] if key.startswith(within)], model, name, "the whole network")
+    tower = (model.vision_model if within else getattr(model, "timm_model", model)).float().eval()
+    settings = getattr(config, "vision_config", config)
+    prepared = preparation(processor, name, getattr(settings, "image_size", None))
+    if tower is not model and not within:
+        return headless(TimmFeatures(tower), *prepared[:3], name, prepared.channels)
+    patches = (
+        Patches(settings.patch_size, tower) if "spatial_shapes" in inspect.signature(tower.forward).parameters else None
+    )
+    features = HuggingFaceFeatures(tower, _options(tower, prepared.size), patches)
+    return headless(features, *prepared[:3], name, prepared.channels)
+
+
+class HuggingFaceFeatures(nn.Module):
+    """The last map ``(b, d, h, w)`` or the tokens ``(b, n, d)`` of a model of transformers, normalised.
+
+    Args:
+        options, patches: as for `HuggingFace`.
+    """
+
+    def __init__(self, model: Any, options: Mapping[str, Any], patches: Patches | None = None) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.options = dict(options)
+        self.patches = patches
+        # Of a masked autoencoder: the photograph is to be seen as a whole, and its places in their order.
+        self.masks = "noise" in inspect.signature(model.forward).parameters
+        if self.masks:
+            model.config.mask_ratio = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = {"pixel_values": x} if self.patches is None else self.patches(x)
+        if self.masks:
+            side: int = self.model.config.patch_size
+            places = torch.arange(x.shape[2] // side * (x.shape[3] // side), device=x.device)
+            inputs["noise"] = places.expand(len(x), -1)
+        output = self.model(**inputs, **self.options)
+        features: Tensor = output.last_hidden_state
+        if self.model.config.model_type in _NORM_LATER:
+            features = self.model.post_layernorm(features)
+        return features
+
+
+#: Image towers that normalise their class token alone.
+_NORM_LATER = (
+    "clip_vision_model", "metaclip_2_vision_model", "chinese_clip_vision_model", "altclip_vision_model",
+    "clipseg_vision_model",
+)  # fmt: skip
+
+
 def takes_words(rest: str, name: str) -> bool:
     """Whether it is a model of photographs and text.
 
@@ -119,6 +183,17 @@ def takes_words(rest: str, name: str) -> bool:
         ClassifierError: as for `load_hugging_face`.
     """
     return _is_worded(_configuration(rest, name), name)
+
+
+def _refuse_missing(keys: Iterable[str], model: nn.Module, name: str, expected: str) -> None:
+    """Raise ClassifierError if any weights were missing: transformers makes them up."""
+    # The counts of a batch norm's training decide nothing.
+    if missing := sorted(key for key in keys if not key.endswith("num_batches_tracked")):
+        shown = ", ".join(missing[:3])
+        raise ClassifierError(
+            f"classifier: {name}: its weights lack {len(missing)} that a {type(model).__name__} has, such as {shown}; "
+            f"expected those of {expected}"
+        )
 
 
 def _configuration(rest: str, name: str) -> Any:

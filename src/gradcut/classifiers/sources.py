@@ -68,6 +68,31 @@ def load_classifier(
     return _loader("card.load_card")(Path(name).with_suffix(".json"), name)
 
 
+def load_backbone(name: str) -> Classifier:
+    """The network of that name without a head, for `gradcut.fit`: a classifier whose outputs are its features.
+
+    They are the mean of the last map, or of the tokens of a transformer's places; of CLIP and SigLIP, of the image
+    tower's.
+
+    Args:
+        name: ``timm/NAME``, ``timm/NAME@FILE``, ``hf/ORG/NAME`` or ``hf/FOLDER``, of anything that timm or transformers
+            loads, whether or not it is a classifier.
+
+    Raises:
+        ClassifierError: another name, weights that are missing, damaged or do not fit, features without places, or a
+            package that is not installed.
+    """
+    check_classifier(name)
+    kind, _, rest = name.partition("/")
+    if kind == "hf" and rest:
+        return _loader("hugging_face.load_hugging_face_backbone")(rest, name)
+    if kind == "timm" and rest:
+        return _loader("hub.load_timm_backbone")(rest, name)
+    raise ClassifierError(
+        f"backbone: expected timm/NAME, timm/NAME@FILE, hf/ORG/NAME or hf/FOLDER to take a head off, got {name!r}"
+    )
+
+
 def takes_words(name: str) -> bool:
     """Whether the classifier of that name takes words for classes; of one of the hub only its config.json is read.
 
@@ -137,4 +162,4 @@ def list_classifiers(pattern: str | None = None) -> dict[str, str]:
 
 def _head(path: Path, name: str) -> Classifier:
     head = heads.read_head(path)
-    return heads.attach(load_classifier(head.backbone), head, name)
+    return heads.attach((load_backbone if head.headless else load_classifier)(head.backbone), head, name)

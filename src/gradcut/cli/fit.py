@@ -19,7 +19,6 @@ from gradcut.cli.options import (
     check_file,
     check_folder,
     classifier_names,
-    load,
     out,
 )
 from gradcut.cli.progress import bar, err, working
@@ -38,6 +37,7 @@ FILES = (
     examples="""
     gradcut fit --images in/ --labels labels.csv -o head.safetensors
     gradcut fit --images in/ --labels labels.csv -o heads/ --folds 3
+    gradcut fit --backbone hf/facebook/dinov2-small --images in/ --labels labels.csv -o head.safetensors
     gradcut segment in/ -c head.safetensors     # with the fitted head
     """
 )
@@ -67,7 +67,7 @@ def fit(
         str,
         typer.Option(
             **classifier_names, metavar="NAME", rich_help_panel=FITTED,
-            help="Classifier whose last linear layer is replaced.",
+            help="Classifier whose last linear layer is replaced, or any network of timm or transformers.",
         ),
     ] = "lite2",
     size: Size = None,
@@ -125,7 +125,7 @@ def fit(
 ) -> None:  # fmt: skip
     """Fit a head for classes of your own, from image-level labels.
 
-    It replaces the last linear layer of a frozen backbone; no pixel labels are needed.
+    It stands on a frozen backbone, in the place of its last linear layer; no pixel labels are needed.
     """
     alone = output.suffix == ".safetensors"
     if output.is_dir() if alone else output.is_file() or output.suffix.lower() in FILES:
@@ -135,7 +135,7 @@ def fit(
     for table in tables:
         check_file("--labels", table)
     with working("loading"):
-        from gradcut.fit import LinearFit, PlaceFit, fit_folds, read_labels
+        from gradcut.fit import LinearFit, PlaceFit, fit_backbone, fit_folds, read_labels
         from gradcut.fit.labels import WORDS
         from gradcut.labels import vocabulary
 
@@ -146,7 +146,7 @@ def fit(
     if data.doubtful:
         labels = ", ".join(data.doubtful)
         err.print(f"gradcut: at most one judged photograph has {labels}: nothing can be said of how well it is found")
-    classifier = load(backbone, device)
+    classifier = fit_backbone(backbone, places, device)
     heads = fit_folds(
         classifier if size is None else classifier.at(size), data, LinearFit(l2, prior, folds, seed),
         PlaceFit(seed=seed) if places else None, every_fold=not alone, mirror=mirror,

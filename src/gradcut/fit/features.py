@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gradcut import images, labels
+from gradcut.classifiers.backbones import is_headless
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import ClassifierError
 from gradcut.fit.cache import cached
@@ -97,12 +98,14 @@ def features(
 def prior_rows(backbone: Classifier, names: Sequence[str]) -> Float[np.ndarray, "k d"]:
     """The backbone's own opinion of each class: the mean of its rows that mean the class, less the mean of all.
 
-    A class that the backbone does not know gets zeros.
+    A class that the backbone does not know gets zeros, and so does every class of a backbone without a head.
     """
     linear = backbone.model.get_submodule(linear_layer(backbone))
     assert isinstance(linear, nn.Linear)
     weight = linear.weight.detach().cpu().double().numpy()
     rows = np.zeros((len(names), weight.shape[1]))
+    if is_headless(backbone):
+        return rows
     for row, name in zip(rows, names, strict=True):
         own = labels.kinds(name, backbone.labels, related=True) or labels.group(name, backbone.labels)
         if own:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from gradcut.classifiers.backbones import is_headless
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import Head
 from gradcut.classifiers.weights import weights_sha256
@@ -251,6 +252,7 @@ def fit(
         size=backbone.size,
         threshold=fitted.threshold,
         figures=figures(fitted, data, asdict(options) | {"views": len(x)}),
+        headless=is_headless(backbone),
     )
     return head, fitted
 

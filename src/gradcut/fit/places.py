@@ -22,14 +22,15 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from gradcut import images
-from gradcut.classifiers.classifier import Classifier
+from gradcut.classifiers.classifier import Classifier, NoMemoryError
 from gradcut.classifiers.heads import Head, PlaceWeights
-from gradcut.errors import FitError, check_least
+from gradcut.errors import ClassifierError, FitError, check_least
 from gradcut.fit.cache import cached, digest
 from gradcut.fit.features import Track, prior_rows
 from gradcut.fit.head import spread
 from gradcut.fit.labels import ImageLabels
 from gradcut.images import Photograph
+from gradcut.known import Known
 from gradcut.network.view import View
 from gradcut.saliency.cams import linear_head, place_probabilities
 from gradcut.saliency.maps import against_each_other
@@ -40,6 +41,30 @@ SCALES = (1.0, 5 / 3)
 
 #: What the walk that makes the maps sure goes over; places are those of its grid.
 FEATURES = Features()
+
+#: By size: whether a network takes photographs of the largest of `SCALES`.
+_LARGE: Known[bool] = Known()
+
+
+def scales_of(backbone: Classifier) -> tuple[float, ...]:
+    """`SCALES`, or 1 alone for a network that takes photographs of its own size only.
+
+    Raises:
+        NoMemoryError: memory does not hold a pass.
+    """
+    takes = _LARGE.get(backbone.model, backbone.size)
+    if takes is None:
+        try:
+            with torch.inference_mode():
+                x = torch.zeros(1, 3, *backbone.scaled(max(SCALES)), device=backbone.device, dtype=backbone.dtype)
+                backbone.logits(x)
+            takes = True
+        except NoMemoryError:
+            raise
+        except ClassifierError:
+            takes = False
+        _LARGE.put(backbone.model, backbone.size, takes)
+    return SCALES if takes else (1.0,)
 
 
 @dataclass(frozen=True)
@@ -152,21 +177,24 @@ class PlaceFit:
         heads: Sequence[tuple[Head, PlaceWeights | None]],
     ) -> tuple[Float32[np.ndarray, "p d"], Float32[np.ndarray, "heads k p"]]:
         """The features of the photograph's places, and for each head how sure the classes are of them, in [0, 1]."""
-        large = backbone.at(backbone.scaled(max(SCALES))).prepare([photograph])
+        scales = scales_of(backbone)
+        view = View(backbone, backbone.at(backbone.scaled(max(scales))).prepare([photograph]))
         of = [n for n in range(len(heads)) for _ in present]
-        maps = torch.zeros(len(of), FEATURES.grid, FEATURES.grid, device=large.device)
-        view = View(backbone, large)
+        coarse = []
         with torch.no_grad():
-            for scale in SCALES:
+            for scale in scales:
                 at = view.at(scale)
                 FEATURES.declare(at)
                 features = linear_head(at, "PlaceFit").features
-                for n, each in enumerate(heads if len(present) else ()):
-                    here = _maps(features, present, *each)[None]
-                    maps[n * len(present) :][: len(present)] += F.interpolate(here, maps.shape[1:], mode="bilinear")[0]
-            rows = _on_grid(features, tuple(maps.shape[1:]))[0].flatten(1).T.cpu().numpy()
+                coarse += [[_maps(features, present, *each)[None] for each in (heads if len(present) else ())]]
+            grid = FEATURES.grid_of(at.kept.maps)
+            rows = _on_grid(features, grid)[0].flatten(1).T.cpu().numpy()
             if not len(present):
                 return rows, np.zeros((len(heads), 0, len(rows)), np.float32)
+            maps = torch.zeros(len(of), *grid, device=view.x.device)
+            for at_scale in coarse:
+                for n, each in enumerate(at_scale):
+                    maps[n * len(present) :][: len(present)] += F.interpolate(each, grid, mode="bilinear")[0]
             grid, walks = FEATURES.shares(at, [0])
             maps = walked(against_each_other(maps, of), of, dict.fromkeys(of, walks[0]), grid, FEATURES.steps)
             sure = against_each_other(maps, of).cpu().numpy()
@@ -290,8 +318,8 @@ def _maps(
     return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
 
 
-def _on_grid(features: Float[Tensor, "1 d h w"], grid: tuple[int, ...]) -> Float[Tensor, "1 d gh gw"]:
+def _on_grid(features: Float[Tensor, "1 d h w"], grid: tuple[int, int]) -> Float[Tensor, "1 d gh gw"]:
     """Features at the places of the walk's grid: in between those of a coarse map, means of those of a fine one."""
     if max(features.shape[2:]) > max(grid):
-        return F.adaptive_avg_pool2d(features.float(), (grid[0], grid[1]))
+        return F.adaptive_avg_pool2d(features.float(), grid)
     return F.interpolate(features.float(), grid, mode="bilinear")

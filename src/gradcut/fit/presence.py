@@ -20,13 +20,10 @@ from gradcut.fit.calibration import platt
 from gradcut.fit.features import Track
 from gradcut.fit.head import Fitted, figures, measured
 from gradcut.fit.labels import ImageLabels
-from gradcut.fit.places import SCALES
+from gradcut.fit.places import scales_of
 from gradcut.network.view import View
 from gradcut.saliency.cams import linear_head
 from gradcut.saliency.presence import evidence
-
-#: Where the surest places are looked for: the larger of the sizes that weights for places are fitted at.
-SCALE = max(SCALES)
 
 
 def fit_presence(
@@ -55,13 +52,15 @@ def fit_presence(
     """
     logits, said = np.full((2, *data.truth.shape), np.nan)
     keys = [digest(head.weight, head.bias, *(head.places or ())) for head in heads]
+    scale = max(scales_of(backbone))
     judged = fitted.folds >= 0
     for number in track(np.flatnonzero(judged).tolist()):
         own, file = int(fitted.folds[number]) + 1, data.files[number]
-        made_by = (backbone.record(), data.value_range, SCALE, keys[own])
-        logits[number], said[number] = cached(cache, made_by, file, partial(_look, backbone, file, data, heads[own]))
+        made_by = (backbone.record(), data.value_range, scale, keys[own])
+        look = partial(_look, backbone, file, data, heads[own], scale)
+        logits[number], said[number] = cached(cache, made_by, file, look)
     parts = [np.ones_like(judged), *(fitted.folds != fold for fold in range(len(heads) - 1))]
-    counted = [_solve(logits, said, data, judged & part) for part in parts]
+    counted = [_solve(logits, said, data, judged & part, scale) for part in parts]
     z = np.stack([how(logits, said) for how in counted])
     # The head of all is judged as its folds' heads judge what they have not seen.
     z[0] = z[fitted.folds + 1, np.arange(len(judged))]
@@ -75,17 +74,21 @@ def fit_presence(
 
 
 def _solve(
-    logits: Float[np.ndarray, "n k"], said: Float[np.ndarray, "n k"], data: ImageLabels, part: Bool[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n k"],
+    said: Float[np.ndarray, "n k"],
+    data: ImageLabels,
+    part: Bool[np.ndarray, " n"],
+    scale: float,
 ) -> Presence:
     pairs = data.known & part[:, None]
     (slope, surest), offset = platt(np.stack([logits[pairs], said[pairs]]), data.truth[pairs])
-    return Presence(SCALE, float(slope), float(surest), offset)
+    return Presence(scale, float(slope), float(surest), offset)
 
 
-def _look(backbone: Classifier, file: Path, data: ImageLabels, head: Head) -> list[np.ndarray]:
-    """A head's logits of a photograph at the backbone's size, and the evidence of its places at `SCALE`."""
+def _look(backbone: Classifier, file: Path, data: ImageLabels, head: Head, larger: float) -> list[np.ndarray]:
+    """A head's logits of a photograph at the backbone's size, and the evidence of its places at the larger one."""
     photograph = images.read(file, value_range=data.value_range)
-    view = View(backbone, backbone.at(backbone.scaled(SCALE)).prepare([photograph]))
+    view = View(backbone, backbone.at(backbone.scaled(larger)).prepare([photograph]))
 
     def features(scale: float) -> Float[Tensor, "1 d h w"]:
         return linear_head(view.at(scale), "presence").features.float()
@@ -93,4 +96,4 @@ def _look(backbone: Classifier, file: Path, data: ImageLabels, head: Head) -> li
     assert head.places is not None
     with torch.no_grad():
         logits = features(1.0).mean((2, 3)) @ head.weight.to(view.x).T + head.bias.to(view.x)
-        return [each[0].cpu().numpy() for each in (logits, evidence(features(SCALE), head.places))]
+        return [each[0].cpu().numpy() for each in (logits, evidence(features(larger), head.places))]

@@ -111,7 +111,8 @@ class Features:
     bytes a photograph.
 
     Args:
-        grid: places along each side of the photograph.
+        grid: places along each side of the photograph. A network of one resolution, as a transformer's tokens have, is
+            walked over at its own grid, if that is no finer: there is nothing to be known between its places.
         levels: how many resolutions, counted from the last; None takes three, or all if they are fewer.
         power: the larger, the more alike two places have to be.
     """
@@ -142,11 +143,18 @@ class Features:
         if self.levels is not None and len(maps) < self.levels:
             raise SaliencyError(f"levels: expected at most {len(maps)}, the resolutions of {name}, got {self.levels}")
         walks = {b: self.walk([level[b : b + 1] for level in maps]) for b in photographs}
-        return (self.grid, self.grid), walks
+        return self.grid_of(maps), walks
+
+    def grid_of(self, levels: Sequence[Float[Tensor, "_ _ _ _"]]) -> tuple[int, int]:
+        """The grid of a walk, from the maps that the view has kept."""
+        if self.levels is None and len(levels) == 1:
+            h, w = levels[0].shape[2:]
+            return min(h, self.grid), min(w, self.grid)
+        return self.grid, self.grid
 
     def walk(self, levels: Sequence[Float[Tensor, "1 _ _ _"]]) -> Float[Tensor, "p p"]:
-        """The share of a place that goes to each of the ``p = grid^2`` in a step, from one photograph's maps."""
-        size = (self.grid, self.grid)
+        """The share of a place that goes to each of the ``p`` of the grid in a step, from one photograph's maps."""
+        size = self.grid_of(levels)
         cosine = torch.zeros((), device=levels[0].device)
         for level in levels:
             fine = max(level.shape[2:]) > self.grid
