@@ -40,6 +40,7 @@ CLASSIFIERS: Mapping[str, str] = {
     "from the hub or its cache; needs gradcut[hf]",
     "hf/FOLDER": "the same from a folder with config.json, preprocessor_config.json, model.safetensors and, for words, "
     "the tokenizer's files",
+    "hf/NAME@FILE": "either of the two with its weights from a file, as a trainer wrote them",
     "ml-decoder@FILE": "ML-Decoder's TResNet M, L or XL from its authors' checkpoint",
     "HEAD.safetensors": "a head that 'gradcut fit' wrote",
     "CARD.json": "a checkpoint described by a card: architecture, weights, labels, size, mean, std, multilabel",

@@ -180,3 +180,20 @@ def test_nothing_is_made_of_what_is_beside_the_weights(tmp_path):
     assert {type(value).__name__ for value in document.values()} == {"Beside"}
     assert not any(getattr(value, "__dict__", None) for value in document.values())
     assert set(torch.serialization.get_safe_globals()) == before  # PyTorch's list is as it was
+
+
+def test_a_checkpoint_in_shards(tmp_path, tiny):
+    state = tiny.state_dict()
+    places = {key: f"own-{number % 2}.safetensors" for number, key in enumerate(state)}
+    for file in set(places.values()):
+        save_file({key: state[key] for key, place in places.items() if place == file}, tmp_path / file)
+    (tmp_path / "own.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    card = {"architecture": TINY, "labels": ["a", "b", "c"], "weights": "own.safetensors.index.json"}
+    (tmp_path / "own.json").write_text(json.dumps(card))
+    assert fits(load_classifier(tmp_path / "own.json"), tiny)
+
+
+def test_a_torchscript_archive_says_what_to_save(tmp_path, tiny):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 3)), tmp_path / "own.pth")
+    (tmp_path / "own.json").write_text(json.dumps({"architecture": TINY, "labels": ["a", "b", "c"]}))
+    refused(load_classifier, tmp_path / "own.json", "a TorchScript archive, whose code is not run; save its model's")

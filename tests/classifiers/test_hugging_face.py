@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gradcut import load_classifier
-from gradcut.classifiers.hugging_face import preparation
+from gradcut.classifiers.processors import preparation
 from gradcut.errors import ClassifierError
 
 transformers = pytest.importorskip("transformers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pathlib
 import pickle
@@ -72,6 +73,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ClassifierError(f"{path}: no such file")
+    if path.name.endswith(".index.json"):
+        return _shards(path)
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -89,10 +92,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ClassifierError(f"{path}: damaged, or not a PyTorch checkpoint: {one_line(error)}") from error
     # A truncated archive can fail anywhere in torch's reader.
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if "TorchScript" in str(error):
+            raise ClassifierError(
+                f"{path}: a TorchScript archive, whose code is not run; save its model's state_dict()"
+            ) from error
         raise ClassifierError(f"{path}: damaged, or not a PyTorch checkpoint: {one_line(error)}") from error
     if not isinstance(document, Mapping):
         raise ClassifierError(f"{path}: expected a checkpoint with named weights, got {type(document).__name__}")
     return dict(document)
+
+
+def _shards(index: Path) -> dict[str, Any]:
+    """What is in all the files that an index names: those of one checkpoint that was too large for a file."""
+    try:
+        names = sorted({Path(name).name for name in json.loads(index.read_bytes())["weight_map"].values()})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        says = one_line(error)
+        raise ClassifierError(f"{index}: expected JSON with a weight_map from names to files: {says}") from error
+    return {key: value for name in names for key, value in read_checkpoint(index.parent / name).items()}
 
 
 #: Under what names trainers put weights into their files. An average over the training's steps comes first, as in timm.
@@ -183,6 +200,17 @@ def load_strictly(
     if others:
         log.warning("%s: left out, as no part of the network: %s", path, ", ".join(others))
     model.load_state_dict(dict(state), strict=True)
+
+
+def as_named(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Weights without what trainers put before their names, and without losses and metrics.
+
+    For a model that knows some of them by other names than its own.
+    """
+    wanted = model.state_dict()
+    own, others = _matched(wanted, state, path)
+    parts = {key.partition(".")[0] for key in wanted}
+    return {**own, **{name: state[key] for key, name in others.items() if not _of_training(name, parts)}}
 
 
 def _of_training(name: str, parts: Collection[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def create_timm(architecture: str, name: str, pretrained: bool = False, **option
     attempts: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
     for extra in attempts:
         try:
-            with reachable_or_cached():
+            with reachable_or_cached() if pretrained else nullcontext():
                 return timm.create_model(architecture, pretrained=pretrained, **options, **extra)
         except TypeError as error:
             # Convolutional networks take any size and do not know the option.
@@ -118,19 +118,25 @@ def _without_hub(architecture: str, name: str, error: Exception) -> str:
 # timm passes no argument on that would say so, and the hub's switch is one for the whole process: whoever has turned it
 # turns it back before another looks at it.
 _switch = threading.RLock()
+_asked = False
 
 
 @contextmanager
 def reachable_or_cached() -> Iterator[None]:
-    """Where the hub does not answer, its cache alone is asked, at once and without five tries a file."""
+    """Where the hub does not answer, its cache alone is asked, at once and without five tries a file.
+
+    Inside such a block it is not asked again whether it answers.
+    """
+    global _asked
     with _switch:
-        before = constants.HF_HUB_OFFLINE
+        before, inside = constants.HF_HUB_OFFLINE, _asked
         try:
-            if not before:
+            if not before and not inside:
                 try:
                     get_session().head(constants.ENDPOINT, timeout=5)
                 except Exception:  # the hub's own errors have no common class
                     constants.HF_HUB_OFFLINE = True
+            _asked = True
             yield
         finally:
-            constants.HF_HUB_OFFLINE = before
+            constants.HF_HUB_OFFLINE, _asked = before, inside

@@ -1,24 +1,24 @@
-"""Classifiers of transformers. What their image processor does to colours is asked of the processor itself."""
+"""Classifiers of transformers, classifiers of words, and backbones."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gradcut.classifiers.backbones import headless
+from gradcut.classifiers.checkpoints import as_named, read_checkpoint, state_of
 from gradcut.classifiers.classifier import Classifier, evaluating
 from gradcut.classifiers.hub import TimmFeatures, reachable_or_cached
-from gradcut.classifiers.sizes import Patches, joined
+from gradcut.classifiers.processors import preparation
+from gradcut.classifiers.sizes import Patches
 from gradcut.classifiers.words import FAMILIES, THRESHOLDS, Worded, as_words, head_of, refuse_words
 from gradcut.errors import ClassifierError, one_line
 from gradcut.labels import distinct
@@ -46,15 +46,6 @@ class HuggingFace(nn.Module):
         return logits
 
 
-class Preparation(NamedTuple):
-    """What an image processor does: it resizes, and normalises colours as `Classifier` does."""
-
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels: str
-
-
 def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classifier:
     """A transformers image classifier, or a model of photographs and text as a classifier of words.
 
@@ -62,6 +53,7 @@ def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classif
     computes in float32, whatever its weights are kept in.
 
     Args:
+        rest: of the name: ``ORG/NAME`` or a folder, and ``@FILE`` for other weights.
         asked: what `as_words` takes; all None for an image classifier.
 
     Raises:
@@ -69,6 +61,12 @@ def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classif
             that are wrong or missing, or a processor that does more than to resize photographs and to normalise
             their colours.
     """
+    rest, file = _parted(rest)
+    with _hub(rest):
+        return _classifier(rest, file, name, asked)
+
+
+def _classifier(rest: str, file: Path | None, name: str, asked: Mapping[str, Any]) -> Classifier:
     config = _configuration(rest, name)
     words = None
     if _is_worded(config, name):
@@ -78,13 +76,12 @@ def load_hugging_face(rest: str, name: str, asked: Mapping[str, Any]) -> Classif
         config.id2label = dict(enumerate(_names(config)))  # without gaps: how many there are makes the model
     import transformers
 
-    options: dict[str, Any] = {"trust_remote_code": False}
+    kind = transformers.AutoModel if words else transformers.AutoModelForImageClassification
+    model, missing = _with_weights(kind, rest, file, config, name)
+    _refuse_missing(missing, model, name, file, "a classifier, head and all")
     with _found(rest, name):
-        kind = transformers.AutoModel if words else transformers.AutoModelForImageClassification
-        model, loaded = kind.from_pretrained(rest, config=config, output_loading_info=True, **options)
-        processor = transformers.AutoImageProcessor.from_pretrained(rest, **options)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(rest, **options) if words else None
-    _refuse_missing(loaded["missing_keys"], model, name, "a classifier, head and all")
+        processor = transformers.AutoImageProcessor.from_pretrained(rest, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(rest, trust_remote_code=False) if words else None
     model = model.float().eval()
     tower = getattr(config, "vision_config", config)
     prepared = preparation(processor, name, getattr(tower, "image_size", None))
@@ -113,28 +110,28 @@ def load_hugging_face_backbone(rest: str, name: str) -> Classifier:
     Raises:
         ClassifierError: as for `load_hugging_face`, words aside; or features without places.
     """
+    rest, file = _parted(rest)
+    with _hub(rest):
+        return _backbone(rest, file, name)
+
+
+def _backbone(rest: str, file: Path | None, name: str) -> Classifier:
     config = _configuration(rest, name)
     import transformers
 
-    options: dict[str, Any] = {"trust_remote_code": False}
-    with _found(rest, name):
-        with torch.device("meta"):
-            kind = type(transformers.AutoModel.from_config(config, **options))
-        # A pooler is no part of a backbone, and few checkpoints have its weights.
-        pooler = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
-        model, loaded = kind.from_pretrained(rest, config=config, output_loading_info=True, **pooler)
-        processor = transformers.AutoImageProcessor.from_pretrained(rest, **options)
+    model, missing = _with_weights(transformers.AutoModel, rest, file, config, name, headless=True)
     # Of a model of photographs and text, the image tower.
     within = "vision_model." if hasattr(model, "vision_model") else ""
-    _refuse_missing([key for key in loaded["missing_keys"] if key.startswith(within)], model, name, "the whole network")
+    _refuse_missing([key for key in missing if key.startswith(within)], model, name, file, "the whole network")
     tower = (model.vision_model if within else getattr(model, "timm_model", model)).float().eval()
-    settings = getattr(config, "vision_config", config)
+    settings = getattr(tower, "config", config)
+    with _found(rest, name):
+        processor = transformers.AutoImageProcessor.from_pretrained(rest, trust_remote_code=False)
     prepared = preparation(processor, name, getattr(settings, "image_size", None))
-    if tower is not model and not within:
+    if hasattr(model, "timm_model"):
         return headless(TimmFeatures(tower), *prepared[:3], name, prepared.channels)
-    patches = (
-        Patches(settings.patch_size, tower) if "spatial_shapes" in inspect.signature(tower.forward).parameters else None
-    )
+    cut = "spatial_shapes" in inspect.signature(tower.forward).parameters
+    patches = Patches(settings.patch_size, tower) if cut else None
     features = HuggingFaceFeatures(tower, _options(tower, prepared.size), patches)
     return headless(features, *prepared[:3], name, prepared.channels)
 
@@ -182,17 +179,92 @@ def takes_words(rest: str, name: str) -> bool:
     Raises:
         ClassifierError: as for `load_hugging_face`.
     """
-    return _is_worded(_configuration(rest, name), name)
+    return _is_worded(_configuration(_parted(rest)[0], name), name)
 
 
-def _refuse_missing(keys: Iterable[str], model: nn.Module, name: str, expected: str) -> None:
-    """Raise ClassifierError if any weights were missing: transformers makes them up."""
+def _parted(rest: str) -> tuple[str, Path | None]:
+    """What is before the ``@``, and the file after it; a folder may have one in its name."""
+    before, at, file = rest.partition("@")
+    return (before, Path(file)) if at and not Path(rest).is_dir() else (rest, None)
+
+
+def _with_weights(
+    auto: Any, rest: str, file: Path | None, config: Any, name: str, headless: bool = False
+) -> tuple[Any, list[str]]:
+    """A model with its weights, and the names of those that were missing: transformers makes them up.
+
+    Args:
+        auto: a class of transformers that knows which class a configuration is of.
+        file: with the weights as a trainer wrote them, in the place of the model's own.
+        headless: without what pools the last tokens, and what is left over is no fault.
+
+    Raises:
+        ClassifierError: weights that are damaged, of other shapes than the configuration says, or of another network.
+    """
+    options: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    source: str | None = rest
+    with _found(rest, name):
+        if file is not None or headless:
+            with torch.device("meta"):
+                bare = auto.from_config(config, trust_remote_code=False)
+            auto = type(bare)
+            # What pools is no part of a backbone, and few checkpoints have its weights.
+            if headless and "add_pooling_layer" in inspect.signature(auto).parameters:
+                options["add_pooling_layer"] = False
+        else:
+            options["trust_remote_code"] = False
+    if file is not None:
+        source, options["state_dict"] = None, as_named(bare, state_of(read_checkpoint(file), file), file)
+    with _found(rest, name):
+        model, loaded = auto.from_pretrained(source, **options)
+    if unknown := sorted(loaded["unexpected_keys"]) if file is not None and not headless else []:
+        raise ClassifierError(
+            f"{file}: not the weights of {rest}: {len(unknown)} are unknown, the first is {unknown[0]!r}"
+        )
+    if loaded["mismatched_keys"]:
+        outputs = _outputs(loaded["mismatched_keys"], config, name)
+        if {"id2label", "num_labels", "label2id"} & set(_document(rest)):
+            raise ClassifierError(
+                f"classifier: {name}: its config.json has {config.num_labels} classes, its weights have {outputs} "
+                "outputs; say in id2label what each is called"
+            )
+        config.num_labels = outputs
+        return _with_weights(auto, rest, file, config, name, headless)
     # The counts of a batch norm's training decide nothing.
-    if missing := sorted(key for key in keys if not key.endswith("num_batches_tracked")):
+    return model, sorted(key for key in loaded["missing_keys"] if not key.endswith("num_batches_tracked"))
+
+
+def _outputs(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], config: Any, name: str) -> int:
+    """The number of outputs that weights of another number than the configuration's are for.
+
+    Raises:
+        ClassifierError: they differ in something else.
+    """
+    for key, found, expected in sorted(mismatched):
+        if expected[0] != config.num_labels or tuple(found[1:]) != tuple(expected[1:]):
+            raise ClassifierError(
+                f"classifier: {name}: {key!r} of its weights is of shape {tuple(found)}, by its config.json it is "
+                f"{tuple(expected)}; these do not belong together"
+            )
+        outputs = int(found[0])
+    return outputs
+
+
+def _document(rest: str) -> Mapping[str, Any]:
+    """What stands in config.json, without what transformers makes of it: two classes, where it says nothing of any."""
+    import transformers
+
+    document: Mapping[str, Any] = transformers.PretrainedConfig.get_config_dict(rest)[0]
+    return document
+
+
+def _refuse_missing(missing: Sequence[str], model: nn.Module, name: str, file: Path | None, expected: str) -> None:
+    if missing:
         shown = ", ".join(missing[:3])
         raise ClassifierError(
             f"classifier: {name}: its weights lack {len(missing)} that a {type(model).__name__} has, such as {shown}; "
             f"expected those of {expected}"
+            + ("" if file else f". If a trainer wrote them, with words before the names: {name}@FILE")
         )
 
 
@@ -202,7 +274,15 @@ def _configuration(rest: str, name: str) -> Any:
     except ModuleNotFoundError:
         raise ClassifierError(f"classifier: {name} needs the package transformers; install gradcut[hf]") from None
     with _found(rest, name):
-        return transformers.AutoConfig.from_pretrained(rest, trust_remote_code=False)
+        document = _document(rest)
+        if not isinstance(document.get("id2label") or {}, dict):
+            raise ClassifierError(
+                f"classifier: {name}: id2label of its config.json: expected {{number: name}}, got a list"
+            )
+        config = transformers.AutoConfig.from_pretrained(rest, trust_remote_code=False)
+        if not document.get("id2label") and (numbers := document.get("label2id")):
+            config.id2label = {int(number): label for label, number in numbers.items()}
+        return config
 
 
 def _is_worded(config: Any, name: str) -> bool:
@@ -217,6 +297,11 @@ def _is_worded(config: Any, name: str) -> bool:
     return True
 
 
+def _hub(rest: str) -> AbstractContextManager[None]:
+    """Of a folder the hub knows nothing."""
+    return nullcontext() if Path(rest).is_dir() else reachable_or_cached()
+
+
 @contextmanager
 def _found(rest: str, name: str) -> Iterator[None]:
     """Whatever says in the block that files cannot be had becomes one line that says which are needed.
@@ -226,11 +311,22 @@ def _found(rest: str, name: str) -> Iterator[None]:
     """
     wanted = "config.json, preprocessor_config.json, model.safetensors and, for words, the tokenizer's files"
     try:
-        with reachable_or_cached():
+        with _hub(rest):
             yield
+    except ClassifierError:
+        raise
+    except SafetensorError as error:
+        raise ClassifierError(f"classifier: {name}: its weights are damaged: {one_line(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise ClassifierError(
+            f"classifier: {name}: its weights are damaged, or have more than weights in them, which is not run; save "
+            "its state_dict alone"
+        ) from error
     except Exception as error:  # the hub's own errors have no common class
         if Path(rest).is_dir():
-            raise ClassifierError(f"classifier: {name}: expected {wanted} in the folder: {one_line(error)}") from error
+            reason = one_line(error)
+            hint = f"; weights as a trainer wrote them: {name}@FILE" if "no file named" in reason else ""
+            raise ClassifierError(f"classifier: {name}: expected {wanted} in the folder: {reason}{hint}") from error
         if Path(rest).is_absolute() or rest.startswith(".") or rest.count("/") > 1:
             raise ClassifierError(f"classifier: {name}: no such folder: {rest}") from error
         raise ClassifierError(
@@ -263,114 +359,3 @@ def _options(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     except (RuntimeError, ValueError, AssertionError, TypeError):
         return {}
     return option
-
-
-#: Side of the photographs that a processor is tried with.
-_SIDE = 256
-
-#: Of the quarters of such a photograph.
-_COLOURS = ((13, 200, 90), (250, 40, 128), (66, 77, 240), (180, 120, 10))
-
-
-def preparation(processor: Any, name: str, image_size: Any = None) -> Preparation:
-    """What an image processor does, found by giving it photographs of few colours and looking at what it makes of them.
-
-    Args:
-        name: what errors call the classifier.
-        image_size: of the model, for a processor that does not resize.
-
-    Raises:
-        ClassifierError: it does something else to colours than to scale and shift each, in the order RGB or BGR; or has
-            a size for no photograph.
-    """
-    kind = type(processor).__name__
-    _refuse_unknown(processor, name)
-
-    def processed(photograph: UInt8[np.ndarray, "s s 3"]) -> Float[Tensor, "3 h w"]:
-        try:
-            made = processor(images=Image.fromarray(photograph), return_tensors="pt")
-            pixels: Tensor = made["pixel_values"]
-            if "spatial_shapes" in made:  # the patches of a NaFlex model
-                pixels = joined(pixels, made["spatial_shapes"][0], processor.patch_size)
-        except Exception as error:  # each processor has errors of its own
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            raise ClassifierError(
-                f"classifier: {name}: its {kind} makes no pixels of a photograph: {reason}"
-            ) from error
-        if pixels.ndim != 4 or pixels.shape[:2] != (1, 3):
-            shape = tuple(pixels.shape)
-            raise ClassifierError(f"classifier: {name}: expected pixels (1, 3, h, w) from its {kind}, got {shape}")
-        return pixels[0].double()
-
-    def plain(*colour: int) -> Float[Tensor, " 3"]:
-        pixels = processed(np.full((_SIDE, _SIDE, 3), colour, np.uint8))
-        return pixels[:, pixels.shape[1] // 2, pixels.shape[2] // 2]
-
-    black = plain(0, 0, 0)
-    lights = torch.stack([plain(255, 0, 0), plain(0, 255, 0), plain(0, 0, 255)], 1) - black[:, None]
-    several = np.zeros((_SIDE, _SIDE, 3), np.uint8)
-    for (y, x), colour in zip(_QUARTERS, _COLOURS, strict=True):
-        several[y * _SIDE // 2 : (y + 1) * _SIDE // 2, x * _SIDE // 2 : (x + 1) * _SIDE // 2] = colour
-    pixels = processed(several)
-    size = (pixels.shape[1], pixels.shape[2])
-    # What a colour becomes must depend neither on its place nor on the colours elsewhere.
-    came = torch.stack([pixels[:, (1 + 2 * y) * size[0] // 4, (1 + 2 * x) * size[1] // 4] for y, x in _QUARTERS])
-    expected = black + torch.tensor(_COLOURS, dtype=torch.float64) / 255 @ lights.T
-    spread = float(lights.abs().max())
-    bgr = bool(lights[0, 2] > lights[0, 0])
-    scale = (lights.flip(1) if bgr else lights).diag()
-    crossed = lights - torch.diag(scale).flip(1) if bgr else lights - torch.diag(scale)
-    if not (scale > 0).all() or max(float((came - expected).abs().max()), float(crossed.abs().max())) > 1e-3 * spread:
-        raise ClassifierError(
-            f"classifier: {name}: expected a processor that scales and shifts each colour, its {kind} does something "
-            f"else; it has {', '.join(_switches(processor))}"
-        )
-    if size == (_SIDE, _SIDE) and processed(several[: _SIDE // 2, : _SIDE // 2]).shape[1] != _SIDE:
-        sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size or ())
-        if len(sides) != 2:
-            raise ClassifierError(
-                f"classifier: {name}: expected a size, but its {kind} does not resize; say do_resize and size in "
-                "preprocessor_config.json"
-            )
-        size = (int(sides[0]), int(sides[1]))
-    if bgr:
-        scale, black = scale.flip(0), black.flip(0)
-    # Six digits, which its float32 has for sure, so that it is the same on every machine.
-    black[black.abs() < 1e-6 * spread] = 0
-    mean, std = (tuple(float(f"{v + 0.0:.6g}") for v in values.tolist()) for values in (-black / scale, 1 / scale))
-    return Preparation(size, mean, std, "BGR" if bgr else "RGB")
-
-
-#: Row and column.
-_QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
-
-#: What a processor's file may switch on although its class does not know it: nothing that changes a colour.
-_HARMLESS = {
-    "do_resize",
-    "do_center_crop",
-    "do_convert_rgb",
-    "do_pad",
-    "do_reduce_labels",
-    "do_rescale",
-    "do_normalize",
-}
-
-_OF_COLOURS = re.compile(r"do_\w+|\w*(gr[ae]y|gamma|equali|channel|colou?r|invert|bright|contrast|hue|saturat|lut)\w*")
-
-
-def _refuse_unknown(processor: Any, name: str) -> None:
-    """Raise ClassifierError if the processor's file asks for something that its class does not know."""
-    kind = type(processor)
-    known = {*_HARMLESS, *dir(kind), *getattr(processor, "_valid_kwargs_names", ())}
-    known |= {*inspect.signature(kind.__init__).parameters, *inspect.signature(kind.preprocess).parameters}
-    known |= {*getattr(getattr(kind, "valid_kwargs", None), "__annotations__", ())}
-    asked = [key for key, value in processor.to_dict().items() if value and key not in known]
-    if unknown := sorted(key for key in asked if _OF_COLOURS.fullmatch(key)):
-        raise ClassifierError(
-            f"classifier: {name}: its processor's file has {', '.join(unknown)}, which {kind.__name__} does not know; "
-            "take it out if the model was not trained with it"
-        )
-
-
-def _switches(processor: Any) -> list[str]:
-    return [key for key, value in processor.to_dict().items() if key.startswith("do_") and value] or ["no options"]
