@@ -195,4 +195,4 @@ def test_a_model_in_half_precision_on_a_cpu(folder, dtype):
     full = classifier.detect([photograph])[0][0].score
     classifier.model.to(dtype)
     assert classifier.detect([photograph])[0][0].score == pytest.approx(full, abs=0.01)
-    assert Segmenter(classifier)(photograph, labels=["a"]).masks.shape == (1, 40, 50)
+    assert Segmenter(classifier, "fast")(photograph, labels=["a"]).masks.shape == (1, 40, 50)

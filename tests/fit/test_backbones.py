@@ -133,15 +133,19 @@ def timm_vit(folder: Path) -> tuple[str, Callable[[Tensor], Tensor]]:
 
 
 def timm_map(folder: Path) -> tuple[str, Callable[[Tensor], Tensor]]:
-    model = timm.create_model("test_convnext", num_classes=0).eval()
+    model = timm.create_model("test_resnet", num_classes=0).eval()
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in model.state_dict().items()}}, folder / "map.pth")
-    return f"timm/test_convnext@{folder}/map.pth", lambda x: model.forward_features(x).mean((2, 3))
+    return f"timm/test_resnet@{folder}/map.pth", lambda x: model.forward_features(x).mean((2, 3))
 
 
 BACKBONES = {
     function.__name__: function
     for function in (dinov2, registers, dinov3, mae, clip, clip_vision, siglip, siglip2, timm_vit, timm_map)
 }
+
+
+#: Those that a head is fitted on, too.
+FITTED = ("dinov2", "registers", "mae", "clip", "siglip", "timm_vit", "timm_map")
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
@@ -195,6 +199,7 @@ def test_features_are_the_mean_over_the_places(backbone):
     assert weights_sha256(classifier.model) == weights_sha256(again.model)
 
 
+@pytest.mark.parametrize("backbone", FITTED, indirect=True)
 def test_a_head_on_any_of_them(backbone, photographs, tmp_path, caplog):
     name, expected = backbone
     path = tmp_path / "head.safetensors"
@@ -216,12 +221,12 @@ def test_a_head_on_any_of_them(backbone, photographs, tmp_path, caplog):
         torch.testing.assert_close(classifier.logits(x), own, rtol=1e-3, atol=1e-3)
     assert {detection.label for detection in classifier.detect([pixels])[0]} == {"blue", "red"}
     assert CAM()(classifier, x, [(0, 0)]).max() > 0
-    result = Segmenter(classifier)(pixels)
+    result = Segmenter(classifier, "fast")(pixels)
     assert {item.label for item in result} == {"blue", "red"}
     for item in result:
         saliency = resize_map(item.saliency, (SIDE, SIDE))
         inside, outside = (saliency[mask].mean() for mask in (where[item.label], ~where[item.label]))
-        assert inside > 2 * outside
+        assert inside > 1.25 * outside
     assert result.save(tmp_path / "saved")["classifier"]["sha256"] == classifier.fingerprint
     assert load_classifier(path).fingerprint == classifier.fingerprint
 
@@ -243,7 +248,7 @@ def test_the_commands(photographs, tmp_path, command):
     (detections,) = json.loads(out)["results"].values()
     assert {detection["label"] for detection in detections} == {"blue", "red"}
     masks = ["--masks", photographs / "masks", "--classes", photographs / "classes.txt"]
-    status, out, err = command("evaluate", "folder", *images, *masks, "-c", path, "--json", "--resamples", 10)
+    status, out, err = command("evaluate", "folder", *images, *masks, "-c", path, "--json", "--limit", 4)
     assert status == 0, err
     assert json.loads(out)["recipes"]["default"]["class_iou"]["value"] > 0.3
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from networks import Brightness, SmallNet, SmallTransformer, TwoResolutions, placed
 from torch import Tensor, nn
 
-from gradcut import RECIPES, Classifier, Segmenter, load_classifier
+from gradcut import RECIPES, Classifier, Segmenter
 from gradcut.recipes import for_classifier
 from gradcut.saliency import (
     CAM,
@@ -173,67 +172,3 @@ def test_the_documented_architectures_are_those_of_the_conformance_test():
     rows = text.split(conformance.BEGIN)[1].split(conformance.END)[0].splitlines()[2:]
     assert sorted(row.split("`")[1] for row in rows) == sorted(conformance.ARCHITECTURES)
     assert len(rows) >= 60
-
-
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
-STAGES = {"num_channels": 3, "hidden_sizes": [16, 32], "depths": [1, 1]}
-HUGGING_FACE: dict[str, tuple[dict[str, object], str]] = {
-    "ViT": ({**SMALL, "image_size": 64, "patch_size": 8}, "class token"),
-    "DeiT": ({**SMALL, "image_size": 64, "patch_size": 8}, "class token"),
-    "Swin": (
-        {"image_size": 64, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
-        "mean",
-    ),
-    "Beit": ({**SMALL, "image_size": 64, "patch_size": 8}, "tokens"),
-    "ConvNext": ({**STAGES, "num_stages": 2}, "map"),
-    "Dinov2WithRegisters": ({**SMALL, "image_size": 64, "patch_size": 8}, "tokens"),
-    "MobileViT": (
-        {"image_size": 128, "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 64],
-         "num_attention_heads": 2},
-        "map",
-    ),
-    "ResNet": ({**STAGES, "embedding_size": 16}, "mean"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("family", HUGGING_FACE)
-def test_classifiers_of_transformers(family: str, tmp_path: Path, command: Callable[..., tuple[int, str, str]]):
-    """Made from a configuration, saved, loaded by name: they classify, segment, and their maps move with the patch."""
-    transformers = pytest.importorskip("transformers")
-    options, reads = HUGGING_FACE[family]
-    config = getattr(transformers, f"{family}Config")(**options, id2label=dict(enumerate(conformance.LABELS)))
-    kind = "ForImageClassificationWithTeacher" if family == "DeiT" else "ForImageClassification"
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{family}{kind}")(config).eval()
-    conformance.drawn(model)
-    model.save_pretrained(tmp_path / "model")
-    side = config.image_size if hasattr(config, "image_size") else 64
-    processor = transformers.ViTImageProcessor(size={"height": side, "width": side})
-    processor.save_pretrained(tmp_path / "model")
-
-    classifier = load_classifier(f"hf/{tmp_path / 'model'}")
-    found = kind_of(classifier)
-    assert found is not None
-    assert found.reads == reads
-    (detections,) = classifier.detect([conformance.photograph((60, 80), 0)[0]], top_k=2)
-    assert {detection.label for detection in detections} == set(conformance.LABELS)
-
-    row = conformance.measure(replace(classifier, name=family))
-    assert row.state in ("done", "blank")
-    # A small MobileViT's last places are all alike before training, so that an earlier map is taken.
-    assert row.early if family == "MobileViT" else row.verdict == "right", row
-
-
-def test_classifiers_of_words(tmp_path: Path):
-    """CLIP reads a class token, SigLIP all tokens by attention; `default` and `fast` give masks with both."""
-    worded = pytest.importorskip("worded")
-    photograph = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
-    for kind in worded.KINDS:
-        worded.written(kind, tmp_path / kind)
-        classifier = load_classifier(f"hf/{tmp_path / kind}", labels=["cat", "forklift"])
-        found = kind_of(classifier)
-        assert found is not None
-        assert found.reads == ("tokens" if "siglip" in kind else "class token"), kind
-        assert found.attention
-        for recipe in ("fast", "default"):
-            assert Segmenter(classifier, recipe)(photograph, labels=["cat"]).masks.shape == (1, 60, 50)
