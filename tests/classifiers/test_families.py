@@ -119,3 +119,14 @@ def test_classifiers_of_words(kind: str, tmp_path: Path):
     masks_are_saved_and_served(classifier, tmp_path)
     photograph = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
     assert Segmenter(classifier)(photograph, labels=["cat"]).masks.shape == (1, 60, 50)
+
+
+def test_the_documented_families_are_those_tried_here():
+    text = (Path(__file__).parents[2] / "docs" / "classifiers.md").read_text("utf-8")
+    rows = text.split("<!-- families -->\n")[1].split("<!-- end of families -->")[0].splitlines()[2:]
+    documented = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rows]
+    assert len(documented) == len(FAMILIES) + 2
+    for (name, reads), (family, (_, expected)) in zip(documented[:-2], FAMILIES.items(), strict=True):
+        assert name.split(",")[0].replace(" ", "").casefold() == family.casefold()
+        assert reads == expected
+    assert documented[-2:] == [("CLIP, MetaCLIP 2", "class token"), ("SigLIP, SigLIP 2", "tokens")]

@@ -37,7 +37,7 @@ FILES = (
     examples="""
     gradcut fit --images in/ --labels labels.csv -o head.safetensors
     gradcut fit --images in/ --labels labels.csv -o heads/ --folds 3
-    gradcut fit --backbone hf/facebook/dinov2-small --images in/ --labels labels.csv -o head.safetensors
+    gradcut fit --images in/ --labels labels.csv -o heads/ --backbone hf/FOLDER
     gradcut segment in/ -c head.safetensors     # with the fitted head
     """
 )
