@@ -395,3 +395,21 @@ def test_the_walk_goes_over_the_tokens_own_grid():
     expected = (features @ features.T).clamp(min=0) ** 12
     assert grid == (8, 8)
     torch.testing.assert_close(walks[0], expected / expected.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_resnet"])
+def test_a_wrapper_round_timm(architecture, tmp_path):
+    torch.manual_seed(0)
+    model = timm.create_model(architecture, num_classes=3).eval()
+    prepared = {"input_size": [3, 160, 160], "mean": [0.1, 0.5, 0.7], "std": [0.2, 0.3, 0.9], "num_classes": 3}
+    more = {"crop_pct": 0.9, "interpolation": "bicubic", "fixed_input_size": False}
+    config = {"architecture": architecture, "num_classes": 3, "label_names": ["a", "b", "c"]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {**prepared, **more}}))
+    save_file(model.state_dict(), tmp_path / "model.safetensors", {"format": "pt"})
+    network = load_backbone(f"hf/{tmp_path}")
+    assert (network.size, network.mean, network.std) == ((160, 160), (0.1, 0.5, 0.7), (0.2, 0.3, 0.9))
+    x = torch.rand(1, 3, 160, 160)
+    with torch.no_grad():
+        made = model.forward_features(x)
+        expected = made[:, 1:].mean(1) if made.ndim == 3 else made.mean((2, 3))
+        torch.testing.assert_close(network.logits(x), expected)

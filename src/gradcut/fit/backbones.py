@@ -42,7 +42,7 @@ def fit_backbone(name: str, places: bool = True, device: str | None = None) -> C
     except SaliencyError:
         reason = "its own head reads something else than the mean of its last map"
     except ClassifierError as error:
-        reason = str(error).partition(";")[0]  # the rest says how it would be a classifier
+        reason = str(error).removeprefix("classifier: ").partition(";")[0]  # the rest says how it would be a classifier
     backbone = _on(load_backbone(name), device)
     log.warning("backbone: %s is taken without a head, its features are the mean over all places: %s", name, reason)
     return backbone
