@@ -178,6 +178,8 @@ def test_a_configuration_without_names_of_outputs(configured, model):
     x = torch.rand(1, 3, SIDE, SIDE)
     with torch.no_grad():
         torch.testing.assert_close(classifier.logits(x), model(x).logits)
+    torch.save({"model": under("module.", model.state_dict())}, Path(name.removeprefix("hf/")) / "own.pth")
+    assert load_classifier(f"{name}@{name.removeprefix('hf/')}/own.pth").fingerprint == classifier.fingerprint
     assert load_classifier(configured(label2id={"c": 2, "a": 0, "b": 1})).labels == ("a", "b", "c")
     says(configured(id2label={"0": "a", "1": "b"}), "has 2 classes, its weights have 3 outputs", "id2label")
     says(configured(id2label=["a", "b", "c"]), "id2label of its config.json: expected {number: name}, got a list")

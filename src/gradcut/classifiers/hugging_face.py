@@ -119,7 +119,7 @@ def _backbone(rest: str, file: Path | None, name: str) -> Classifier:
     config = _configuration(rest, name)
     import transformers
 
-    model, missing = _with_weights(transformers.AutoModel, rest, file, config, name, headless=True)
+    model, missing = _with_weights(transformers.AutoModel, rest, file, config, name, without_head=True)
     # Of a model of photographs and text, the image tower.
     within = "vision_model." if hasattr(model, "vision_model") else ""
     _refuse_missing([key for key in missing if key.startswith(within)], model, name, file, "the whole network")
@@ -189,35 +189,35 @@ def _parted(rest: str) -> tuple[str, Path | None]:
 
 
 def _with_weights(
-    auto: Any, rest: str, file: Path | None, config: Any, name: str, headless: bool = False
+    auto: Any, rest: str, file: Path | None, config: Any, name: str, without_head: bool = False
 ) -> tuple[Any, list[str]]:
     """A model with its weights, and the names of those that were missing: transformers makes them up.
 
     Args:
         auto: a class of transformers that knows which class a configuration is of.
         file: with the weights as a trainer wrote them, in the place of the model's own.
-        headless: without what pools the last tokens, and what is left over is no fault.
+        without_head: without what pools the last tokens, and weights that are left over are no fault.
 
     Raises:
         ClassifierError: weights that are damaged, of other shapes than the configuration says, or of another network.
     """
     options: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
     source: str | None = rest
+    kind = auto
+    if file is None and not without_head:
+        options["trust_remote_code"] = False
+    else:
+        with _found(rest, name), torch.device("meta"):
+            bare = auto.from_config(config, trust_remote_code=False)
+        kind = type(bare)
+        # What pools is no part of a backbone, and few checkpoints have its weights.
+        if without_head and "add_pooling_layer" in inspect.signature(kind).parameters:
+            options["add_pooling_layer"] = False
+        if file is not None:
+            source, options["state_dict"] = None, as_named(bare, state_of(read_checkpoint(file), file), file)
     with _found(rest, name):
-        if file is not None or headless:
-            with torch.device("meta"):
-                bare = auto.from_config(config, trust_remote_code=False)
-            auto = type(bare)
-            # What pools is no part of a backbone, and few checkpoints have its weights.
-            if headless and "add_pooling_layer" in inspect.signature(auto).parameters:
-                options["add_pooling_layer"] = False
-        else:
-            options["trust_remote_code"] = False
-    if file is not None:
-        source, options["state_dict"] = None, as_named(bare, state_of(read_checkpoint(file), file), file)
-    with _found(rest, name):
-        model, loaded = auto.from_pretrained(source, **options)
-    if unknown := sorted(loaded["unexpected_keys"]) if file is not None and not headless else []:
+        model, loaded = kind.from_pretrained(source, **options)
+    if unknown := sorted(loaded["unexpected_keys"]) if file is not None and not without_head else []:
         raise ClassifierError(
             f"{file}: not the weights of {rest}: {len(unknown)} are unknown, the first is {unknown[0]!r}"
         )
@@ -229,7 +229,7 @@ def _with_weights(
                 "outputs; say in id2label what each is called"
             )
         config.num_labels = outputs
-        return _with_weights(auto, rest, file, config, name, headless)
+        return _with_weights(auto, rest, file, config, name, without_head)
     # The counts of a batch norm's training decide nothing.
     return model, sorted(key for key in loaded["missing_keys"] if not key.endswith("num_batches_tracked"))
 

@@ -41,13 +41,7 @@ def load_classifier(
             not installed; or words that are missing, wrong, or for a classifier that takes none. The message says what
             to do.
     """
-    if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
-        raise ClassifierError(
-            f"classifier: expected a name or a path, got {type(name).__name__}; Classifier(model, labels) makes one of "
-            "a torch.nn.Module"
-        )
-    name = os.fspath(name)
-    check_classifier(name)
+    name = _checked(name)
     kind, _, rest = name.partition("/")
     asked = {"labels": labels, "templates": templates, "background": background}
     if kind == "hf" and rest:
@@ -82,7 +76,7 @@ def load_backbone(name: str) -> Classifier:
         ClassifierError: another name, weights that are missing, damaged or do not fit, features without places, or a
             package that is not installed.
     """
-    check_classifier(name)
+    name = _checked(name)
     kind, _, rest = name.partition("/")
     if kind == "hf" and rest:
         return _loader("hugging_face.load_hugging_face_backbone")(rest, name)
@@ -119,6 +113,18 @@ def reworded(classifier: Classifier, labels: Sequence[str]) -> Classifier:
     other = load_classifier(classifier.name, labels, templates=before.templates, background=before.background)
     other.model.model = classifier.model.model
     return other.to(classifier.device)
+
+
+def _checked(name: object) -> str:
+    """A name of a classifier as a string, or ClassifierError."""
+    if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
+        raise ClassifierError(
+            f"classifier: expected a name or a path, got {type(name).__name__}; Classifier(model, labels) makes one of "
+            "a torch.nn.Module"
+        )
+    name = os.fspath(name)
+    check_classifier(name)
+    return name
 
 
 def _loader(name: str) -> Callable[..., Classifier]:

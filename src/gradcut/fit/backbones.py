@@ -30,7 +30,7 @@ def fit_backbone(name: str, places: bool = True, device: str | None = None) -> C
     Raises:
         ClassifierError: as for `load_backbone`, or `load_classifier` for a name that the former does not take.
     """
-    if name.partition("/")[0] not in ("timm", "hf"):
+    if not isinstance(name, str) or name.partition("/")[0] not in ("timm", "hf"):
         return _on(load_classifier(name), device)
     try:
         classifier = _on(load_classifier(name), device)
