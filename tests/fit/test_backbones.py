@@ -29,6 +29,7 @@ from gradcut.images import resize_map
 from gradcut.network.view import View
 from gradcut.saliency import CAM, Features
 from gradcut.saliency.cams import linear_head
+from gradcut.saliency.method import scales_of as sizes_of
 
 transformers = pytest.importorskip("transformers")
 
@@ -221,6 +222,8 @@ def test_a_head_on_any_of_them(backbone, photographs, tmp_path, caplog):
         torch.testing.assert_close(classifier.logits(x), own, rtol=1e-3, atol=1e-3)
     assert {detection.label for detection in classifier.detect([pixels])[0]} == {"blue", "red"}
     assert CAM()(classifier, x, [(0, 0)]).max() > 0
+    largest = max(sizes_of(Segmenter(classifier).recipe.saliency))
+    assert largest == 8 / 3 if name.endswith("map.pth") else largest <= 5 / 3
     result = Segmenter(classifier, "fast")(pixels)
     assert {item.label for item in result} == {"blue", "red"}
     for item in result:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gradcut.classifiers.backbones import Backbone
 from gradcut.classifiers.classifier import Classifier, NoMemoryError
 from gradcut.classifiers.heads import places_of
 from gradcut.errors import ClassifierError, SaliencyError
@@ -78,9 +79,11 @@ def kind_of(classifier: Classifier) -> Kind | None:
     Raises:
         NoMemoryError: memory does not hold a pass.
     """
-    if places_of(classifier.model) is not None:
+    placed = places_of(classifier.model) is not None
+    if placed and not isinstance(classifier.model, Backbone):
         return Kind("places")
-    return _looked(View(classifier, _noise(classifier, classifier.size)))
+    kind = _looked(View(classifier, _noise(classifier, classifier.size)))
+    return Kind("places", moves=kind.moves) if placed and kind is not None else kind
 
 
 def suited(method: Saliency, classifier: Classifier) -> Saliency:
@@ -101,6 +104,8 @@ def suited(method: Saliency, classifier: Classifier) -> Saliency:
         if len(scales_of(method)) > 1:
             inner = MultiScale(inner, scales, flip=False)
         method = Walk(Rivals(inner), Attention()) if kind.attention else Walk(Rivals(inner), steps=(8, 4))
+    elif kind.reads == "places" and kind.moves:
+        method = _up_to(method, max(SUITED["tokens"].scales))
     return method if _takes_all(method, classifier, kind) else at_one_size(method)
 
 
@@ -111,6 +116,13 @@ def at_one_size(method: Saliency) -> Saliency:
     if isinstance(method, Walk):
         method = replace(method, scale=None)
     return method.changed(at_one_size) if isinstance(method, Method) else method
+
+
+def _up_to(method: Saliency, largest: float) -> Saliency:
+    """The method without the sizes above that one."""
+    if isinstance(method, MultiScale):
+        return replace(method, scales=tuple(scale for scale in method.scales if scale <= largest))
+    return method.changed(lambda inner: _up_to(inner, largest)) if isinstance(method, Method) else method
 
 
 def _takes_all(method: Saliency, classifier: Classifier, kind: Kind) -> bool:
