@@ -469,6 +469,17 @@ def test_out_of_fold(samples, recipes, tmp_path):
         evaluation.read_folds(tmp_path / "folds.csv")
 
 
+def test_folds_of_names_without_an_ending(recipes):
+    """As Pascal VOC's are, and those of a folder; not where the ending alone tells two files apart."""
+    asked = OutOfFold((recipes["grown"], recipes["cut"]), {"images/a.jpg": 1, "b.jpg": 0, "c.jpg": 0, "c.png": 1})
+    assert asked.of("a") is asked.of("images/a.jpg") is recipes["cut"]
+    assert asked.of("below/b") is recipes["grown"]
+    assert asked.of("c.png") is recipes["cut"]
+    for name in ("c", "a.png"):
+        with pytest.raises(EvaluationError, match=f"for {name}, got None"):
+            asked.of(name)
+
+
 # A file of rows ------------------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -82,7 +84,8 @@ class OutOfFold:
 
     Args:
         segmenters: one a fold.
-        folds: from a photograph's path or file name to the fold that left it out; below 0 where none did.
+        folds: from a photograph's path or file name to the fold that left it out; below 0 where none did. A dataset
+            whose photographs go by names without an ending finds them too, unless several differ in the ending alone.
     """
 
     segmenters: tuple[Segment, ...]
@@ -94,10 +97,16 @@ class OutOfFold:
         Raises:
             EvaluationError: no fold has left it out.
         """
-        fold = self.folds.get(name, self.folds.get(Path(name).name))
+        file = PurePath(name).name
+        fold = next((known[key] for known in (self.folds, self._stems) for key in (name, file) if key in known), None)
         if fold is None or not 0 <= fold < len(self.segmenters):
             raise EvaluationError(f"folds: expected a fold below {len(self.segmenters)} for {name}, got {fold}")
         return self.segmenters[fold]
+
+    @cached_property
+    def _stems(self) -> dict[str, int]:
+        times = Counter(PurePath(file).stem for file in self.folds)
+        return {stem: fold for file, fold in self.folds.items() if times[stem := PurePath(file).stem] == 1}
 
     def record(self) -> dict[str, Any]:
         """What the rows depend on, as JSON values: as a segmenter's record, with all the heads for a classifier.
