@@ -795,8 +795,12 @@ def test_more_unusable_requests(server, key):
 def test_work_that_ends_an_iterator_ends_the_request():
     """Else whoever waits for it waits for ever."""
     queue = Queue(1, 4, "test")
-    with pytest.raises(RuntimeError, match="ended an iterator"):
-        asyncio.run(asyncio.wait_for(queue.result(lambda: next(iter(()))), 20))
+
+    async def ask():
+        await asyncio.wait_for(queue.result(lambda: next(iter(()))), 20)
+
+    with ThreadPoolExecutor(1) as thread, pytest.raises(RuntimeError, match="ended an iterator"):
+        thread.submit(asyncio.run, ask()).result()  # the browser's loop runs in this thread
     queue.close()
 
 
