@@ -35,7 +35,7 @@ from scipy import ndimage
 from gradcut import RECIPES, Segmentation, Segmenter, load_classifier, refine
 from gradcut.datasets import Sample, coco
 from gradcut.evaluation.bootstrap import Bootstrap
-from gradcut.web.view import Stroke, rasterise
+from gradcut.painting import Stroke, rasterise
 
 Mask = Bool[np.ndarray, "H W"]
 SHARE, BRUSH, REACH, DIRECTIONS = 0.01, 0.02, 0.1, 16

@@ -22,7 +22,7 @@ PACKAGE = Path(gradcut.__file__).parent
 FLOORS = (
     {"errors"},
     {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
-    {"images"},
+    {"images", "painting"},
     {"classifiers", "masks", "pictures", "confidence", "overlaps"},
     {"network"},
     {"saliency"},

@@ -35,9 +35,10 @@ from gradcut.seeds import Percentiles
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
 pytest.importorskip("uvicorn", reason="needs gradcut[web]")
+from gradcut.painting import Stroke, rasterise
 from gradcut.web import Limits, Server, create_app
 from gradcut.web.state import Queue, Shelf, Upload
-from gradcut.web.view import Query, Stroke, rasterise
+from gradcut.web.view import Query
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import io
-import itertools
-import math
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple, NoReturn, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from gradcut import formats, images, overlaps, pictures
 from gradcut.classifiers.classifier import Classifier
@@ -24,17 +22,18 @@ from gradcut.classifiers.words import words_of
 from gradcut.confidence import UNSURE
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
+from gradcut.painting import Stroke, parse_strokes, rasterise
 from gradcut.recipes import RECIPES, Recipe
 from gradcut.results import Object, Segmentation
-from gradcut.seeds import Fractions, Percentiles, Seeds
+from gradcut.seeds import Fractions, Percentiles
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.strokes import refine
 
 #: The least score that the page's threshold can ask for.
 FLOOR = 0.05
 
-#: Letters of a class's name, and how often the strokes of one class may cover the photograph.
-_LONGEST, _COATS = 200, 200
+#: Letters of a class's name.
+_LONGEST = 200
 
 #: How many words the page can ask for at once.
 WORDS = 200
@@ -42,14 +41,6 @@ WORDS = 200
 _SIDE = 1400  # pixels of the longer side of what the browser shows
 _MASK_COLOURS = np.array([(0, 0, 0, 0), (0, 214, 143, 105), (0, 255, 170, 255)], dtype=np.uint8)
 _SEED_COLOURS = np.array([(0, 0, 0, 0), (50, 110, 230, 170), (230, 60, 60, 200)], dtype=np.uint8)
-
-
-class Stroke(NamedTuple):
-    """A brush drawn along points (x, y), in pixels of the photograph."""
-
-    kind: Literal["foreground", "background"]
-    radius: float
-    points: Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Query:
         for key, value in (("foreground", foreground), ("background", background)):
             if not (value is None or _number(value)):
                 wrong(key, "a number", value)
-        strokes = _parse_strokes(document.get("strokes", {}))
+        strokes = parse_strokes(document.get("strokes", {}))
         return cls(classifier, words, RECIPES[recipe], label, threshold, foreground, background, strokes)
 
     @property
@@ -128,25 +119,6 @@ def _parse_words(document: Any, classifier: Classifier) -> tuple[str, ...] | Non
         wrong("words", f"a list of 1 to {WORDS} words", document)
     words = tuple(document)
     return None if words == classifier.labels else words
-
-
-def _parse_strokes(document: Any) -> dict[str, list[Stroke]]:
-    """The strokes of each label; raises GradcutError for what are none."""
-    try:
-        strokes = {
-            str(label): [
-                Stroke(s["kind"], float(s["radius"]), [(float(x), float(y)) for x, y in s["points"]]) for s in drawn
-            ]
-            for label, drawn in document.items()
-        }
-    except (AttributeError, TypeError, ValueError, KeyError):
-        wrong("strokes", "lists of kind, radius and points for each label", document)
-    flat = [stroke for drawn in strokes.values() for stroke in drawn]
-    if any(kind not in ("foreground", "background") or not 0 < radius < 1e5 for kind, radius, _ in flat):
-        wrong("strokes", "kind foreground or background, and a radius above 0", document)
-    if not np.isfinite([value for *_, points in flat for point in points for value in point]).all():
-        wrong("strokes", "finite points", document)
-    return strokes
 
 
 def wrong(argument: str, expected: str, got: object) -> NoReturn:
@@ -202,38 +174,6 @@ def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | Non
         lambda so_far, item: refine(so_far, {item[0]: item[1].foreground}, {item[0]: item[1].background}),
         painted.items(), result,
     )  # fmt: skip
-
-
-def rasterise(strokes: Sequence[Stroke], size: tuple[int, ...], scale: float = 1.0) -> Seeds:
-    """Strokes as two masks of that size; a later stroke covers an earlier one.
-
-    Args:
-        scale: from the strokes' pixels to those of the masks.
-
-    Raises:
-        GradcutError: they would cover more than so many photographs, which takes minutes.
-    """
-    height, width = size
-    canvas = Image.new("L", (width, height))
-    draw = ImageDraw.Draw(canvas)
-    paint = 0.0
-    for kind, reach, marks in strokes:
-        value = 1 if kind == "foreground" else 2
-        diagonal = math.hypot(height, width)
-        radius = min(reach * scale, diagonal)
-        far = 10 * diagonal  # beyond, a hand has not been
-        points = [(x, y) for x, y in (scale * np.array(marks).reshape(-1, 2)).clip(-far, far).tolist()]
-        lengths = [math.dist(a, b) for a, b in itertools.pairwise(points)]
-        areas = [*(2 * radius * length for length in lengths), *[4 * radius**2] * len(points)]
-        paint += sum(min(area, height * width) for area in areas)
-        if paint > _COATS * height * width:
-            raise GradcutError(f"strokes: expected to cover the photograph at most {_COATS} times; take some back")
-        if len(points) > 1:
-            draw.line(points, fill=value, width=max(1, round(2 * radius)), joint="curve")
-        for x, y in points:
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value)
-    values = np.asarray(canvas)
-    return Seeds(values == 1, values == 2)
 
 
 def looked_at(result: Segmentation, query: Query) -> Object | None:
