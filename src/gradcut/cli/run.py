@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from gradcut import labels
+from gradcut.cli.exports import opened, written
 from gradcut.cli.help import PHOTOGRAPHS
 from gradcut.cli.options import AsJson, Limit, app, check_output, format_names, unslashed
 from gradcut.cli.progress import err
-from gradcut.cli.segment import trust, written
+from gradcut.cli.segment import trust
 
 Finished = Annotated[
     str,
@@ -27,6 +28,7 @@ Finished = Annotated[
     gradcut export runs/coco80-default -f coco            # instances.json
     gradcut export out/ -f yolo -f voc -o exports/        # two formats
     gradcut export out/ -f coco --min-confidence 0.3      # the surer objects
+    gradcut export out/ -f coco --uncorrected -o before/  # as the run found them
     """
 )
 def export(
@@ -63,19 +65,29 @@ def export(
     disjoint: Annotated[
         bool, typer.Option("--disjoint", help="Give a pixel to one object alone, as the run's label maps do.")
     ] = False,
+    uncorrected: Annotated[
+        bool, typer.Option("--uncorrected", help="Take what the run found, as if there were no corrections.")
+    ] = False,
 ) -> None:  # fmt: skip
-    """Write a finished run for annotation and training tools."""
+    """Write a finished run for annotation and training tools.
+
+    What a person has corrected takes the place of what the run found; rejected photographs are left out.
+    """
     if output is not None:
         check_output(output)
+    pile = opened(run, uncorrected)
     for name in formats:
         folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
-        print(written(run, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum, disjoint=disjoint))
+        print(written(pile, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum, disjoint=disjoint))
+    if pile.problems:
+        raise typer.Exit(1)
 
 
 @app.command(
     examples="""
     gradcut review runs/coco80-default          # what to look at first
     gradcut review out/ --label dog --limit 20  # dogs only, 20 photographs
+    gradcut review out/ --untouched             # what nobody has looked at yet
     """
 )
 def review(
@@ -87,32 +99,49 @@ def review(
             help="List photographs with this class only; may be repeated.",
         ),
     ] = None,
+    untouched: Annotated[
+        bool,
+        typer.Option(
+            "--untouched", rich_help_panel=PHOTOGRAPHS,
+            help="List photographs only that nobody has corrected, accepted or rejected.",
+        ),
+    ] = False,
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """List a finished run's photographs, the least certain first.
 
     In front stands how sure a photograph's least sure object is: the IoU to expect of its mask, or the score where
-    the recipe has none.
+    the recipe has none. Where a person has corrected some, their states come next: untouched, corrected, accepted,
+    rejected, or damaged; classes, numbers and pictures remain those that the run found.
     """
+    from gradcut.runs.corrections import standing
     from gradcut.runs.run import review as ranked
 
-    every = ranked(run)
+    known, problems = standing(run)
+    for problem in problems.values():
+        err.print(f"gradcut: {problem}")
+    states = {name: state for name, (state, _) in known.items()} | dict.fromkeys(problems, "damaged")
+    every = [line | {"correction": states.get(line["name"], "untouched")} for line in ranked(run)]
     if label:
         own = sorted({item["label"] for line in every for item in line["objects"]})
         wanted = {own[labels.position(name, own, f"the run {run}")] for name in label}
         every = [line for line in every if {item["label"] for item in line["objects"]} & wanted]
+    if untouched:
+        every = [line for line in every if line["correction"] == "untouched"]
     lines = every[:limit]
     if as_json:
         print(json.dumps(lines, indent=1, ensure_ascii=False))
-        return
+        raise typer.Exit(1 if problems else 0)
     for line in lines:
+        state = f"{line['correction']:<9}  " if states else ""
         found = ", ".join(f"{o['label']}{trust(o)}" for o in line["objects"]) or "nothing found"
         sure = "   -" if line["certainty"] is None else f"{line['certainty']:.2f}"
         picture = line["files"].get("picture")
-        print(f"{sure}  {line['photograph']}: {found}{f'  {run}/{picture}' if picture else ''}")
+        print(f"{sure}  {state}{line['photograph']}: {found}{f'  {run}/{picture}' if picture else ''}")
     without = sum(not line["objects"] for line in every)
     err.print(
         f"gradcut: {len(lines)} of {len(every)} photographs, {without} without an object; "
         f"'gradcut export {run} -f coco' takes them to an annotation tool"
     )
+    raise typer.Exit(1 if problems else 0)

@@ -6,7 +6,6 @@ import json
 import re
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ import typer
 
 from gradcut import files
 from gradcut.catalogue import CLASSIFIERS, RECIPES
+from gradcut.cli.exports import opened, written
 from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
@@ -129,6 +129,14 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=WRITTEN, help="Do finished photographs again.")
     ] = False,
+    corrections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT", rich_help_panel=WRITTEN, show_default="refuse where there are any",
+            help="With --overwrite: keep leaves a person's corrections in force over the new results, remove removes "
+            "them.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     device: Device = None,
     workers: Annotated[
@@ -190,6 +198,11 @@ def segment(
             print(json.dumps({"results": [], "errors": failures}))
         raise typer.Exit(1)
 
+    kept = None
+    if overwrite or corrections is not None:
+        from gradcut.runs.corrections import check_kept
+
+        kept = check_kept(output, overwrite, corrections)
     if before is not None and not overwrite:
         _check_settings(
             folder, before, classifier, recipe if saliency is None else None,
@@ -201,7 +214,6 @@ def segment(
     with working(f"loading {classifier}"):
         from gradcut.recipes import as_recipe, with_saliency
         from gradcut.runs.job import Job, Task
-        from gradcut.runs.run import read_run
         from gradcut.runs.segment import default_batch, segment_all
         from gradcut.segmenter import Segmenter
 
@@ -226,7 +238,7 @@ def segment(
         err.print(f"gradcut: {sentence}")
     tally = _Tally(len(tasks))
     try:
-        with closing(segment_all(job, tasks, workers, overwrite, runner)) as lines:
+        with closing(segment_all(job, tasks, workers, overwrite, runner, kept)) as lines:
             for line, skipped in tally.watch(lines):
                 if line["state"] == "failed":
                     failures.append(line["error"])
@@ -234,12 +246,17 @@ def segment(
     except KeyboardInterrupt:
         err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest")
         raise typer.Exit(130) from None
-    for name in formats or ():
-        export = written(output, f"{output}/exports/{name}", name)
-        if not as_json:
-            print(export)
-    if formats and (held := sum(line["state"] != "failed" for line in read_run(output)[1])) > tally.done:
-        err.print(f"gradcut: an export holds all {held} photographs of {output}, not only the {tally.done} named now")
+    if formats:
+        pile = opened(output)
+        failures += pile.problems
+        for name in formats:
+            export = written(pile, f"{output}/exports/{name}", name)
+            if not as_json:
+                print(export)
+        if (held := len(pile.flat)) > tally.done:
+            err.print(
+                f"gradcut: an export holds all {held} photographs of {output}, not only the {tally.done} named now"
+            )
     if as_json:
         _print_records(folder, tasks, failures)
     else:
@@ -306,19 +323,6 @@ def _print_records(folder: Any, tasks: Sequence[Any], errors: Sequence[str]) -> 
             print(separator + record.decode().rstrip(), end="")
             separator = ",\n"
     print(f'], "errors": {json.dumps(list(errors))}}}')
-
-
-def written(run: str, folder: str | Path, name: str, **options: Any) -> Path:
-    """Export a run; what the library warns of is a line."""
-    from gradcut import formats as exports
-
-    with working(f"exporting to {name}"), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        path = exports.write(run, folder, name, **options)
-    for warning in said:
-        err.print(f"gradcut: {warning.message}")
-    return path
 
 
 class _Tally:

@@ -91,8 +91,11 @@ def write(
     tolerance: float = 0,
     minimum: float = 0,
     disjoint: bool = False,
+    uncorrected: bool = False,
 ) -> Path:
     """Write a run (its folder) or a `Pile` into ``folder`` in the format of that name.
+
+    What a person has corrected in a run takes the place of what the run found, as `run_pile` says.
 
     Args:
         polygons: outlines instead of exact masks, where a format knows both.
@@ -100,12 +103,14 @@ def write(
         minimum: the least confidence of an object, from 0 to 1.
         disjoint: masks share no pixel: one that several hold goes to the object that has it in the label map. What an
             object that ``minimum`` leaves out has there is nobody's.
+        uncorrected: of a run, what it found, as if there were no corrections.
 
     Returns:
         The file or folder to open with the tool.
 
     Warns:
-        UserWarning: objects that are left out because their saliency is blank; and, where the format would only name
+        UserWarning: photographs that are left out because their corrections cannot be used; objects that are left out
+            because their saliency is blank; and, where the format would only name
             the photographs' files, that ``images/`` has them because EXIF turns some.
 
     Raises:
@@ -116,8 +121,12 @@ def write(
     if files.is_url(folder):
         raise GradcutError(f"output: expected a folder on this machine for {name}, got {folder}")
     folder = Path(folder)
-    photographs = what if isinstance(what, Pile) else run_pile(what)
+    if uncorrected and isinstance(what, Pile):
+        raise GradcutError("uncorrected: it is for a run's folder; run_pile(folder, uncorrected=True) makes a Pile")
+    photographs = what if isinstance(what, Pile) else run_pile(what, uncorrected)
     chosen = FORMATS[name]
+    for problem in photographs.problems:
+        warnings.warn(f"{name}: left out: {problem}", stacklevel=2)
     if photographs.blank:
         objects = "object is" if photographs.blank == 1 else "objects are"
         warnings.warn(f"{name}: {photographs.blank} {objects} left out, the saliency being blank", stacklevel=2)

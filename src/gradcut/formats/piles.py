@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from io import BytesIO
 from itertools import takewhile
@@ -19,10 +20,11 @@ from jaxtyping import Bool, Integer
 
 from gradcut import files, images
 from gradcut.confidence import CONFIDENT
-from gradcut.errors import GradcutError, ImageError, one_line
+from gradcut.errors import GradcutError, ImageError, RunError, one_line
 from gradcut.formats.upright import is_turned, upright
 from gradcut.images import Photograph
 from gradcut.names import distinct, printable
+from gradcut.runs import corrections
 from gradcut.runs import run as runs
 
 
@@ -46,7 +48,7 @@ class AnnotatedPhotograph:
     """A photograph with its objects; ``path`` may be an address, ``size`` is height and width.
 
     ``blank`` objects are left out: their saliency says nothing, so they have no mask. ``pixels`` are there where
-    no file has that path.
+    no file has that path. ``decided`` is whether somebody has corrected or accepted the objects.
     """
 
     name: str
@@ -56,6 +58,7 @@ class AnnotatedPhotograph:
     classmap: Callable[[], Integer[np.ndarray, "H W"]]
     blank: int = 0
     pixels: Callable[[], Photograph] | None = None
+    decided: bool = False
 
     @property
     def suffix(self) -> str:
@@ -65,14 +68,22 @@ class AnnotatedPhotograph:
 
 @dataclass(frozen=True, eq=False)
 class Pile:
-    """Photographs with their objects, and the classifier's classes in order."""
+    """Photographs with their objects, and the classifier's classes in order.
+
+    ``states`` says how many photographs of a run were corrected, accepted and rejected; ``problems`` has a sentence
+    for each of its corrections that cannot be used, whose photographs are left out.
+    """
 
     classes: tuple[str, ...]
     photographs: Iterable[AnnotatedPhotograph]
     void: bool = False
+    states: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[str] = ()
 
     def surer_than(self, minimum: float) -> Pile:
         """Without the objects below a confidence; the photographs are gone through when asked for.
+
+        What somebody has corrected or accepted stays as it is.
 
         Raises:
             GradcutError: when an object without a confidence comes by.
@@ -159,6 +170,9 @@ class _Surer:
 
     def __iter__(self) -> Iterator[AnnotatedPhotograph]:
         for photograph in self.photographs:
+            if photograph.decided:
+                yield photograph
+                continue
             doubtful = [item.index + 1 for item in photograph.objects if not self._sure(photograph, item)]
             objects = tuple(item for item in photograph.objects if self._sure(photograph, item))
             yield replace(photograph, objects=objects, classmap=partial(_without, photograph.classmap, doubtful))
@@ -189,14 +203,40 @@ def _own(values: Callable[[str], Any], path: str, value: int) -> Bool[np.ndarray
 
 @dataclass(frozen=True)
 class _Run:
-    """A finished run's photographs; they may be gone through more than once."""
+    """A finished run's photographs; they may be gone through more than once.
+
+    Args:
+        numbers: of the classes by label.
+        left_out: names of photographs.
+        decided: names of photographs whose results are the corrected ones, as they stand when they are asked for.
+    """
 
     folder: str
+    numbers: Mapping[str, int]
+    left_out: Collection[str]
+    decided: Collection[str]
 
     def __iter__(self) -> Iterator[AnnotatedPhotograph]:
         for line in runs.read_run(self.folder)[1]:
-            if line["state"] != "failed":
-                yield self._annotated(line)
+            if line["state"] == "failed" or line["name"] in self.left_out:
+                continue
+            yield self._corrected(line) if line["name"] in self.decided else self._annotated(line)
+
+    def _corrected(self, line: runs.Entry) -> AnnotatedPhotograph:
+        correction = corrections.read(self.folder, line["name"])
+        line = corrections.corrected_line(self.folder, line, correction)
+        if correction.record is None or not {item["label"] for item in line["objects"]} <= self.numbers.keys():
+            raise RunError(f"run: {line['name']} in {self.folder} was changed while it was exported; export it again")
+        objects = [item | {"index": self.numbers[item["label"]]} for item in line["objects"]]
+        photograph = self._annotated(line | {"objects": objects})
+
+        def classmap() -> Integer[np.ndarray, "H W"]:
+            path = line["files"].get("labelmap")
+            if path is None:
+                return np.zeros(photograph.size, np.uint8)
+            return corrections.numbered(images.read_values(f"{self.folder}/{path}"), objects, self.numbers)
+
+        return replace(photograph, classmap=classmap, decided=True)
 
     def _annotated(self, line: runs.Entry) -> AnnotatedPhotograph:
         size = line["height"], line["width"]
@@ -222,14 +262,31 @@ class _Run:
         )
 
 
-def run_pile(folder: str | os.PathLike[str]) -> Pile:
-    """A finished run.
+def run_pile(folder: str | os.PathLike[str], uncorrected: bool = False) -> Pile:
+    """A finished run: corrected results in the place of the run's own, without the photographs that were rejected.
+
+    Classes that corrections have added come after the run's own. Photographs whose corrections cannot be used are left
+    out; `Pile.problems` names them.
+
+    Args:
+        uncorrected: take what the run found, as if there were no corrections.
 
     Raises:
         RunError: the folder holds no run.
     """
     about, _ = runs.read_run(folder)
-    return Pile(tuple(about["classes"]), _Run(os.fspath(folder)), about["settings"]["void"] is not None)
+    own, void = tuple(about["classes"]), about["settings"]["void"] is not None
+    if uncorrected:
+        return Pile(own, _Run(os.fspath(folder), {}, (), ()), void)
+    standing, problems = corrections.standing(folder)
+    used = {label for _, labels in standing.values() for label in labels}
+    classes = tuple(label for label in corrections.classes(folder) if label in own or label in used)
+    numbers = {label: number for number, label in reversed(list(enumerate(classes)))}
+    states = {name: state for name, (state, _) in standing.items()}
+    rejected = {name for name, state in states.items() if state == "rejected"}
+    left_out, decided = rejected | problems.keys(), states.keys() - rejected
+    photographs = _Run(os.fspath(folder), numbers, left_out, decided)
+    return Pile(classes, photographs, void, Counter(states.values()), tuple(problems.values()))
 
 
 def bring(pile: Pile, folder: Path) -> dict[str, str]:

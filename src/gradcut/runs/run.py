@@ -7,7 +7,8 @@
 =================== ====================================================================================
 
 Beside them lie the photographs' files, as `gradcut.results.save` writes them. The record ``results/NAME.json`` is
-written last, so where it stands the photograph is finished, whatever the manifest says.
+written last, so where it stands the photograph is finished, whatever the manifest says. What a person has corrected
+lies in folders of its own, as `gradcut.runs.corrections` says.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from gradcut.records import brief, differing
 
 #: One line of the manifest.
 Entry = dict[str, Any]
+
+#: The folders below a run's that belong to corrections, which a run that goes on leaves alone.
+CORRECTIONS = ("corrections", "corrected")
 
 
 def mark(name: str) -> str:
@@ -277,8 +281,10 @@ def _lines(folder: Folder) -> Iterator[Entry]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed."""
-    for below, _, names in os.walk(folder):
+    """Remove the temporary files of a process that was killed, but for those of corrections, which others may save."""
+    for below, folders, names in os.walk(folder):
+        if Path(below) == folder:
+            folders[:] = [name for name in folders if name not in CORRECTIONS]
         for name in names:
             if name.startswith(".") and name.endswith(".part"):
                 Path(below, name).unlink(missing_ok=True)

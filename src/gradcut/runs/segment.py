@@ -9,6 +9,8 @@ from contextlib import closing
 from gradcut import files
 from gradcut.errors import GradcutError, RunError
 from gradcut.files import Folder
+from gradcut.runs import correct
+from gradcut.runs.corrections import Kept, check_kept
 from gradcut.runs.job import Engine, Job, Task
 from gradcut.runs.run import Entry, Run
 from gradcut.segmenter import Segmenter
@@ -31,6 +33,7 @@ def segment_folder(
     limit: int | None = None,
     overwrite: bool = False,
     engine: Engine | None = None,
+    corrections: Kept = None,
 ) -> list[Entry]:
     """Segment many photographs into a folder, as 'gradcut segment' does, and return the manifest's lines.
 
@@ -49,9 +52,10 @@ def segment_folder(
         limit: take the first so many photographs only.
         overwrite: do finished photographs again.
         engine: who does it, such as `gradcut.runs.cluster.OnRay`; by default threads of this process.
+        corrections: as for `segment_all`.
 
     Raises:
-        RunError: the folder holds results of other settings, or is in use.
+        RunError: the folder holds results of other settings, or corrections that are to be overwritten, or is in use.
         GradcutError: no photographs, unusable options, or a folder that cannot be written.
     """
     if not isinstance(segmenter, Segmenter):
@@ -72,7 +76,7 @@ def segment_folder(
         value_range,
         cutouts,
     )
-    with closing(segment_all(job, tasks, workers, overwrite, engine)) as lines:
+    with closing(segment_all(job, tasks, workers, overwrite, engine, corrections)) as lines:
         return [line for line, _ in lines]
 
 
@@ -94,6 +98,7 @@ def segment_all(
     workers: int | None = None,
     overwrite: bool = False,
     engine: Engine | None = None,
+    corrections: Kept = None,
 ) -> Generator[tuple[Entry, bool]]:
     """Do a job into its folder and yield every photograph's line, and whether it was done before.
 
@@ -104,12 +109,22 @@ def segment_all(
         workers: of the engine: threads here, actors on Ray.
         overwrite: do finished photographs again.
         engine: who does it; the job itself by default.
+        corrections: with ``overwrite``: "keep" leaves a person's corrections in force over the new results, "remove"
+            removes them. A run that goes on keeps them.
 
     Raises:
-        RunError: the folder holds results of other settings, or is in use.
+        RunError: the folder holds results of other settings, or corrections that are to be overwritten and nothing
+            says what becomes of them, or is in use.
         GradcutError: it cannot be written.
     """
+    local = job.folder.local
+    check_kept(job.folder.url, overwrite, corrections)
     with Run(job.folder, job.settings, job.about(), overwrite) as run:
+        if local is not None:
+            with files.writing(job.folder.url):
+                if corrections == "remove":
+                    correct.remove_all(local)
+                correct.sweep(local)
         missing = []
         before = run.done
         for task in tasks:

@@ -1,0 +1,37 @@
+"""What commands share that export a finished run."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradcut.cli.progress import err, working
+
+if TYPE_CHECKING:
+    from gradcut.formats import Pile
+
+
+def opened(run: str, uncorrected: bool = False) -> Pile:
+    """A run for export; how many of its photographs a person has corrected is a line."""
+    with working(f"reading {run}"):
+        from gradcut.formats import run_pile
+
+        pile = run_pile(run, uncorrected)
+    if pile.states:
+        counts = (f"{pile.states[state]} {state}" for state in ("corrected", "accepted", "rejected"))
+        err.print(f"gradcut: of the photographs in {run} {', '.join(counts)}; rejected ones are left out")
+    return pile
+
+
+def written(pile: Pile, folder: str | Path, name: str, **options: Any) -> Path:
+    """Export photographs; what the library warns of is a line."""
+    from gradcut import formats as exports
+
+    with working(f"exporting to {name}"), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        path = exports.write(pile, folder, name, **options)
+    for warning in said:
+        err.print(f"gradcut: {warning.message}")
+    return path
