@@ -279,10 +279,8 @@ def run_pile(folder: str | os.PathLike[str], uncorrected: bool = False) -> Pile:
     if uncorrected:
         return Pile(own, _Run(os.fspath(folder), {}, (), ()), void)
     standing, problems = corrections.standing(folder)
-    used = dict.fromkeys(label for _, labels in standing.values() for label in labels)
-    # Those of a run that was done again with other classes are not among the added ones.
-    every = dict.fromkeys((*corrections.classes(folder), *used))
-    classes = tuple(label for label in every if label in own or label in used)
+    used = {label: number for _, found in standing.values() for label, number in found.items() if label not in own}
+    classes = (*own, *sorted(used, key=lambda label: (used[label], label)))
     numbers = {label: number for number, label in reversed(list(enumerate(classes)))}
     states = {name: state for name, (state, _) in standing.items()}
     rejected = {name for name, state in states.items() if state == "rejected"}

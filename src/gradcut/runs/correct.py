@@ -159,7 +159,8 @@ def _write_result(
 ) -> str:
     """Write the revision's result; its record's path below the run.
 
-    Class maps have no unsure pixels: somebody has looked. Classes have the numbers of `classes`.
+    Class maps have no unsure pixels, for somebody has looked; classes have the numbers of `classes`. There is no
+    picture: it takes most of the time, and who corrects has just seen it.
     """
     target = f"{saved.name}.{saved.revision}"
     files.remove_result(store, target)  # of a process that was killed
@@ -167,8 +168,7 @@ def _write_result(
         document = _copy(folder, store, saved.name, target, original)
     else:
         result = replace(result, source=original["photograph"])
-        shown, cut = (bool(settings.get(kind)) for kind in ("pictures", "cutouts"))
-        document = results.save(result, store, target, pictures=shown, cutouts=cut)
+        document = results.save(result, store, target, pictures=False, cutouts=bool(settings.get("cutouts")))
     added = added_classes(folder)
     labels = [item["label"] for item in document["objects"]]
     if new := [label for label in dict.fromkeys(labels) if label not in own and label not in added]:
@@ -188,7 +188,7 @@ def _write_result(
 
 
 def _copy(folder: Folder, store: Folder, name: str, target: str, original: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's own result under another name, without its class map; its record."""
+    """The run's own result under another name, without its class map and picture; its record."""
 
     def copied(path: str | None) -> str | None:
         if path is None:
@@ -201,7 +201,7 @@ def _copy(folder: Folder, store: Folder, name: str, target: str, original: Mappi
         store.write(moved, content)
         return moved
 
-    kept = {kind: copied(path) for kind, path in original["files"].items() if kind != "classmap"}
+    kept = {kind: copied(path) for kind, path in original["files"].items() if kind == "labelmap"}
     objects = [
         item | {kind: copied(item[kind]) for kind in ("mask", "cutout") if kind in item} for item in original["objects"]
     ]

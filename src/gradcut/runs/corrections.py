@@ -154,10 +154,10 @@ def check_kept(run: str | os.PathLike[str], overwrite: bool, corrections: str | 
 
 
 class Standing(NamedTuple):
-    """A state, and the classes of the photograph's objects as they stand."""
+    """A state, and the classes of the photograph's objects as they stand, with their numbers in its class map."""
 
     state: State
-    labels: tuple[str, ...]
+    classes: Mapping[str, int]
 
 
 def standing(run: str | os.PathLike[str]) -> tuple[dict[str, Standing], dict[str, str]]:
@@ -179,7 +179,7 @@ def standing(run: str | os.PathLike[str]) -> tuple[dict[str, Standing], dict[str
             if name not in lines or lines[name]["state"] == "failed":
                 raise RunError(f"corrections/{name}.json in {os.fspath(run)}: the run has no such photograph")
             line = corrected_line(run, lines[name], correction)
-            good[name] = Standing(correction.state, tuple(item["label"] for item in line["objects"]))
+            good[name] = Standing(correction.state, {item["label"]: item["index"] for item in line["objects"]})
         except GradcutError as error:
             problems[name] = str(error)
     return good, problems
@@ -206,14 +206,19 @@ def corrected_line(run: str | os.PathLike[str], line: Entry, correction: Correct
         objects = [
             item | {kind: _below(item[kind]) for kind in ("mask", "cutout") if kind in item} for item in made["objects"]
         ]
-        if any({"label", "state", "score", "confidence", "mask", "labelmap_value"} - item.keys() for item in objects):
-            raise ValueError("an object lacks its mask or its numbers")
+        if not all(map(_is_object, objects)):
+            raise ValueError("an object lacks its label, mask or numbers")
         paths = {kind: _below(path) for kind, path in made["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{correction.record} in {folder.url} is missing or damaged: {one_line(error)}") from error
     if (made["height"], made["width"]) != (line["height"], line["width"]):
         raise RunError(f"{correction.record} in {folder.url} is of another size than {line['photograph']}")
     return made | {"objects": objects, "files": paths | {"record": correction.record}}
+
+
+def _is_object(item: Mapping[str, Any]) -> bool:
+    numbers = isinstance(item["index"], int) and isinstance(item["labelmap_value"], int)
+    return numbers and isinstance(item["label"], str) and {"state", "score", "confidence", "mask"} <= item.keys()
 
 
 def _below(path: str | None) -> str | None:
