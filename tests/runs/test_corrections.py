@@ -8,6 +8,8 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -412,8 +414,10 @@ def test_a_photograph_that_is_done_again_is_not_accepted_half(run):
 @pytest.fixture
 def damaged(segment, run):
     """One good correction among bad ones, and what is said of each."""
-    for name in ("000", "001", "002", "003"):
+    for name in ("000", "001", "002", "003", "results/001"):
         correct(segment, run, name)
+    outside = run / read(run, "results/001").record
+    outside.write_text(outside.read_text().replace('"masks/results/001.1/red.png"', '"../../../red.png"'))
     files = {name: run / f"corrections/{name}.json" for name in ("000", "001", "002")}
     document = json.loads(files["001"].read_text())
     files["000"].write_bytes(files["000"].read_bytes()[:200])
@@ -428,6 +432,7 @@ def damaged(segment, run):
         "000": "corrections/000.json in .* is damaged: ",
         "001": "corrections/001.json in .* cannot be used: expected format 1, got 2, of another version of gradcut",
         "002": "corrected/results/002.1.json in .* is missing or damaged: ",
+        "results/001": "corrected/results/results/001.1.json in .* or damaged: '../../../red.png' leads out of the run",
         "absent": "corrections/absent.json in .*: the run has no such photograph",
         "004": "corrections/004.json in .* cannot be used: name: expected 004, got '001', another photograph's",
         "005": "corrections/005.json in .* cannot be used: record: expected that of 005.1, got '../../../etc/passwd'",
@@ -449,7 +454,7 @@ def test_bad_files_are_a_line_each_and_cost_no_other_photograph(run, damaged, tm
         formats.write(run, tmp_path / "coco", "coco")
     assert len([warning for warning in said if "left out" in str(warning.message)]) == len(damaged)
     names = [image["file_name"] for image in json.loads((tmp_path / "coco/instances.json").read_text())["images"]]
-    assert names == ["003.png", "results/001.png"]
+    assert names == ["003.png"]
 
 
 def test_a_correction_is_not_laid_over_another_photograph(segment, run):
@@ -470,6 +475,11 @@ def test_thousands_of_states_are_quick(run):
     began = time.perf_counter()
     assert len(states(run)) == 3001
     assert time.perf_counter() - began < 5  # 0.5 s where nothing else runs
+
+
+def test_states_and_exports_need_no_torch():
+    code = "import sys, gradcut.formats, gradcut.runs.corrections; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_on_an_object_store_corrections_are_read(segment, run, again):

@@ -281,7 +281,7 @@ def run_pile(folder: str | os.PathLike[str], uncorrected: bool = False) -> Pile:
     standing, problems = corrections.standing(folder)
     used = {label: number for _, found in standing.values() for label, number in found.items() if label not in own}
     classes = (*own, *sorted(used, key=lambda label: (used[label], label)))
-    numbers = {label: number for number, label in reversed(list(enumerate(classes)))}
+    numbers = {label: number for number, label in enumerate(classes)}
     states = {name: state for name, (state, _) in standing.items()}
     rejected = {name for name, state in states.items() if state == "rejected"}
     left_out, decided = rejected | problems.keys(), states.keys() - rejected

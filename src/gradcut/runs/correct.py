@@ -69,7 +69,7 @@ def save_correction(
                 files.remove_result(store, f"{saved.name}.{before.revision - 1}")
             if saved.state == "accepted" or result is not None:
                 saved = replace(saved, record=_write_result(folder, store, saved, result, original, own, settings))
-            folder.write(f"corrections/{saved.name}.json", files.encode_json(_document(saved), indent=1) + b"\n")
+            folder.write(f"corrections/{saved.name}.json", files.encode_json(_document(saved)) + b"\n")
     return saved
 
 
@@ -174,7 +174,7 @@ def _write_result(
     if new := [label for label in dict.fromkeys(labels) if label not in own and label not in added]:
         added += new
         store.write("classes.json", files.encode_json(added, indent=1) + b"\n")
-    numbers = {label: number for number, label in reversed(list(enumerate((*own, *added))))}
+    numbers = {label: number for number, label in enumerate((*own, *added))}
     for item in document["objects"]:
         item["index"] = numbers[item["label"]]
     if path := document["files"].get("labelmap"):

@@ -222,6 +222,8 @@ def _is_object(item: Mapping[str, Any]) -> bool:
 
 
 def _below(path: str | None) -> str | None:
+    if path is not None and (Path(path).anchor or ".." in Path(path).parts):
+        raise ValueError(f"{path[:60]!r} leads out of the run")
     return None if path is None else f"corrected/{path}"
 
 
@@ -238,7 +240,8 @@ def _names(folder: Folder) -> list[str]:
         found = [Path(top, file).relative_to(below).as_posix() for top, _, names in os.walk(below) for file in names]
     else:
         store, root = files.remote(f"{folder.url}/corrections")
-        found = [path.removeprefix(f"{root}/") for path in store.find(root)]
+        store.invalidate_cache()
+        found = [path.removeprefix(f"{root}/") for path in store.find(root)] if store.isdir(root) else []
     return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
 
