@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,21 +18,32 @@ from gradcut.cli.options import (
     app,
     classifier_names,
     load,
+    unslashed,
 )
 from gradcut.cli.progress import err, working
 from gradcut.errors import GradcutError
 from gradcut.listening import listen
 
+if TYPE_CHECKING:
+    from gradcut.classifiers.classifier import Classifier
+
 
 @app.command(
     examples="""
     gradcut serve                               # open the address that it prints
-    gradcut serve -c coco80 -c timm/resnet50    # both in the page's menu
+    gradcut serve runs/coco80-default           # go through a finished run
     gradcut serve -c hf/openai/clip-vit-base-patch16 --label forklift
     gradcut serve --host 0.0.0.0 --port 8000    # other machines may use it
     """
 )
 def serve(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", callback=unslashed, rich_help_panel=ASKED, show_default=False,
+            help="A folder that 'gradcut segment' wrote: go through it, correct it, and have it saved there.",
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -75,32 +87,58 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve the web page: see masks, correct them, download them.
 
-    It needs gradcut[web], works offline, and listens on this machine only unless told otherwise.
+    It needs gradcut[web], works offline, and listens on this machine only unless told otherwise. With RUN it goes
+    through a finished run, the least certain photograph first, and saves what is changed and decided in its folder.
     """
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
         raise GradcutError(f"serve: {missing[0]} is missing; pip install 'gradcut[web]'")
+    words = {"label": label, "template": template, "background": background}
+    if run is not None:
+        from gradcut.runs.run import read_run
+
+        read_run(run)
+        given = {"classifier": classifier, **words, "recipe": None if recipe == "default" else recipe}
+        if option := next((name for name, value in given.items() if value), None):
+            raise GradcutError(f"--{option}: a run is gone through with what it was made with; leave it out")
     listening = listen(host, port)  # before what takes seconds: an address that is taken is told of at once
     names = classifier or [CLASSIFIER, "embedded"]
-    with working(f"loading {' and '.join(names)}"):
+    with working(f"loading {' and '.join(names) if run is None else run}"):
         from gradcut import web
-        from gradcut.classifiers.sources import takes_words
-        from gradcut.classifiers.words import words_of
         from gradcut.recipes import as_recipe
 
-        asked = {}
-        for name in names:
-            words = (label, template, background) if takes_words(name) else (None, None, None)
-            asked[name] = load(name, device, None, *words)
-        given = {"label": label, "template": template, "background": background}
-        if any(given.values()) and not any(words_of(classifier.model) for classifier in asked.values()):
-            option = next(name for name, values in given.items() if values)
-            raise GradcutError(f"--{option}: none of {', '.join(names)} takes words; CLIP and SigLIP do")
-    alone = host in ("127.0.0.1", "localhost", "::1")
-    limits = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels)
-    page = web.create_app(asked, as_recipe(recipe).name, limits, web.LOOPBACK if alone else None)
+        alone = host in ("127.0.0.1", "localhost", "::1")
+        limits, hosts = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels), web.LOOPBACK if alone else None
+        if run is None:
+            page = web.create_app(_asked(names, device, words), as_recipe(recipe).name, limits, hosts)
+        else:
+            from gradcut.web.desk import segmenter_of
+
+            segmenter = segmenter_of(run, device)
+            asked = {segmenter.classifier.name: segmenter.classifier}
+            page = web.create_app(asked, "default", limits, hosts, (run, segmenter))
     server = web.Server(page, listening)
     if not alone:
         err.print("gradcut: everyone who reaches this address can use the page; it asks for no password")
     print(server.url, flush=True)
     err.print("gradcut: open it in a browser; Ctrl-C stops it")
     server.run()
+
+
+def _asked(
+    names: Sequence[str], device: str | None, words: Mapping[str, Sequence[str] | None]
+) -> dict[str, Classifier]:
+    """The classifiers of the page's menu, by name; those that take words with these.
+
+    Raises:
+        GradcutError: words, and none that takes them.
+    """
+    from gradcut.classifiers.sources import takes_words
+    from gradcut.classifiers.words import words_of
+
+    asked = {}
+    for name in names:
+        asked[name] = load(name, device, None, *(words.values() if takes_words(name) else ()))
+    if any(words.values()) and not any(words_of(classifier.model) for classifier in asked.values()):
+        option = next(name for name, values in words.items() if values)
+        raise GradcutError(f"--{option}: none of {', '.join(names)} takes words; CLIP and SigLIP do")
+    return asked

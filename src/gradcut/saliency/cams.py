@@ -189,8 +189,8 @@ class GradCAM(Method):
     def __post_init__(self) -> None:
         check_score(self.of)
         names = (self.layers,) if isinstance(self.layers, str) else self.layers
-        usable = names >= 1 if isinstance(names, int) else bool(names) and all(isinstance(n, str) for n in names)
-        if isinstance(self.layers, bool) or not usable:
+        several = isinstance(names, tuple | list) and len(names) > 0 and all(isinstance(name, str) for name in names)
+        if not several and (not isinstance(names, int) or isinstance(names, bool) or names < 1):
             raise SaliencyError(f"layers: expected a number from 1, a name or a tuple of names, got {self.layers!r}")
         if self.fuse not in ("mean", "max"):
             raise SaliencyError(f"fuse: expected 'mean' or 'max', got {self.fuse!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from gradcut.recipes import RECIPES, Recipe, serving
 from gradcut.results import Segmentation
 from gradcut.seeds import Fractions, Percentiles
 from gradcut.segmenter import Evidence, Segmenter
+from gradcut.web.requests import content, document, tab
 from gradcut.web.state import BusyError, Limits, Queue, Shelf, Upload
 from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, detected, jpeg, looked_at, reduced, view, wrong
 
@@ -79,29 +79,29 @@ class Page:
 
     async def upload(self, request: Request) -> Response:
         """Take a photograph: the request's body is the file."""
-        tab = _tab(request)
+        key = tab(request)
         name = PurePosixPath(unquote(request.headers.get("x-name", "")).replace("\\", "/")).name[:200] or "photograph"
         if self.uploading >= self.limits.waiting:
             raise BusyError("Too many photographs are being sent at once; try again in a minute.")
         self.uploading += 1
         try:
-            data = await self._body(request, int(self.limits.megabytes * 1e6), f"{name}: the file")
+            data = await content(request, int(self.limits.megabytes * 1e6), f"{name}: the file")
         finally:
             self.uploading -= 1
         limit = int(self.limits.megapixels * 1e6)
-        return await self._keep(tab, name, lambda: images.decode(data, name, limit))
+        return await self._keep(key, name, lambda: images.decode(data, name, limit))
 
     async def example(self, request: Request) -> Response:
         """Take the photograph of an espresso that comes with scikit-image."""
         from skimage.data import coffee
 
-        return await self._keep(_tab(request), "espresso.png", coffee)
+        return await self._keep(tab(request), "espresso.png", coffee)
 
-    async def _keep(self, tab: str, name: str, read: Callable[[], Photograph]) -> Response:
+    async def _keep(self, key: str, name: str, read: Callable[[], Photograph]) -> Response:
         def work() -> Upload:
             photograph = read()
             seen = reduced(photograph)
-            return Upload(tab, name, photograph, seen, jpeg(seen))
+            return Upload(key, name, photograph, seen, jpeg(seen))
 
         upload = await self.pixels.result(work)
         height, width = upload.photograph.shape[:2]
@@ -109,12 +109,12 @@ class Page:
 
     async def photograph(self, request: Request) -> Response:
         """A photograph that this tab sent, as a JPEG no larger than a screen."""
-        upload = self.shelf.get(_tab(request), request.path_params["key"])
+        upload = self.shelf.get(tab(request), request.path_params["key"])
         return Response(upload.preview, media_type="image/jpeg")
 
     async def forget(self, request: Request) -> Response:
         """Forget all that this tab sent: it is being closed."""
-        self.shelf.forget(_tab(request))
+        self.shelf.forget(tab(request))
         return Response(status_code=204)
 
     async def segment(self, request: Request) -> Response:
@@ -149,26 +149,21 @@ class Page:
             name = f"{stem}-{names.filenames([shown.label])[0]}{ending}" if kind == "mask" else stem + ending
             return {"name": name, "data": write(replace(result, source=upload.name), shown, upload.name)}
 
-        document: dict[str, Any] = {}
+        made: dict[str, Any] = {}
         async for news in self._work(upload, query, upload.photograph, finish):
-            document = news
-        name = document["name"].encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
+            made = news
+        name = made["name"].encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
         return Response(
-            document["data"],
+            made["data"],
             media_type=media_type,
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
 
     async def _query(self, request: Request) -> tuple[Upload, Query]:
-        tab = _tab(request)
-        try:
-            document = json.loads(await self._body(request, 4_000_000, "The request"))
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, GradcutError):
-                raise
-            raise GradcutError("request: expected JSON") from None
-        query = Query.parse(document, self.classifiers)
-        return self.shelf.get(tab, document.get("photograph")), query
+        key = tab(request)
+        asked = await document(request)
+        query = Query.parse(asked, self.classifiers)
+        return self.shelf.get(key, asked.get("photograph")), query
 
     async def _work(
         self,
@@ -212,7 +207,7 @@ class Page:
         def work() -> dict[str, Any]:
             evidence = replace(chosen, photograph=photograph)
             scale = photograph.shape[1] / upload.photograph.shape[1]
-            return {"state": "done"} | finish(first, cut(segmenter, evidence, query, alone, scale), query)
+            return {"state": "done"} | finish(first, cut(segmenter, evidence, query.strokes, alone, scale), query)
 
         async for moved in self.pixels.run(work):
             yield moved.result() if isinstance(moved, Future) else {"state": "cutting", "ahead": moved}
@@ -258,26 +253,6 @@ class Page:
                 yield {"state": "waiting" if moved else "reading", "ahead": moved}
         yield self.reworded[name, words]
 
-    async def _body(self, request: Request, limit: int, what: str) -> bytes:
-        """The request's body, in memory.
-
-        Raises:
-            GradcutError: it is longer than ``limit`` bytes, or takes more than a minute.
-        """
-        too_long = GradcutError(f"{what} is larger than the limit of {limit / 1e6:g} MB.")
-        try:
-            if int(request.headers.get("content-length", 0)) > limit:
-                raise too_long
-            data = bytearray()
-            async with asyncio.timeout(60):
-                async for chunk in request.stream():
-                    data += chunk
-                    if len(data) > limit:
-                        raise too_long
-        except TimeoutError:
-            raise GradcutError(f"{what} did not arrive within a minute.") from None
-        return bytes(data)
-
     def close(self) -> None:
         """Stop working; what waits is not served."""
         self.network.close()
@@ -285,14 +260,6 @@ class Page:
 
 
 FAILED = "The server failed on this request; the terminal that runs 'gradcut serve' says why."
-
-
-def _tab(request: Request) -> str:
-    """The tab's key. A page of another origin cannot send this header without being let in."""
-    tab = request.headers.get("x-tab", "")
-    if len(tab) < 32:
-        raise GradcutError("The request has no tab's key; reload the page.")
-    return tab
 
 
 def _seed_slider(recipe: Recipe) -> dict[str, Any] | None:

@@ -26,6 +26,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import GradcutError
 from gradcut.listening import url
+from gradcut.segmenter import Segmenter
+from gradcut.web.desk import Desk
 from gradcut.web.endpoints import FAILED, Page
 from gradcut.web.state import BusyError, GoneError, Limits
 
@@ -40,6 +42,7 @@ def create_app(
     recipe: str = "default",
     limits: Limits | None = None,
     hosts: Collection[str] | None = LOOPBACK,
+    run: tuple[str, Segmenter] | None = None,
 ) -> Starlette:
     """The page as an ASGI application.
 
@@ -48,6 +51,7 @@ def create_app(
         recipe: chosen at the start.
         hosts: names that a browser may call the server by; None allows any. Other sites' pages cannot reach a
             server on loopback by pointing a name of their own at it.
+        run: the folder of a finished run, and the segmenter that it was made with: the page then goes through it.
     """
     page = Page(classifiers, recipe, limits or Limits())
     routes = [
@@ -60,6 +64,18 @@ def create_app(
         Route("/api/segment", page.segment, methods=["POST"]),
         Route("/api/download/{kind}", page.download, methods=["POST"]),
     ]
+    if run is not None:
+        desk = Desk(*run, page.shelf, page.network, page.pixels)
+        routes = [
+            *(Route(path, _static(*file)) for path, file in {**_FILES, **_OF_RUNS}.items()),
+            *routes[len(_FILES) :],
+            Route("/api/run", desk.info),
+            Route("/api/run/thumbnail/{name:path}", desk.thumbnail),
+            Route("/api/run/open", desk.open, methods=["POST"]),
+            Route("/api/run/prepare", desk.prepare, methods=["POST"]),
+            Route("/api/run/look", desk.look, methods=["POST"]),
+            Route("/api/run/save", desk.save, methods=["POST"]),
+        ]
     handlers: dict[Any, Any] = {
         GradcutError: _sentence, HTTPException: _sentence, ClientDisconnect: _sentence, Exception: _sentence,
     }  # fmt: skip
@@ -73,6 +89,15 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/talk.js": ("talk.js", "text/javascript"),
+}
+
+#: In the place of the page for single photographs, and beside it.
+_OF_RUNS = {
+    "/": ("run.html", "text/html"),
+    "/run.css": ("run.css", "text/css"),
+    "/run.js": ("run.js", "text/javascript"),
+    "/stage.js": ("stage.js", "text/javascript"),
 }
 
 
@@ -111,7 +136,8 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in own)]
             await send(message)
 
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")

@@ -150,7 +150,13 @@ def detected(evidence: Evidence, asked: float | tuple[str, ...], segmenter: Segm
     return evidence if complete or max(others, default=asked) < threshold or asked <= threshold else None
 
 
-def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | None, scale: float) -> Segmentation:
+def cut(
+    segmenter: Segmenter,
+    evidence: Evidence,
+    strokes: Mapping[str, Sequence[Stroke]],
+    alone: str | None,
+    scale: float,
+) -> Segmentation:
     """Seeds, masks, and the strokes that were painted for the classes that are there.
 
     Args:
@@ -163,9 +169,9 @@ def cut(segmenter: Segmenter, evidence: Evidence, query: Query, alone: str | Non
         result = replace(result, objects=tuple(item for item in result.objects if item.label == alone))
     labels = {o.label for o in result.objects}
     painted = {
-        label: rasterise(strokes, result.image.shape[:2], scale)
-        for label, strokes in query.strokes.items()
-        if strokes and label in labels
+        label: rasterise(drawn, result.image.shape[:2], scale)
+        for label, drawn in strokes.items()
+        if drawn and label in labels
     }
     if not painted:
         return result
@@ -206,14 +212,14 @@ def _pictures(result: Segmentation, shown: Object) -> dict[str, Any]:
         "score": shown.score,
         "confidence": shown.confidence,
         "share": float(shown.mask.mean()),
-        "saliency": _data_url(pictures.heat(shown.saliency)),
+        "saliency": data_url(pictures.heat(shown.saliency)),
     }
     if shown.blank:
         return seen | {"blank": blank(shown)}
     mask = shown.mask.astype(np.uint8)
     mask[pictures.outline(mask)] = 2
     seeds = shown.seeds.background + 2 * shown.seeds.foreground.astype(np.uint8)
-    return seen | {"mask": _data_url(mask, _MASK_COLOURS), "seeds": _data_url(seeds, _SEED_COLOURS)}
+    return seen | {"mask": data_url(mask, _MASK_COLOURS), "seeds": data_url(seeds, _SEED_COLOURS)}
 
 
 def blank(shown: Object) -> str:
@@ -224,14 +230,14 @@ def blank(shown: Object) -> str:
     )
 
 
-def _data_url(pixels: UInt8[np.ndarray, "h w *c"], palette: UInt8[np.ndarray, "n k"] | None = None) -> str:
+def data_url(pixels: UInt8[np.ndarray, "h w *c"], palette: UInt8[np.ndarray, "n k"] | None = None) -> str:
     return "data:image/png;base64," + b64encode(images.encode_png(pixels, palette)).decode()
 
 
-def reduced(photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
-    """The photograph, no larger than a screen."""
+def reduced(photograph: Photograph, side: int = _SIDE) -> UInt8[np.ndarray, "h w 3"]:
+    """The photograph, no larger than a screen, or than so many pixels."""
     height, width = photograph.shape[:2]
-    scale = min(1.0, _SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     if scale == 1:
         return photograph
     return images.resize(photograph, (max(1, round(height * scale)), max(1, round(width * scale))))

@@ -1,8 +1,9 @@
 // The page of gradcut. What is chosen and painted lives here; the server keeps photographs and saliency only, so each
 // request carries all of it, undo is a list of earlier strokes, and two tabs cannot disturb each other.
 
+import { call, make } from "/talk.js";
+
 const $ = (id) => document.getElementById(id);
-const tab = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const RED = "rgba(240, 50, 60, .8)", BLUE = "rgba(50, 110, 240, .8)";
 const STEPS = { waiting: (n) => `Waiting in line, ${n} before you`, reading: () => "Reading the words", asking: () => `Asking ${$("classifier").value}`, cutting: (n) => (n ? `Waiting for the cut, ${n} before you` : "Cutting") };
 
@@ -21,20 +22,6 @@ const state = {
 };
 
 // Talking to the server ----------------------------------------------------------------------------------------------
-
-async function call(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { ...options, headers: { "x-tab": tab, ...options.headers } });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer; is 'gradcut serve' still running?");
-  }
-  if (answer.ok) return answer;
-  let message = `The server answers with status ${answer.status}.`;
-  try { message = (await answer.json()).message; } catch { /* no sentence of its own */ }
-  throw new Error(message);
-}
 
 function request(recipe, own) {
   const moved = own && !$("high").disabled && $("high").dataset.moved;
@@ -214,16 +201,8 @@ for (const type of ["dragover", "drop", "dragleave"]) {
   });
 }
 addEventListener("paste", (event) => upload([...event.clipboardData.files]));
-addEventListener("pagehide", () => fetch("/api/photographs", { method: "DELETE", headers: { "x-tab": tab }, keepalive: true }).catch(() => {}));
-addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
 // What is shown ------------------------------------------------------------------------------------------------------
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
 
 function showClasses(seen) {
   const focused = document.activeElement?.dataset?.label;

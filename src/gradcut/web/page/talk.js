@@ -1,0 +1,31 @@
+// Talking to the server. Each tab has a key of its own, and what it sends is kept for that key alone.
+
+export const tab = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export async function call(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers: { "x-tab": tab, ...options.headers } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer; is 'gradcut serve' still running?");
+  }
+  if (answer.ok) return answer;
+  let message = `The server answers with status ${answer.status}.`;
+  try { message = (await answer.json()).message; } catch { /* no sentence of its own */ }
+  throw new Error(message);
+}
+
+// A JSON object there and one back.
+export async function send(path, body, signal) {
+  return (await call(path, { method: "POST", body: JSON.stringify(body), signal })).json();
+}
+
+export function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+addEventListener("pagehide", () => fetch("/api/photographs", { method: "DELETE", headers: { "x-tab": tab }, keepalive: true }).catch(() => {}));
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
