@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -310,6 +311,54 @@ def page(size: dict[str, int], scheme: str, phone: bool = False, against: str | 
     return Image.open(BytesIO(shot))
 
 
+def run_page(size: dict[str, int]) -> Drawn:
+    """A screenshot of a run that is gone through: one photograph accepted, of the next a class removed and a stroke."""
+    from playwright.sync_api import sync_playwright
+
+    from gradcut.files import Folder
+    from gradcut.runs.job import Job, Task
+    from gradcut.runs.segment import segment_all
+    from gradcut.web import Server, create_app
+
+    segment = Segmenter(classifier("coco80"))
+    with TemporaryDirectory(prefix="gradcut-") as folder, sync_playwright() as playwright:
+        tasks = []
+        for name in ("coffee", "chelsea", "astronaut"):
+            path = Path(folder, f"{name}.png")
+            images.write_png(path, getattr(data, name)())
+            tasks.append(Task(str(path), name))
+        run = f"{folder}/photographs"
+        list(segment_all(Job(segment, Folder(run), pictures=False), tasks))
+        with Server(create_app({"coco80": segment.classifier}, run=(run, segment)), listen(port=0)) as server:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            tab = browser.new_context(viewport=size, color_scheme="light").new_page()
+            tab.set_default_timeout(120_000)
+            tab.goto(server.url)
+            tab.wait_for_selector("body[data-ready]")
+            tab.locator("#strip button[title=chelsea]").click()
+            tab.wait_for_selector("body[data-shown=chelsea]")
+            tab.keyboard.press("a")
+            tab.wait_for_selector("#strip button[title=chelsea].accepted")
+            tab.locator("#strip button[title=coffee]").click()
+            tab.wait_for_selector("body[data-shown=coffee]")
+            tab.fill("#another", "spoon")
+            tab.press("#another", "Enter")
+            tab.wait_for_selector("#strip button[title=coffee].corrected")
+            tab.click(".class[data-label=cup]")
+            tab.keyboard.press("o")
+            box = tab.locator("#strokes").bounding_box()
+            for step, (x, y) in enumerate([(0.35, 0.62), (0.36, 0.7)]):
+                tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=2)
+                if step == 0:
+                    tab.mouse.down()
+            tab.mouse.up()
+            tab.locator("#status", has_text="Cutting").wait_for(state="hidden")
+            tab.wait_for_timeout(2000)  # until it is saved
+            shot = tab.screenshot()
+            browser.close()
+    return Image.open(BytesIO(shot))
+
+
 def _settle(tab: Any) -> None:
     tab.wait_for_selector("#result[aria-busy=false]")
 
@@ -347,6 +396,7 @@ PICTURES = [
     Picture(
         "page-desktop.png", partial(page, DESKTOP, "light", against="simonyan"), named("default", "simonyan"), page=True
     ),
+    Picture("page-run.png", partial(run_page, DESKTOP), named("default"), page=True),
     Picture("page-phone.png", partial(page, PHONE, "dark", phone=True), named("default"), page=True),
     of_cat("masks/photograph.jpg", data.chelsea, {}),
     of_cat("masks/saliency.jpg", lambda: pictures.heat(evidence().saliency[0]), {"saliency": SALIENCY}),

@@ -43,7 +43,7 @@ def test_a_recipe_that_changes_is_noticed(program, entries):
         replace(picture, steps=dict(picture.steps) | {"default": changed}) if "default" in picture.steps else picture
         for picture in program.PICTURES
     ]
-    shown = ["demo.jpg", "page-desktop.png", "page-phone.png", "simonyan-default.jpg"]
+    shown = ["demo.jpg", "page-desktop.png", "page-phone.png", "page-run.png", "simonyan-default.jpg"]
     assert program.faults(entries, recorded) == [f"{name}: made of another recipe default" for name in shown]
 
 
