@@ -141,6 +141,20 @@ def test_a_class_is_removed_brought_back_and_added(desk, run):
     assert corrections.read(run, "c").added == ("blue",)
 
 
+def test_all_classes_may_go(desk, run):
+    page = desk()
+    page.locator("#strip button[title=c]").click()
+    shown(page, "c")
+    page.keyboard.press("x")
+    state(page, "corrected")
+    kept = corrections.read(run, "c")
+    assert (kept.removed, kept.accepted) == (("red",), ())
+    assert json.loads((run / kept.record).read_text())["objects"] == []
+    page.keyboard.press("a")
+    page.wait_for_selector("#strip button[title=c].accepted")
+    assert corrections.read(run, "c").state == "accepted"
+
+
 def test_strokes_are_cut_kept_and_taken_back(desk, run):
     page = desk()
     page.locator("#strip button[title=a]").click()
@@ -182,6 +196,9 @@ def test_two_windows_do_not_overwrite_each_other_in_silence(desk, run):
     other.click("[aria-label='Remove red']")
     other.locator("#error", has_text="another window").wait_for()
     assert corrections.read(run, "a").removed == ("blue",)
+    other.locator("#strip button[title=a]").click()
+    state(other, "corrected")
+    assert ["blue", "removed"] in legend(other)
 
 
 def test_zoom_and_the_other_side(desk, run):

@@ -121,7 +121,9 @@ class Desk:
             while len(self._thumbnails) >= THUMBNAILS:
                 self._thumbnails.pop(next(iter(self._thumbnails)), None)
             self._thumbnails[name] = data
-        return Response(self._thumbnails[name], media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
+        return Response(
+            self._thumbnails[name], media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
+        )
 
     async def open(self, request: Request) -> Response:
         """Take a photograph of the run onto the shelf, and tell what is known of it. The network is not asked."""
@@ -161,12 +163,14 @@ class Desk:
         if (wanted := next((known for known in states if known == state), None)) is None:
             wrong("state", f"one of {', '.join(states)}", state)
         result = None
-        if edit and wanted in ("corrected", "accepted"):
-            result = await self._cut(upload, line, edit, upload.photograph)
+        accepted: list[str] = []
+        if wanted in ("corrected", "accepted"):
+            result = await self._cut(upload, line, edit, upload.photograph) if edit else None
+            objects = [item["label"] for item in line["objects"]]
+            accepted = objects if result is None else [item.label for item in result.objects]
         correction = Correction(
-            line["name"], wanted, removed=edit.removed, added=edit.added, strokes=edit.strokes, revision=revision,
-            accepted=[item.label for item in result.objects] if result else [o["label"] for o in line["objects"]],
-        )  # fmt: skip
+            line["name"], wanted, accepted, edit.removed, edit.added, edit.strokes, revision=revision
+        )
         saved = await self.pixels.result(lambda: save_correction(self.run, correction, result))
         return JSONResponse({"state": saved.state, "revision": saved.revision})
 

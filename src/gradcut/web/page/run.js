@@ -85,6 +85,12 @@ async function opened(name, signal) {
 async function go(at) {
   if (at < 0 || at >= state.queue.length) return say(state.queue.length ? "There is no photograph further on." : "No photograph is like that.");
   await kept();
+  if (state.queue[at].name === document.body.dataset.shown) {
+    state.at = at;
+    showStrip();
+    return show();
+  }
+  delete document.body.dataset.shown; // until it is there, nothing can be changed
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
@@ -97,6 +103,9 @@ async function go(at) {
     const known = await opened(item.name, signal);
     if (state.open) URL.revokeObjectURL(state.open.url);
     state.open = known;
+    item.state = known.state; // another window may have decided
+    showStrip();
+    showCount();
     state.edit = { removed: known.removed, added: known.added, strokes: known.strokes };
     Object.assign(state, { history: [], undone: [] });
     stage.selected = known.objects[0]?.label ?? known.added[0] ?? null;
@@ -124,6 +133,7 @@ async function prepare(signal) {
 
 // What is changed ----------------------------------------------------------------------------------------------------
 
+const there = () => state.open !== null && current()?.name === document.body.dataset.shown;
 const changed = () => state.edit.removed.length || state.edit.added.length || Object.values(state.edit.strokes).some((drawn) => drawn.length);
 const strokes = () => state.edit.strokes[stage.selected] ?? [];
 
@@ -159,6 +169,7 @@ function select(label) {
 }
 
 function change(edit) {
+  if (!there()) return null;
   state.history.push(state.edit);
   state.undone = [];
   state.edit = edit;
@@ -166,7 +177,7 @@ function change(edit) {
 }
 
 function step(from, to) {
-  if (!from.length) return;
+  if (!from.length || !there()) return;
   to.push(state.edit);
   state.edit = from.pop();
   look();
@@ -226,7 +237,10 @@ function keep(item, open, wanted) {
     showCount();
     showStrip();
     if (open === state.open) show();
-  }).catch(fail);
+  }).catch((error) => {
+    fail(error);
+    if (open === state.open) delete document.body.dataset.shown; // its thumbnail fetches it anew
+  });
   return saving;
 }
 
@@ -237,7 +251,7 @@ async function kept() {
 }
 
 async function decide(wanted) {
-  if (!state.open || current().name !== document.body.dataset.shown) return;
+  if (!there()) return;
   clearTimeout(later);
   later = 0;
   say("Saving", true);
