@@ -281,12 +281,14 @@ def test_wrong_options(option, says):
 
 def test_command(data, tmp_path):
     folder = data.files[0].parent
+    few = tmp_path / "labels.csv"
+    few.write_text("".join((folder / "labels.csv").read_text().splitlines(keepends=True)[:9]))
     common = [
         "fit",
         "--images",
         str(folder),
         "--labels",
-        str(folder / "labels.csv"),
+        str(few),
         "--backbone",
         "lite0",
         "--size",

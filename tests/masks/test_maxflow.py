@@ -85,7 +85,7 @@ def test_equals_brute_force_and_returns_the_smallest_foreground(shape, connectiv
                 assert (labels == smallest).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     h=st.integers(1, 24),
