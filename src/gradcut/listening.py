@@ -30,6 +30,7 @@ def listen(host: str = "127.0.0.1", port: int = 7860) -> socket.socket:
 
 
 def url(listening: socket.socket) -> str:
-    """Where a browser finds it."""
+    """Where a browser finds it; a server that listens everywhere, by this machine's name."""
     host, port = listening.getsockname()[:2]
+    host = socket.gethostname() if host in ("0.0.0.0", "::") else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

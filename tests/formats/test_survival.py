@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import placed
+from networks import Brightness, placed
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 from readers import DATUMARO, voc_masks
 
@@ -236,10 +236,16 @@ def test_ids_are_exact_in_every_reader(tmp_path):
 # photographs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def turned(brightness, drawn, tmp_path):
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
     """A run over photographs with every EXIF orientation, in four formats of files."""
-    upright = np.kron(drawn[0][:, :48], np.ones((2, 2, 1), dtype=np.uint8))
+    tmp_path = tmp_path_factory.mktemp("turned")
+    upright = np.zeros((128, 96, 3), dtype=np.uint8)
+    upright[20:60, 16:56] = (255, 0, 0)
+    upright[70:110, 60:96] = (0, 0, 255)
+    brightness = Classifier(
+        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
+    )
     back = {
         1: np.copy,
         2: np.fliplr,

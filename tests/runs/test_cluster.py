@@ -107,7 +107,7 @@ class OnOneGPU(Job):
         object.__setattr__(self, "device", device)
 
     def __call__(self, tasks, workers):
-        time.sleep(1)  # so that both workers get something
+        time.sleep(0.5)  # so that both workers get something
         context = ray.get_runtime_context()
         gpus = context.get_accelerator_ids()["GPU"], context.get_assigned_resources()["GPU"]
         for task in tasks:
@@ -116,7 +116,7 @@ class OnOneGPU(Job):
 
 def test_workers_share_one_gpu(cluster):
     # Ray hands out the GPUs that it was told of, so that this needs none.
-    tasks = [Task(f"{number}.png", str(number)) for number in range(8)]
+    tasks = [Task(f"{number}.png", str(number)) for number in range(6)]
     lines = list(OnRay(gpus=0.5, block=1)(OnOneGPU(), tasks, 2))
     assert sorted(line["name"] for line in lines) == sorted(task.name for task in tasks)
     assert len({line["pid"] for line in lines}) == 2

@@ -45,8 +45,6 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("vit_tiny_patch16_224", "class token", True, 2),
         ("deit_tiny_distilled_patch16_224", "class token", True, 2),
         ("eva02_tiny_patch14_224", "tokens", True, 2),
-        ("pvt_v2_b0", "mean", False, 3),
-        ("mobilevit_xxs", "mean", False, 3),
     ],
 )
 def test_what_default_asks_answers_where_the_signal_is(architecture, reads, attention, sizes):

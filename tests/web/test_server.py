@@ -718,6 +718,19 @@ def test_other_sites_are_kept_out(server, key):
         assert ask(opened, "GET", "/", host="my-machine:7860")[0].status == 200
 
 
+def test_where_others_reach_the_server_a_token_is_needed(pages):
+    with serve({"tiny": tiny()}, hosts=None, token="a-token") as opened:
+        assert ask(opened, "GET", "/")[0].status == 200
+        for headers in ({}, {"x_token": "b-token"}, {"x_token": ""}):
+            assert "needs the whole address" in sentence(*ask(opened, "GET", "/api/page", **headers), 403)
+        assert "needs the whole address" in sentence(*ask(opened, "GET", "/api/page?token=a-toke"), 403)
+        assert ask(opened, "GET", "/api/page", x_token="a-token")[0].status == 200
+        assert ask(opened, "GET", "/api/page?token=a-token")[0].status == 200
+        pages(f"{opened.url}/?token=a-token").wait_for_selector("body[data-ready]")
+        page = pages(opened.url)
+        read(page, "error", "needs the whole address that 'gradcut serve' printed")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -108,18 +109,19 @@ def serve(
 
         alone = host in ("127.0.0.1", "localhost", "::1")
         limits, hosts = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels), web.LOOPBACK if alone else None
+        token = None if alone else secrets.token_urlsafe(16)
         if run is None:
-            page = web.create_app(_asked(names, device, words), as_recipe(recipe).name, limits, hosts)
+            page = web.create_app(_asked(names, device, words), as_recipe(recipe).name, limits, hosts, token=token)
         else:
             from gradcut.web.desk import segmenter_of
 
             segmenter = segmenter_of(run, device)
             asked = {segmenter.classifier.name: segmenter.classifier}
-            page = web.create_app(asked, "default", limits, hosts, (run, segmenter))
+            page = web.create_app(asked, "default", limits, hosts, (run, segmenter), token)
     server = web.Server(page, listening)
-    if not alone:
-        err.print("gradcut: everyone who reaches this address can use the page; it asks for no password")
-    print(server.url, flush=True)
+    if token is not None:
+        err.print("gradcut: whoever has this address can use the page; the token in it is new every time")
+    print(server.url if token is None else f"{server.url}/?token={token}", flush=True)
     err.print("gradcut: open it in a browser; Ctrl-C stops it")
     server.run()
 

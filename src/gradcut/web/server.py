@@ -8,12 +8,14 @@ edited, and undo is the browser's own affair.
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
@@ -43,6 +45,7 @@ def create_app(
     limits: Limits | None = None,
     hosts: Collection[str] | None = LOOPBACK,
     run: tuple[str, Segmenter] | None = None,
+    token: str | None = None,
 ) -> Starlette:
     """The page as an ASGI application.
 
@@ -52,6 +55,8 @@ def create_app(
         hosts: names that a browser may call the server by; None allows any. Other sites' pages cannot reach a
             server on loopback by pointing a name of their own at it.
         run: the folder of a finished run, and the segmenter that it was made with: the page then goes through it.
+        token: which everything but the page's own files asks for, in the header ``x-token`` or in the address; None
+            asks for none.
     """
     page = Page(classifiers, recipe, limits or Limits())
     routes = [
@@ -80,7 +85,7 @@ def create_app(
         GradcutError: _sentence, HTTPException: _sentence, ClientDisconnect: _sentence, Exception: _sentence,
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=handlers)
-    app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Guard, hosts=hosts, token=token)
     app.state.page = page
     return app
 
@@ -123,11 +128,12 @@ async def _sentence(request: Request, error: Exception) -> Response:
 
 
 class Guard:
-    """Refuses unknown host names, and adds the headers that keep the page to itself."""
+    """Refuses unknown host names and who lacks the token, and adds the headers that keep the page to itself."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, token: str | None) -> None:
         self.app = app
         self.hosts = hosts
+        self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -140,12 +146,20 @@ class Guard:
                 message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in own)]
             await send(message)
 
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if self.hosts is not None and name.lower() not in self.hosts:
             refusal = JSONResponse({"message": "This server answers to its own address only."}, 421)
             await refusal(scope, receive, send_guarded)
             return
+        if self.token is not None and scope["path"].startswith("/api/"):
+            asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+            given = headers.get(b"x-token", asked.encode("latin-1", "replace"))
+            if not secrets.compare_digest(given, self.token.encode()):
+                message = "This page needs the whole address that 'gradcut serve' printed, with the token at its end."
+                await JSONResponse({"message": message}, 403)(scope, receive, send_guarded)
+                return
         await self.app(scope, receive, send_guarded)
 
 

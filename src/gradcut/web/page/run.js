@@ -1,6 +1,6 @@
 // A finished run, photograph by photograph: look, mend, decide. Every change is saved beside the run as one goes.
 
-import { call, make, send } from "/talk.js";
+import { call, fetched, make, send } from "/talk.js";
 import { drawStrokes, drop, listen, paint, reset, ring, showMasks, showPhotograph, stage, zoomTo } from "/stage.js";
 
 const $ = (id) => document.getElementById(id);
@@ -58,7 +58,7 @@ function showCount() {
 function showStrip() {
   const from = Math.max(0, state.at - 12), to = Math.min(state.queue.length, state.at + 25);
   const buttons = state.queue.slice(from, to).map((item, offset) => {
-    const picture = make("img", { src: `/api/run/thumbnail/${encodeURIComponent(item.name)}`, loading: "lazy", alt: "" });
+    const picture = make("img", { src: fetched(`/api/run/thumbnail/${encodeURIComponent(item.name)}`), loading: "lazy", alt: "" });
     const button = make("button", { type: "button", className: item.state, title: item.name }, picture);
     if (MARKS[item.state]) button.append(make("i", {}, MARKS[item.state]));
     button.setAttribute("aria-label", `${item.name}, ${item.state}`);

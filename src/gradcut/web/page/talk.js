@@ -2,10 +2,16 @@
 
 export const tab = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
+// Where others can reach the server, its address has a token in it.
+const token = new URLSearchParams(location.search).get("token") ?? "";
+
+// An address that a picture is fetched from, which can send no header.
+export const fetched = (path) => (token ? `${path}?token=${encodeURIComponent(token)}` : path);
+
 export async function call(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers: { "x-tab": tab, ...options.headers } });
+    answer = await fetch(path, { ...options, headers: { "x-tab": tab, "x-token": token, ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer; is 'gradcut serve' still running?");
@@ -27,5 +33,5 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-addEventListener("pagehide", () => fetch("/api/photographs", { method: "DELETE", headers: { "x-tab": tab }, keepalive: true }).catch(() => {}));
+addEventListener("pagehide", () => fetch("/api/photographs", { method: "DELETE", headers: { "x-tab": tab, "x-token": token }, keepalive: true }).catch(() => {}));
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
