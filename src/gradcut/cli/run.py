@@ -142,6 +142,6 @@ def review(
     without = sum(not line["objects"] for line in every)
     err.print(
         f"gradcut: {len(lines)} of {len(every)} photographs, {without} without an object; "
-        f"'gradcut export {run} -f coco' takes them to an annotation tool"
+        f"'gradcut serve {run}' goes through them, 'gradcut export {run} -f coco' takes them to an annotation tool"
     )
     raise typer.Exit(1 if problems else 0)
