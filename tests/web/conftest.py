@@ -26,6 +26,25 @@ def browser():
 
 
 @pytest.fixture
+def fingers():
+    """Touches a page at places of a box, as shares of its width and height."""
+
+    def on(page, box):
+        touches = page.context.new_cdp_session(page)
+
+        def touch(kind, *places):
+            points = [
+                {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": number}
+                for number, (x, y) in enumerate(places)
+            ]
+            touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        return touch
+
+    return on
+
+
+@pytest.fixture
 def pages(browser):
     """Opens an address as somebody new; at the end, nobody has sent anything off loopback or met a script error."""
     hosts, failures, contexts = set(), [], []

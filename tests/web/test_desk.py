@@ -225,7 +225,7 @@ def test_zoom_and_the_other_side(desk, run):
     assert page.locator("#strokes").bounding_box()["width"] == pytest.approx(box["width"], abs=1)
 
 
-def test_two_fingers_zoom_and_paint_nothing(desk, run):
+def test_two_fingers_zoom_and_paint_nothing(desk, run, fingers):
     page = desk(width=390, height=844, has_touch=True)
     page.locator("#strip button[title=a]").click()
     shown(page, "a")
@@ -233,15 +233,7 @@ def test_two_fingers_zoom_and_paint_nothing(desk, run):
     page.locator("label[for=foreground]").click()
     page.locator("#stage").scroll_into_view_if_needed()
     box = page.locator("#stage").bounding_box()
-    touches = page.context.new_cdp_session(page)
-
-    def touch(kind, *places):
-        points = [
-            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": number}
-            for number, (x, y) in enumerate(places)
-        ]
-        touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
+    touch = fingers(page, box)
     touch("touchStart", (0.45, 0.5))
     touch("touchStart", (0.45, 0.5), (0.55, 0.5))
     touch("touchMove", (0.3, 0.5), (0.7, 0.5))

@@ -522,20 +522,12 @@ def test_the_class_that_was_chosen_last_is_looked_at(visit, drawn):
     assert set(strokes[-1]) == {chosen}
 
 
-def test_two_fingers_paint_nothing(visit, drawn):
+def test_two_fingers_paint_nothing(visit, drawn, fingers):
     page = visit(has_touch=True)
     upload(page, png(drawn[0]))
     page.locator("label[for=foreground]").click()
     box = page.locator("canvas").first.bounding_box()
-    touches = page.context.new_cdp_session(page)
-
-    def touch(kind, *places):
-        points = [
-            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": number}
-            for number, (x, y) in enumerate(places)
-        ]
-        touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
+    touch = fingers(page, box)
     touch("touchStart", (0.4, 0.4))
     touch("touchStart", (0.4, 0.4), (0.6, 0.6))
     touch("touchMove", (0.3, 0.3), (0.7, 0.7))

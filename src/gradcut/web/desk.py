@@ -29,7 +29,7 @@ from gradcut.runs.corrections import Correction, corrected_line
 from gradcut.runs.run import Entry, read_run, review
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.web.requests import document, tab
-from gradcut.web.state import Queue, Shelf, Upload
+from gradcut.web.state import EVIDENCE, Queue, Shelf, Upload, keep
 from gradcut.web.view import cut, data_url, jpeg, reduced, wrong
 
 #: Pixels of a thumbnail's longer side, and how many are kept.
@@ -91,6 +91,7 @@ class Desk:
         self.segmenter = segmenter
         self.shelf, self.network, self.pixels = shelf, network, pixels
         self.lines: dict[str, Entry] = {line["name"]: line for line in review(run)}
+        self.value_range = read_run(run)[0]["settings"]["range"]
         self._thumbnails: dict[str, bytes] = {}
 
     async def info(self, request: Request) -> Response:
@@ -118,9 +119,7 @@ class Desk:
         name = line["name"]
         if name not in self._thumbnails:
             data = await self.pixels.result(lambda: jpeg(reduced(self._photograph(line), THUMBNAIL)))
-            while len(self._thumbnails) >= THUMBNAILS:
-                self._thumbnails.pop(next(iter(self._thumbnails)), None)
-            self._thumbnails[name] = data
+            keep(self._thumbnails, name, data, THUMBNAILS)
         return Response(
             self._thumbnails[name], media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
         )
@@ -188,8 +187,7 @@ class Desk:
         return line
 
     def _photograph(self, line: Entry) -> images.Photograph:
-        value_range = read_run(self.run)[0]["settings"]["range"]
-        return images.read(line["photograph"], value_range=value_range)
+        return images.read(line["photograph"], value_range=self.value_range)
 
     def _base(self, line: Entry) -> tuple[str, ...]:
         """The classes that contended in the run."""
@@ -226,8 +224,7 @@ class Desk:
         colours = self._colours(line, edit.added)
         values: Integer[np.ndarray, "h w"] = result.labelmap().astype(np.uint8)
         objects = [
-            self._object(vars(item) | {"borrowed_from": item.borrowed_from}, number + 1, colours[item.label])
-            for number, item in enumerate(result.objects)
+            self._object(vars(item), number + 1, colours[item.label]) for number, item in enumerate(result.objects)
         ]
         return {"objects": objects, "values": data_url(values), "added": list(edit.added)}
 
@@ -254,8 +251,8 @@ class Desk:
             objects = tuple(item for item in result.objects if item.label not in left)
             return replace(result, objects=objects, source=line["photograph"])
 
-        cut_again: Segmentation = await self.pixels.result(work)
-        return cut_again
+        result: Segmentation = await self.pixels.result(work)
+        return result
 
     async def _evidence(self, upload: Upload, line: Entry, edit: Edit) -> Evidence:
         """Of the run's classes together; of each added one with these for its rivals, so that theirs do not change."""
@@ -264,14 +261,7 @@ class Desk:
         labels += [(*base, label) for label in edit.added if label not in base]
         if not labels:
             raise GradcutError("There is no class here; add one.")
-        parts = [await self._explained(upload, group) for group in labels]
-        first, rest = parts[0], parts[1:]
-        if not base:
-            return replace(
-                first,
-                found=tuple(part.found[-1] for part in parts),
-                saliency=np.concatenate([part.saliency[-1:] for part in parts]),
-            )
+        first, *rest = [await self._explained(upload, group) for group in labels]
         return replace(
             first,
             found=(*first.found, *(part.found[-1] for part in rest)),
@@ -282,7 +272,5 @@ class Desk:
         key = ("", None, "", labels)
         if key not in upload.evidence:
             evidence = await self.network.result(lambda: self.segmenter.explain([upload.photograph], labels)[0])
-            while len(upload.evidence) >= 12:
-                upload.evidence.pop(next(iter(upload.evidence)), None)
-            upload.evidence[key] = evidence
+            keep(upload.evidence, key, evidence, EVIDENCE)
         return upload.evidence[key]

@@ -26,7 +26,7 @@ from gradcut.results import Segmentation
 from gradcut.seeds import Fractions, Percentiles
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.web.requests import content, document, tab
-from gradcut.web.state import BusyError, Limits, Queue, Shelf, Upload
+from gradcut.web.state import EVIDENCE, BusyError, Limits, Queue, Shelf, Upload, keep
 from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, detected, jpeg, looked_at, reduced, view, wrong
 
 log = logging.getLogger(__name__)
@@ -230,9 +230,7 @@ class Page:
 
             async for moved in self.network.run(work):
                 if isinstance(moved, Future):
-                    while len(upload.evidence) >= 12:
-                        upload.evidence.pop(next(iter(upload.evidence)), None)
-                    upload.evidence[key] = moved.result()
+                    keep(upload.evidence, key, moved.result(), EVIDENCE)
                     break
                 yield {"state": "waiting" if moved else "asking", "ahead": moved}
         yield upload.evidence[key]
@@ -246,9 +244,7 @@ class Page:
 
             async for moved in self.network.run(work):
                 if isinstance(moved, Future):
-                    while len(self.reworded) >= 8:
-                        self.reworded.pop(next(iter(self.reworded)), None)
-                    self.reworded[name, words] = moved.result()
+                    keep(self.reworded, (name, words), moved.result(), 8)
                     break
                 yield {"state": "waiting" if moved else "reading", "ahead": moved}
         yield self.reworded[name, words]

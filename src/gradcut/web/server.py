@@ -60,7 +60,7 @@ def create_app(
     """
     page = Page(classifiers, recipe, limits or Limits())
     routes = [
-        *(Route(path, _static(*file)) for path, file in _FILES.items()),
+        *(Route(path, _static(*file)) for path, file in (_FILES if run is None else _FILES | _OF_RUNS).items()),
         Route("/api/page", page.info),
         Route("/api/photograph", page.upload, methods=["POST"]),
         Route("/api/example", page.example, methods=["POST"]),
@@ -71,9 +71,7 @@ def create_app(
     ]
     if run is not None:
         desk = Desk(*run, page.shelf, page.network, page.pixels)
-        routes = [
-            *(Route(path, _static(*file)) for path, file in {**_FILES, **_OF_RUNS}.items()),
-            *routes[len(_FILES) :],
+        routes += [
             Route("/api/run", desk.info),
             Route("/api/run/thumbnail/{name:path}", desk.thumbnail),
             Route("/api/run/open", desk.open, methods=["POST"]),

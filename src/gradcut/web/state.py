@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +16,9 @@ from jaxtyping import UInt8
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.segmenter import Evidence
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,17 @@ class BusyError(GradcutError):
 
 class GoneError(GradcutError):
     """A photograph that is not kept for this tab."""
+
+
+#: How many answers of the network are kept for one photograph.
+EVIDENCE = 12
+
+
+def keep(known: dict[K, V], key: K, value: V, most: int) -> None:
+    """Put a value in, and leave no more than so many: those that came first go first."""
+    while len(known) >= most:
+        known.pop(next(iter(known)), None)
+    known[key] = value
 
 
 @dataclass(eq=False)
