@@ -23,7 +23,7 @@ FLOORS = (
     {"errors"},
     {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
     {"images", "painting"},
-    {"classifiers", "masks", "pictures", "confidence", "overlaps"},
+    {"classifiers", "masks", "pictures", "confidence", "edits", "overlaps"},
     {"network"},
     {"saliency"},
     {"fit", "recipes"},

@@ -421,7 +421,7 @@ def damaged(segment, run):
     files = {name: run / f"corrections/{name}.json" for name in ("000", "001", "002")}
     document = json.loads(files["001"].read_text())
     files["000"].write_bytes(files["000"].read_bytes()[:200])
-    files["001"].write_text(json.dumps(document | {"format": 2}))
+    files["001"].write_text(json.dumps(document | {"format": 3}))
     (run / read(run, "002").record).write_text("[" * 100_000)
     (run / "corrections/absent.json").write_text(json.dumps(document | {
         "name": "absent", "record": "corrected/results/absent.1.json",
@@ -430,7 +430,7 @@ def damaged(segment, run):
     (run / "corrections/005.json").write_text(json.dumps(document | {"name": "005", "record": "../../../etc/passwd"}))
     return {
         "000": "corrections/000.json in .* is damaged: ",
-        "001": "corrections/001.json in .* cannot be used: expected format 1, got 2, of another version of gradcut",
+        "001": "corrections/001.json in .* cannot be used: expected format 1 or 2, got 3, of another version",
         "002": "corrected/results/002.1.json in .* is missing or damaged: ",
         "results/001": "corrected/results/results/001.1.json in .* or damaged: '../../../red.png' leads out of the run",
         "absent": "corrections/absent.json in .*: the run has no such photograph",

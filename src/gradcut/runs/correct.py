@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from gradcut import files, images, results
+from gradcut.edits import Edit
 from gradcut.errors import GradcutError, RunError
 from gradcut.files import Folder
 from gradcut.painting import parse_strokes
@@ -47,6 +48,7 @@ def save_correction(
     if folder.local is None:
         raise RunError(f"run: expected a folder on this machine to save corrections in, got {folder.url}")
     strokes = parse_strokes({key: [stroke._asdict() for stroke in each] for key, each in correction.strokes.items()})
+    edits = Edit.parse([vars(edit) for edit in correction.edits])
     _check_result(correction, result)
     with files.writing(folder.url):
         (own, settings), original = read_about(folder), _original(folder, correction.name)
@@ -60,7 +62,7 @@ def save_correction(
                     f"program has saved, got {correction.revision}; read it again"
                 )
             saved = replace(
-                correction, strokes=strokes, revision=before.revision + 1, versions=versions(),
+                correction, strokes=strokes, edits=edits, revision=before.revision + 1, versions=versions(),
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"), photograph=original["photograph"],
                 record=None,
             )  # fmt: skip
@@ -129,12 +131,12 @@ def _original(folder: Folder, name: str) -> dict[str, Any]:
 
 def _document(saved: Correction) -> dict[str, Any]:
     strokes = {label: [stroke._asdict() for stroke in drawn] for label, drawn in saved.strokes.items()}
-    return {"format": FORMAT, **vars(saved), "versions": dict(saved.versions), "strokes": strokes}
+    edits = [vars(edit) | {"after": dict(edit.after)} for edit in saved.edits]
+    return {"format": FORMAT, **vars(saved), "versions": dict(saved.versions), "strokes": strokes, "edits": edits}
 
 
 def _check_result(correction: Correction, result: Segmentation | None) -> None:
-    changed = bool(any(correction.strokes.values()) or correction.removed or correction.added)
-    if result is None and (correction.state == "corrected" or (correction.state == "accepted" and changed)):
+    if result is None and (correction.state == "corrected" or (correction.state == "accepted" and correction.changed)):
         raise GradcutError(f"result: expected the corrected one of {correction.name}, got none")
     if result is not None and correction.state in ("rejected", "untouched"):
         raise GradcutError(f"result: expected none of {correction.name}, which is {correction.state}, got one")

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from gradcut import files
+from gradcut.edits import Edit, check_name
 from gradcut.errors import GradcutError, RunError, one_line
 from gradcut.files import Folder
 from gradcut.painting import Stroke, parse_strokes
@@ -37,8 +38,11 @@ State = Literal["untouched", "corrected", "accepted", "rejected"]
 #: What becomes of a run's corrections when it is overwritten; None refuses to where there are any.
 Kept = Literal["keep", "remove"] | None
 
-#: Of the files ``corrections/NAME.json``.
-FORMAT = 1
+#: Of the files ``corrections/NAME.json``; those of 1 have neither painted classes nor edits.
+FORMAT = 2
+
+#: How many classes of one photograph may be painted: each is cut for itself.
+_MOST_PAINTED = 50
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class Correction:
         added: classes that it did not find.
         strokes: what was painted for each class, in order, in the photograph's pixels.
         decided_by: a person, or a program, such as one that plays a person.
+        painted: classes that are what was painted of them and what ``edits`` gave them: the classifier is not asked,
+            and need not know them. A class that the run found too is in ``removed`` then.
+        edits: exact changes after the cut, in order, as `gradcut.edits` makes them.
 
     Attributes:
         revision: how often it was saved; 0 for one that never was.
@@ -62,7 +69,7 @@ class Correction:
         record: the path below the run of the corrected result's record; None where there is no result.
 
     Raises:
-        GradcutError: another state, or a name that leads out of the run.
+        GradcutError: another state, a name that leads out of the run, or something else than lists of classes.
     """
 
     name: str
@@ -72,6 +79,8 @@ class Correction:
     added: Sequence[str] = ()
     strokes: Mapping[str, Sequence[Stroke]] = field(default_factory=dict)
     decided_by: Literal["person", "program"] = "person"
+    painted: Sequence[str] = ()
+    edits: Sequence[Edit] = ()
     revision: int = 0
     time: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -84,11 +93,28 @@ class Correction:
             raise GradcutError(f"state: expected one of {', '.join(get_args(State))}, got {str(self.state)[:60]!r}")
         if self.decided_by not in ("person", "program"):
             raise GradcutError(f"decided_by: expected person or program, got {str(self.decided_by)[:60]!r}")
-        for part in ("accepted", "removed", "added"):
+        for part in ("accepted", "removed", "added", "painted"):
             labels = getattr(self, part)
-            if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+            if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
                 raise GradcutError(f"{part}: expected a list of classes, got {str(labels)[:60]!r}")
             object.__setattr__(self, part, tuple(labels))
+        for label in self.painted:
+            check_name("painted", label)
+        if (
+            len({*self.painted}) < len(self.painted)
+            or len(self.painted) > _MOST_PAINTED
+            or {*self.painted} & {*self.added}
+        ):
+            raise GradcutError(
+                f"painted: expected at most {_MOST_PAINTED} classes, each once and none of those added, got "
+                f"{str(self.painted)[:60]!r}"
+            )
+        object.__setattr__(self, "edits", tuple(self.edits))
+
+    @property
+    def changed(self) -> bool:
+        """Whether it changes what the run found, beside deciding on it."""
+        return bool(any(self.strokes.values()) or self.removed or self.added or self.painted or self.edits)
 
 
 def read(run: str | os.PathLike[str], name: str) -> Correction:
@@ -253,8 +279,8 @@ def _read(folder: Folder, name: str) -> Correction:
         if content is None:
             return Correction(name)
         document = json.loads(content)
-        if (number := document["format"]) != FORMAT:
-            raise GradcutError(f"expected format {FORMAT}, got {str(number)[:20]}, of another version of gradcut")
+        if (number := document["format"]) not in (1, FORMAT):
+            raise GradcutError(f"expected format 1 or {FORMAT}, got {str(number)[:20]}, of another version of gradcut")
         return _parsed(document, name)
     except OSError as error:
         raise GradcutError(f"{path} in {folder.url} cannot be read: {error.strerror or error}") from error
@@ -279,8 +305,9 @@ def _parsed(document: Mapping[str, Any], name: str) -> Correction:
         raise GradcutError(f"record: expected one, as the state is {document['state']}")
     return Correction(
         name, document["state"], document["accepted"], document["removed"], document["added"],
-        parse_strokes(document["strokes"]), document["decided_by"], revision, document["time"],
-        dict(document["versions"]), photograph, record,
+        parse_strokes(document["strokes"]), document["decided_by"], document.get("painted", ()),
+        Edit.parse(document.get("edits", [])), revision, document["time"], dict(document["versions"]), photograph,
+        record,
     )  # fmt: skip
 
 

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from jaxtyping import Integer
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gradcut import images, overlaps
-from gradcut.classifiers.sources import load_classifier
+from gradcut.classifiers.sources import load_classifier, reworded
+from gradcut.classifiers.words import words_of
 from gradcut.confidence import UNSURE
+from gradcut.edits import Edit, check_name
 from gradcut.errors import GradcutError, RunError
-from gradcut.painting import Stroke, parse_strokes
+from gradcut.painting import parse_strokes
 from gradcut.pictures import class_colours
-from gradcut.recipes import as_recipe
+from gradcut.recipes import as_recipe, with_saliency
 from gradcut.records import brief, differing
 from gradcut.results import Segmentation
 from gradcut.runs import corrections
 from gradcut.runs.correct import save_correction
 from gradcut.runs.corrections import Correction, corrected_line
+from gradcut.runs.recut import recut
 from gradcut.runs.run import Entry, read_run, review
 from gradcut.segmenter import Evidence, Segmenter
 from gradcut.web.requests import document, tab
 from gradcut.web.state import EVIDENCE, Queue, Shelf, Upload, keep
-from gradcut.web.view import cut, data_url, jpeg, reduced, wrong
+from gradcut.web.view import data_url, jpeg, reduced, wrong
 
 #: Pixels of a thumbnail's longer side, and how many are kept.
 THUMBNAIL, THUMBNAILS = 144, 1000
+
+#: Pixels of the longer side at which masks are cut while a person works on them.
+SEEN = 1000
+
+#: How many classifiers with a word more are kept; they share the image tower.
+WORDS = 8
 
 
 def segmenter_of(run: str, device: str | None = None) -> Segmenter:
@@ -47,34 +56,15 @@ def segmenter_of(run: str, device: str | None = None) -> Segmenter:
     words = settings["classifier"].get("words")
     classifier = load_classifier(settings["classifier"]["name"], **(words or {}))
     classifier = classifier if device is None else classifier.to(device)
-    recipe = replace(as_recipe(settings["recipe"]["name"]), size=settings["recipe"].get("size"))
+    name, _, method = settings["recipe"]["name"].partition(" with ")  # as `with_saliency` calls them
+    recipe = with_saliency(name, method) if method else as_recipe(name)
+    recipe = replace(recipe, size=settings["recipe"].get("size"))
     limits = settings["threshold"], settings["top_k"], settings.get("min_confidence"), settings.get("disjoint", False)
     segmenter = Segmenter(classifier, recipe, *limits)
     record = segmenter.record()
     if changes := differing({key: settings.get(key) for key in record}, record):
         raise RunError(f"run: {run} was made with {brief(changes)}; its masks cannot be made again")
     return segmenter
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What a person has changed of a photograph's classes and masks so far."""
-
-    removed: tuple[str, ...]
-    added: tuple[str, ...]
-    strokes: Mapping[str, Sequence[Stroke]]
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Edit:
-        """Raises GradcutError, naming what is wrong."""
-        removed, added = (document.get(key, []) for key in ("removed", "added"))
-        for key, labels in (("removed", removed), ("added", added)):
-            if not (isinstance(labels, list) and all(isinstance(label, str) and len(label) <= 200 for label in labels)):
-                wrong(key, "a list of classes", labels)
-        return cls(tuple(removed), tuple(added), parse_strokes(document.get("strokes", {})))
-
-    def __bool__(self) -> bool:
-        return bool(self.removed or self.added or any(self.strokes.values()))
 
 
 class Desk:
@@ -93,6 +83,9 @@ class Desk:
         self.lines: dict[str, Entry] = {line["name"]: line for line in review(run)}
         self.value_range = read_run(run)[0]["settings"]["range"]
         self._thumbnails: dict[str, bytes] = {}
+        self._worded = words_of(segmenter.classifier.model) is not None
+        self._reworded: dict[str, Segmenter] = {}  # by the word that was added
+        self._uncorrected: WeakKeyDictionary[Upload, tuple[Evidence, Segmentation]] = WeakKeyDictionary()
 
     async def info(self, request: Request) -> Response:
         """The queue: the photographs, the least certain first, what was found in each, and what has been decided."""
@@ -101,6 +94,7 @@ class Desk:
             {
                 "run": os.path.basename(os.path.abspath(self.run)),  # noqa: PTH100, PTH119  it may be an address
                 "classes": sorted(self.segmenter.classifier.labels),
+                "words": self._worded,
                 "photographs": [
                     {
                         "name": name,
@@ -133,7 +127,7 @@ class Desk:
             photograph = self._photograph(line)
             seen = reduced(photograph)
             upload = Upload(key, line["name"], photograph, seen, jpeg(seen))
-            return upload, self._known(line, seen.shape[:2])
+            return upload, self._known(line, reduced(seen, SEEN).shape[:2])
 
         upload, known = await self.pixels.result(work)
         height, width = upload.photograph.shape[:2]
@@ -143,18 +137,34 @@ class Desk:
         """Ask the network what a first stroke will need."""
         upload, line, _, _ = await self._asked(request)
         if self._base(line):
-            await self._evidence(upload, line, Edit((), (), {}))
+            await self._seen(upload, await self._evidence(upload, line, Correction(upload.name)))
         return Response(status_code=204)
 
     async def look(self, request: Request) -> Response:
-        """What becomes of a photograph with what a person has changed, at the size of a screen."""
-        upload, line, edit, _ = await self._asked(request)
-        result = await self._cut(upload, line, edit, upload.seen)
-        return JSONResponse(self._seen(result, line, edit))
+        """What becomes of a photograph with what a person has changed, at the size that is seen."""
+        upload, line, correction, _ = await self._asked(request)
+        base = await self._seen(upload, await self._evidence(upload, line, correction))
+        result, idle = await self._recut(upload, line, correction, lambda: base)
+
+        def work() -> dict[str, Any]:
+            colours = self._colours(line, correction)
+            objects = [
+                self._object(vars(item), number, colours[item.label])
+                for number, item in enumerate(result.objects, start=1)
+            ]
+            added, painted = list(correction.added), list(correction.painted)
+            values = data_url(result.labelmap().astype(np.uint8))
+            colour = {label: colours[label] for label in (*added, *painted)}
+            return {
+                "objects": objects, "values": values, "added": added, "painted": painted, "colours": colour,
+                "idle": idle,
+            }  # fmt: skip
+
+        return JSONResponse(await self.pixels.result(work))
 
     async def save(self, request: Request) -> Response:
         """Keep what was decided, with the masks at the photograph's own size where they were changed."""
-        upload, line, edit, asked = await self._asked(request)
+        upload, line, correction, asked = await self._asked(request)
         state, revision = asked.get("state"), asked.get("revision")
         if not isinstance(revision, int):
             wrong("revision", "a whole number", revision)
@@ -162,23 +172,44 @@ class Desk:
         if (wanted := next((known for known in states if known == state), None)) is None:
             wrong("state", f"one of {', '.join(states)}", state)
         result = None
+        idle: list[int] = []
         accepted: list[str] = []
         if wanted in ("corrected", "accepted"):
-            result = await self._cut(upload, line, edit, upload.photograph) if edit else None
-            objects = [item["label"] for item in line["objects"]]
-            accepted = objects if result is None else [item.label for item in result.objects]
-        correction = Correction(
-            line["name"], wanted, accepted, edit.removed, edit.added, edit.strokes, revision=revision
-        )
+            accepted = [item["label"] for item in line["objects"]]
+            if correction.changed:
+                evidence = await self._evidence(upload, line, correction)
+                full = replace(evidence, photograph=upload.photograph, asked=True)
+                result, idle = await self._recut(upload, line, correction, lambda: self.segmenter.cut(full))
+                accepted = [item.label for item in result.objects]
+        correction = replace(correction, state=wanted, accepted=accepted, revision=revision)
         saved = await self.pixels.result(lambda: save_correction(self.run, correction, result))
-        return JSONResponse({"state": saved.state, "revision": saved.revision})
+        return JSONResponse({"state": saved.state, "revision": saved.revision, "idle": idle})
 
-    async def _asked(self, request: Request) -> tuple[Upload, Entry, Edit, dict[str, Any]]:
+    async def _asked(self, request: Request) -> tuple[Upload, Entry, Correction, dict[str, Any]]:
         key, asked = tab(request), await document(request)
         upload = self.shelf.get(key, asked.get("photograph"))
-        edit = Edit.parse(asked)
-        added = tuple(self.segmenter.asked(edit.added))  # as results call them
-        return upload, self._line(upload.name), replace(edit, added=added), asked
+        removed, added = (asked.get(part, []) for part in ("removed", "added"))
+        for part, labels in (("removed", removed), ("added", added)):
+            if not (isinstance(labels, list) and all(isinstance(label, str) and len(label) <= 200 for label in labels)):
+                wrong(part, "a list of classes", labels)
+        correction = Correction(
+            upload.name, removed=removed, added=list(dict.fromkeys(map(self._called, added))),
+            strokes=parse_strokes(asked.get("strokes", {})), painted=asked.get("painted", []),
+            edits=Edit.parse(asked.get("edits", [])),
+        )  # fmt: skip
+        return upload, self._line(upload.name), correction, asked
+
+    def _called(self, label: str) -> str:
+        """An added class, as results call it; a word that the classifier was not asked for yet is called so.
+
+        Raises:
+            ClassifierError: the classifier has no such class, and takes no words.
+        """
+        label = " ".join(label.split())
+        if self._worded and label.casefold() not in map(str.casefold, self.segmenter.classifier.labels):
+            check_name("added", label)
+            return label
+        return next(iter(self.segmenter.asked([label])))
 
     def _line(self, name: object) -> Entry:
         line = self.lines.get(name) if isinstance(name, str) else None
@@ -193,16 +224,29 @@ class Desk:
         """The classes that contended in the run."""
         return tuple(item["label"] for item in (*line["objects"], *line.get("dropped", ())))
 
-    def _colours(self, line: Entry, added: Sequence[str]) -> dict[str, list[int]]:
+    def _colours(self, line: Entry, correction: Correction) -> dict[str, list[int]]:
         """By class a colour that stays its own, whatever else is removed."""
-        labels = list(dict.fromkeys((*self._base(line), *added)))
+        labels = list(dict.fromkeys((*self._base(line), *correction.added, *correction.painted)))
         return dict(zip(labels, class_colours(len(labels)).tolist(), strict=True))
 
     def _known(self, line: Entry, size: tuple[int, ...]) -> dict[str, Any]:
-        """What the run has found, or the correction that stands in its place."""
+        """What the run has found, and the correction that stands in its place, if any."""
         correction = corrections.read(self.run, line["name"])
-        record = line if correction.record is None else corrected_line(self.run, line, correction)
-        colours = self._colours(line, correction.added)
+        colours = self._colours(line, correction)
+        found = self._shown(line, size, colours)
+        record = None if correction.record is None else corrected_line(self.run, line, correction)
+        return {
+            "state": correction.state, "revision": correction.revision, "removed": list(correction.removed),
+            "added": list(correction.added), "painted": list(correction.painted),
+            "edits": [vars(edit) for edit in correction.edits],
+            "strokes": {label: [stroke._asdict() for stroke in drawn] for label, drawn in correction.strokes.items()},
+            "colours": {label: colours[label] for label in (*correction.added, *correction.painted)},
+            **(found if record is None else self._shown(record, size, colours)),
+            "found": None if record is None else found,
+        }  # fmt: skip
+
+    def _shown(self, record: Entry, size: tuple[int, ...], colours: Mapping[str, list[int]]) -> dict[str, Any]:
+        """A record's classes, and its label map at another size."""
         values = np.zeros(size, np.uint8)
         if record["files"]["labelmap"] is not None:
             stored = images.read_values(f"{self.run}/{record['files']['labelmap']}")
@@ -213,20 +257,7 @@ class Desk:
             for item in record["objects"]
             if item["state"] != "blank"
         ]
-        return {
-            "state": correction.state, "revision": correction.revision, "removed": list(correction.removed),
-            "added": list(correction.added),
-            "strokes": {label: [stroke._asdict() for stroke in drawn] for label, drawn in correction.strokes.items()},
-            "objects": objects, "values": data_url(values),
-        }  # fmt: skip
-
-    def _seen(self, result: Segmentation, line: Entry, edit: Edit) -> dict[str, Any]:
-        colours = self._colours(line, edit.added)
-        values: Integer[np.ndarray, "h w"] = result.labelmap().astype(np.uint8)
-        objects = [
-            self._object(vars(item), number + 1, colours[item.label]) for number, item in enumerate(result.objects)
-        ]
-        return {"objects": objects, "values": data_url(values), "added": list(edit.added)}
+        return {"objects": objects, "values": data_url(values)}
 
     @staticmethod
     def _object(item: Mapping[str, Any], value: int, colour: list[int]) -> dict[str, Any]:
@@ -238,29 +269,39 @@ class Desk:
             "note": "; ".join(notes),
         }  # fmt: skip
 
-    async def _cut(self, upload: Upload, line: Entry, edit: Edit, photograph: images.Photograph) -> Segmentation:
-        """The result with what a person has changed, at the size of ``photograph``."""
-        evidence = await self._evidence(upload, line, edit)
-        scale = photograph.shape[1] / upload.photograph.shape[1]
-        dropped = {item["label"] for item in line.get("dropped", ())} - {*edit.added}
+    async def _seen(self, upload: Upload, evidence: Evidence) -> Segmentation:
+        """The masks before anything was painted, at the size that is seen; kept, for each stroke begins with them."""
+        known = self._uncorrected.get(upload)
+        if known is None or known[0].found != evidence.found:
 
-        def work() -> Segmentation:
-            strokes = {label: drawn for label, drawn in edit.strokes.items() if label not in edit.removed}
-            result = cut(self.segmenter, replace(evidence, photograph=photograph), strokes, None, scale)
-            left = {*edit.removed, *dropped}
-            objects = tuple(item for item in result.objects if item.label not in left)
-            return replace(result, objects=objects, source=line["photograph"])
+            def work() -> Segmentation:
+                return self.segmenter.cut(replace(evidence, photograph=reduced(upload.seen, SEEN), asked=True))
 
-        result: Segmentation = await self.pixels.result(work)
-        return result
+            known = self._uncorrected[upload] = (evidence, await self.pixels.result(work))
+        return known[1]
 
-    async def _evidence(self, upload: Upload, line: Entry, edit: Edit) -> Evidence:
+    async def _recut(
+        self, upload: Upload, line: Entry, correction: Correction, base: Callable[[], Segmentation]
+    ) -> tuple[Segmentation, list[int]]:
+        """What `recut` makes of these masks, at their size."""
+        dropped = {item["label"] for item in line.get("dropped", ())} - {*correction.added}
+
+        def work() -> tuple[Segmentation, list[int]]:
+            before = base()
+            result, idle = recut(before, correction, dropped, before.image.shape[1] / upload.photograph.shape[1])
+            return replace(result, source=line["photograph"]), idle
+
+        made: tuple[Segmentation, list[int]] = await self.pixels.result(work)
+        return made
+
+    async def _evidence(self, upload: Upload, line: Entry, correction: Correction) -> Evidence:
         """Of the run's classes together; of each added one with these for its rivals, so that theirs do not change."""
-        base = self._base(line)
+        base, known = self._base(line), self.segmenter.classifier
         labels = [base] if base else []
-        labels += [(*base, label) for label in edit.added if label not in base]
-        if not labels:
-            raise GradcutError("There is no class here; add one.")
+        labels += [(*base, label) for label in correction.added if label not in base]
+        if not labels:  # what is painted needs no network
+            nothing = np.zeros((0, *known.size), np.float32)
+            return Evidence(upload.photograph, (), (), nothing, {}, asked=True)
         first, *rest = [await self._explained(upload, group) for group in labels]
         return replace(
             first,
@@ -271,6 +312,20 @@ class Desk:
     async def _explained(self, upload: Upload, labels: tuple[str, ...]) -> Evidence:
         key = ("", None, "", labels)
         if key not in upload.evidence:
-            evidence = await self.network.result(lambda: self.segmenter.explain([upload.photograph], labels)[0])
-            keep(upload.evidence, key, evidence, EVIDENCE)
+
+            def work() -> Evidence:
+                return self._asking(labels[-1]).explain([upload.photograph], labels)[0]
+
+            keep(upload.evidence, key, await self.network.result(work), EVIDENCE)
         return upload.evidence[key]
+
+    def _asking(self, label: str) -> Segmenter:
+        """What knows that class: the run's segmenter, or one whose classifier is asked for this word, too."""
+        known = self.segmenter
+        if not self._worded or label.casefold() in map(str.casefold, known.classifier.labels):
+            return known
+        if label not in self._reworded:
+            classifier = reworded(known.classifier, (*known.classifier.labels, label))
+            limits = known.threshold, known.top_k, known.min_confidence, known.disjoint
+            keep(self._reworded, label, Segmenter(classifier, known.recipe, *limits), WORDS)
+        return self._reworded[label]
