@@ -248,7 +248,7 @@ class Desk:
     def _shown(self, record: Entry, size: tuple[int, ...], colours: Mapping[str, list[int]]) -> dict[str, Any]:
         """A record's classes, and its label map at another size."""
         values = np.zeros(size, np.uint8)
-        if record["files"]["labelmap"] is not None:
+        if record["files"].get("labelmap") is not None:  # nothing was found, or all of it is blank
             stored = images.read_values(f"{self.run}/{record['files']['labelmap']}")
             height, width = size
             values = np.asarray(Image.fromarray(stored).resize((width, height), Image.Resampling.NEAREST))

@@ -99,8 +99,10 @@ _FILES = {
 _OF_RUNS = {
     "/": ("run.html", "text/html"),
     "/run.css": ("run.css", "text/css"),
-    "/run.js": ("run.js", "text/javascript"),
-    "/stage.js": ("stage.js", "text/javascript"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("run", "state", "queue", "changes", "legend", "stage", "shapes", "hands")
+    },
 }
 
 

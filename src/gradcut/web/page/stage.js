@@ -1,94 +1,109 @@
-// The photograph with its masks and strokes: zoom, pan, brush. Coordinates that go out are pixels of the photograph.
+// The photograph with its masks and strokes: what is seen, zoom, pan. Coordinates are pixels of the photograph.
 
-const $ = (id) => document.getElementById(id);
-const FOREGROUND = "rgba(0, 200, 120, .9)", BACKGROUND = "rgba(235, 60, 60, .9)";
+import { drawStroke } from "/shapes.js";
+import { $ } from "/state.js";
 
 export const stage = {
   size: { width: 1, height: 1 }, // of the photograph
-  values: null,                  // the label map, as large as the canvases
-  objects: [],
+  now: null, before: null,       // layers: {objects, values, width, height}
+  comparing: false,              // the run's own masks are shown
   selected: null,
   zoom: 1, x: 0, y: 0,
-  drawing: null,
-  tool: () => document.querySelector("[name=tool]:checked").value,
-  onStroke: () => {},
-  onPick: () => {},
+  drawing: null,                 // a stroke that is not finished
+  onMove: () => {},
 };
 
-const pointers = new Map();
-let panning = false, held = false, pinch = null;
-
-// What is shown ------------------------------------------------------------------------------------------------------
+const layer = () => (stage.comparing ? stage.before : stage.now);
 
 export async function showPhotograph(url, width, height) {
   stage.size = { width, height };
   $("photo").src = url;
   await $("photo").decode().catch(() => {});
-  for (const id of ["masks", "strokes"]) Object.assign($(id), { width: $("photo").naturalWidth || 1, height: $("photo").naturalHeight || 1 });
-  $("stage").style.setProperty("--ratio", width / height);
+  Object.assign($("strokes"), { width: $("photo").naturalWidth || 1, height: $("photo").naturalHeight || 1 });
+  document.body.style.setProperty("--ratio", width / height);
   reset();
 }
 
-export async function showMasks(objects, url) {
+// A label map that came as a picture.
+export async function decoded({ objects, values: url }) {
   const picture = new Image();
   picture.src = url;
   await picture.decode();
-  const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const { naturalWidth: width, naturalHeight: height } = picture;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(picture, 0, 0);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  stage.values = Uint8Array.from({ length: data.length / 4 }, (_, i) => data[4 * i]);
-  stage.objects = objects;
-  paint();
+  const { data } = context.getImageData(0, 0, width, height);
+  const values = new Uint8Array(width * height);
+  for (let i = 0; i < values.length; i++) values[i] = data[4 * i];
+  return { objects, values, width, height };
 }
 
 // The label map in the classes' colours; the selected class has a white outline.
 export function paint() {
-  const { width, height } = $("masks");
-  const context = $("masks").getContext("2d");
-  context.clearRect(0, 0, width, height);
-  if (!stage.values || stage.values.length !== width * height) return;
-  const pixels = context.createImageData(width, height);
-  const colours = new Map(stage.objects.map(({ value, colour }) => [value, colour]));
-  const chosen = stage.objects.find(({ label }) => label === stage.selected)?.value;
-  const filled = !$("outline").checked;
-  const { values } = stage;
-  for (let i = 0; i < values.length; i++) {
-    const colour = colours.get(values[i]);
-    if (!colour) continue;
-    const x = i % width;
-    const edge = (x + 1 < width && values[i + 1] !== values[i]) || (x > 0 && values[i - 1] !== values[i]) || (i + width < values.length && values[i + width] !== values[i]) || (i >= width && values[i - width] !== values[i]);
-    if (!edge && !filled) continue;
-    pixels.data.set(edge && values[i] === chosen ? [255, 255, 255, 255] : [...colour, edge ? 255 : 150], 4 * i);
+  const shown = layer(), canvas = $("masks");
+  if (!shown) return;
+  const { objects, values, width, height } = shown;
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
+  const words = new Uint32Array(pixels.data.buffer), filled = !$("outline").checked;
+  const inside = new Uint32Array(256), edge = new Uint32Array(256);
+  for (const { label, value, colour: [red, green, blue] } of objects) {
+    const rgb = (blue << 16) | (green << 8) | red;
+    inside[value] = filled ? ((150 << 24) | rgb) >>> 0 : 0;
+    edge[value] = label === stage.selected ? 0xffffffff : ((255 << 24) | rgb) >>> 0;
+  }
+  // Outlines as wide as a screen shows them: two pixels where the photograph is large.
+  const reach = Math.max(1, Math.round(Math.max(width, height) / 600));
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      const value = values[i];
+      if (!edge[value]) continue;
+      const atEdge = (x + reach < width && values[i + reach] !== value) || (x >= reach && values[i - reach] !== value)
+        || (y + reach < height && values[i + reach * width] !== value) || (y >= reach && values[i - reach * width] !== value);
+      words[i] = atEdge ? edge[value] : inside[value];
+    }
   }
   context.putImageData(pixels, 0, 0);
 }
 
 export function drawStrokes(strokes) {
-  const { width, height } = $("strokes");
-  const context = $("strokes").getContext("2d");
+  const canvas = $("strokes"), { width, height } = canvas, context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, width, height);
+  if (stage.comparing) return;
   context.scale(width / stage.size.width, height / stage.size.height);
-  context.lineCap = context.lineJoin = "round";
-  for (const stroke of [...strokes, ...(stage.drawing ? [stage.drawing] : [])]) {
-    context.strokeStyle = stroke.kind === "foreground" ? FOREGROUND : BACKGROUND;
-    context.lineWidth = 2 * stroke.radius;
-    context.beginPath();
-    context.moveTo(...stroke.points[0]);
-    for (const point of stroke.points) context.lineTo(...point);
-    context.stroke();
-  }
+  const thin = (2 * stage.size.width) / Math.max(1, canvas.getBoundingClientRect().width);
+  for (const stroke of [...strokes, ...(stage.drawing ? [stage.drawing] : [])]) if (stroke.points.length) drawStroke(context, stroke, thin, stage.size);
+}
+
+export function under([x, y]) {
+  if (!stage.now) return null;
+  const { objects, values, width, height } = stage.now;
+  const column = Math.floor((x / stage.size.width) * width), row = Math.floor((y / stage.size.height) * height);
+  const value = values[row * width + column];
+  return objects.find((item) => item.value === value)?.label ?? null;
 }
 
 // Zoom and pan -------------------------------------------------------------------------------------------------------
 
-function apply() {
+export function place(event) {
+  const box = $("strokes").getBoundingClientRect();
+  const x = ((event.clientX - box.left) / box.width) * stage.size.width, y = ((event.clientY - box.top) / box.height) * stage.size.height;
+  return [Math.round(10 * x) / 10, Math.round(10 * y) / 10];
+}
+
+// Where a point of the photograph is in the window.
+export function client([x, y]) {
+  const box = $("strokes").getBoundingClientRect();
+  return { clientX: box.left + (x / stage.size.width) * box.width, clientY: box.top + (y / stage.size.height) * box.height };
+}
+
+export function apply() {
   const box = $("stage").getBoundingClientRect();
   stage.x = Math.min(0, Math.max(box.width * (1 - stage.zoom), stage.x));
   stage.y = Math.min(0, Math.max(box.height * (1 - stage.zoom), stage.y));
   $("layers").style.transform = `translate(${stage.x}px, ${stage.y}px) scale(${stage.zoom})`;
-  ring();
+  stage.onMove();
 }
 
 export function zoomTo(zoom, at) {
@@ -104,117 +119,4 @@ export function zoomTo(zoom, at) {
 export function reset() {
   Object.assign(stage, { zoom: 1, x: 0, y: 0, drawing: null });
   apply();
-}
-
-// The brush ----------------------------------------------------------------------------------------------------------
-
-const radius = () => (Number($("brush").value) / 100) * Math.max(stage.size.width, stage.size.height);
-let last = null;
-
-// A ring as large as the brush, under the pointer.
-export function ring(event = last) {
-  last = event;
-  const painting = event && stage.tool() !== "look" && !panning && !held;
-  $("ring").hidden = !painting;
-  if (!painting) return;
-  const box = $("strokes").getBoundingClientRect(), outer = $("stage").getBoundingClientRect();
-  const size = (2 * radius() * box.width) / stage.size.width;
-  Object.assign($("ring").style, { width: `${size}px`, height: `${size}px`, left: `${event.clientX - outer.left}px`, top: `${event.clientY - outer.top}px` });
-  $("ring").style.borderColor = kind(event) === "foreground" ? FOREGROUND : BACKGROUND;
-}
-
-// Alt, or the right button, is the other of object and background.
-const kind = (event) => {
-  const other = event.altKey || event.button === 2 || (event.buttons & 2);
-  return (stage.tool() === "background") !== Boolean(other) ? "background" : "foreground";
-};
-
-function place(event) {
-  const box = $("strokes").getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width) * stage.size.width, y = ((event.clientY - box.top) / box.height) * stage.size.height;
-  return [Math.round(10 * x) / 10, Math.round(10 * y) / 10];
-}
-
-function extend(event) {
-  const next = place(event), before = stage.drawing.points.at(-1);
-  if (before && Math.hypot(next[0] - before[0], next[1] - before[1]) < stage.drawing.radius / 4) return;
-  stage.drawing.points.push(next);
-}
-
-export function drop() {
-  if (!stage.drawing) return false;
-  stage.drawing = null;
-  stage.onStroke(null);
-  return true;
-}
-
-function pick(event) {
-  if (!stage.values) return;
-  const [x, y] = place(event), { width, height } = $("masks");
-  const column = Math.floor((x / stage.size.width) * width), row = Math.floor((y / stage.size.height) * height);
-  const value = stage.values[row * width + column];
-  const object = stage.objects.find((item) => item.value === value);
-  if (object) stage.onPick(object.label);
-}
-
-export function listen() {
-  const canvas = $("strokes");
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, event);
-    if (pointers.size === 2) {
-      drop();
-      const [a, b] = pointers.values();
-      pinch = { apart: Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY), zoom: stage.zoom };
-      return;
-    }
-    if (pointers.size > 2) return;
-    if (held || event.button === 1 || stage.tool() === "look") {
-      panning = { x: event.clientX - stage.x, y: event.clientY - stage.y, moved: false };
-      return;
-    }
-    if (stage.selected === null) return;
-    stage.drawing = { kind: kind(event), radius: radius(), points: [] };
-    extend(event);
-    stage.onStroke(null);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    ring(event);
-    if (!pointers.has(event.pointerId)) return;
-    pointers.set(event.pointerId, event);
-    if (pinch && pointers.size === 2) {
-      const [a, b] = pointers.values();
-      const apart = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
-      zoomTo((pinch.zoom * apart) / pinch.apart, { clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 });
-    } else if (panning) {
-      const x = event.clientX - panning.x, y = event.clientY - panning.y;
-      panning.moved ||= Math.hypot(x - stage.x, y - stage.y) > 3;
-      if (panning.moved) Object.assign(stage, { x, y });
-      apply();
-    } else if (stage.drawing) {
-      for (const point of event.getCoalescedEvents?.() ?? [event]) extend(point);
-      stage.onStroke(null);
-    }
-  });
-  const end = (event) => {
-    pointers.delete(event.pointerId);
-    if (pointers.size < 2) pinch = null;
-    if (panning && !panning.moved && stage.tool() === "look") pick(event);
-    panning = false;
-    if (!stage.drawing) return;
-    const stroke = stage.drawing;
-    stage.drawing = null;
-    stage.onStroke(event.type === "pointerup" ? stroke : null);
-  };
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", end);
-  canvas.addEventListener("pointerleave", () => ring(null));
-  $("stage").addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoomTo(stage.zoom * Math.exp(-event.deltaY / 400), event);
-  }, { passive: false });
-  addEventListener("keydown", (event) => { if (event.key === " " && event.target === canvas) { held = true; event.preventDefault(); ring(); } });
-  addEventListener("keyup", (event) => { if (event.key === " ") { held = false; ring(); } });
-  new ResizeObserver(apply).observe($("stage"));
 }
