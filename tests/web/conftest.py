@@ -6,6 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from desks import segmenter, write_run
+
+from gradcut.listening import listen
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -65,3 +68,24 @@ def pages(browser):
     assert hosts <= {"127.0.0.1", "data", "blob"}
     assert "127.0.0.1" in hosts
     assert failures == []
+
+
+@pytest.fixture
+def run(tmp_path, drawn):
+    return write_run(tmp_path, drawn)
+
+
+@pytest.fixture
+def desk(pages, run):
+    """The page of the run, opened."""
+    web = pytest.importorskip("gradcut.web", reason="needs gradcut[web]")
+    asked = segmenter()
+    app = web.create_app({"brightness": asked.classifier}, run=(str(run), asked))
+    with web.Server(app, listen(port=0)) as server:
+
+        def open_page(**options):
+            page = pages(server.url, **options)
+            page.wait_for_selector("body[data-ready]")
+            return page
+
+        yield open_page

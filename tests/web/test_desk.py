@@ -3,90 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import Brightness
-from PIL import Image
+from desks import DRAWN, legend, segmenter, shown, state, stroke
 
-from gradcut import RECIPES, Classifier, Recipe, Segmenter, images
+from gradcut import RECIPES, Recipe, images
 from gradcut.errors import RunError
-from gradcut.files import Folder
-from gradcut.listening import listen
 from gradcut.masks import GraphCut
 from gradcut.runs import corrections
-from gradcut.runs.job import Job, Task
-from gradcut.runs.segment import segment_all
 from gradcut.saliency import CAM
 from gradcut.seeds import Percentiles
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
 pytest.importorskip("uvicorn", reason="needs gradcut[web]")
-from gradcut.web import Server, create_app
 from gradcut.web.desk import segmenter_of
-
-DRAWN = Recipe("drawn", "class activation map, percentiles, graph cut", CAM(), Percentiles(95, 30), GraphCut())
-
-
-def segmenter() -> Segmenter:
-    classifier = Classifier(
-        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
-    )
-    return Segmenter(classifier, DRAWN)
-
-
-@pytest.fixture
-def run(tmp_path, drawn) -> Path:
-    """Three photographs: the second has its colours exchanged, the third is without blue."""
-    (tmp_path / "in").mkdir()
-    photograph = drawn[0]
-    without = np.where(drawn[1]["blue"][..., None], 0, photograph).astype(np.uint8)
-    tasks = []
-    for name, pixels in {"a": photograph, "b": photograph[..., ::-1], "c": without}.items():
-        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"in/{name}.png")
-        tasks.append(Task(str(tmp_path / f"in/{name}.png"), name))
-    list(segment_all(Job(segmenter(), Folder(str(tmp_path / "run")), pictures=False), tasks))
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def desk(pages, run):
-    """The page of the run, opened."""
-    asked = segmenter()
-    app = create_app({"brightness": asked.classifier}, run=(str(run), asked))
-    with Server(app, listen(port=0)) as server:
-
-        def open_page(**options):
-            page = pages(server.url, **options)
-            page.wait_for_selector("body[data-ready]")
-            return page
-
-        yield open_page
-
-
-def shown(page, name):
-    page.wait_for_selector(f"body[data-shown='{name}']")
-    page.locator("#status", has_text="Cutting").wait_for(state="hidden")
-
-
-def legend(page):
-    return page.locator("#legend li").evaluate_all(
-        "all => all.map(li => [li.querySelector('.class').dataset.label, li.className])"
-    )
-
-
-def state(page, text):
-    page.locator("#name", has_text=text).wait_for()
-
-
-def stroke(page, *points):
-    box = page.locator("#strokes").bounding_box()
-    for number, (x, y) in enumerate(points):
-        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=2)
-        if number == 0:
-            page.mouse.down()
-    page.mouse.up()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

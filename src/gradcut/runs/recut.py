@@ -18,8 +18,8 @@ from gradcut.runs.corrections import Correction
 from gradcut.seeds import Seeds
 from gradcut.strokes import refine
 
-#: Cuts a class without a map, by its strokes' colours. A blank map says no as firmly as ``slope`` times ``middle``: of 0,
-#: 1, 2, 3 and the recipes' 6 chosen by eye on five strokes; with 0 backgrounds join in, with 6 the painted pixels are all.
+#: Cuts a class without a map, by its strokes' colours. A blank map says no as firmly as ``slope`` times ``middle``: of
+#: 0, 1, 2, 3 and the recipes' 6 chosen by eye on five strokes; with 0 backgrounds join in, with 6 nothing does.
 _CUT = Outlined(Cleaned(ColourCut(slope=2.0)))
 
 

@@ -39,7 +39,7 @@ from gradcut.web.view import data_url, jpeg, reduced, wrong
 THUMBNAIL, THUMBNAILS = 144, 1000
 
 #: Pixels of the longer side at which masks are cut while a person works on them.
-SEEN = 1000
+SEEN = 800
 
 #: How many classifiers with a word more are kept; they share the image tower.
 WORDS = 8

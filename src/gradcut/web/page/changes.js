@@ -41,7 +41,10 @@ export function toggle(label) {
 
 export const known = (label) => state.open.objects.some((object) => object.label === label) || state.edit.painted.includes(label);
 
+let chosenBefore = null; // comes back where a class cannot be had
+
 export function find(label) {
+  chosenBefore = stage.selected;
   stage.selected = label;
   return state.edit.removed.includes(label) ? toggle(label) : change({ added: [...state.edit.added, label] });
 }
@@ -96,7 +99,7 @@ async function look() {
     if (error.name !== "AbortError" && edit === state.edit && open === state.open) { // one can go on from before
       state.undone.push(edit);
       state.edit = state.history.pop() ?? NOTHING;
-      if (!known(stage.selected)) stage.selected = open.objects[0]?.label ?? null;
+      if (!known(stage.selected)) stage.selected = known(chosenBefore) ? chosenBefore : open.objects[0]?.label ?? null;
       state.show();
     }
     fail(error);
