@@ -312,7 +312,7 @@ def page(size: dict[str, int], scheme: str, phone: bool = False, against: str | 
 
 
 def run_page(size: dict[str, int]) -> Drawn:
-    """A screenshot of a run that is gone through: one photograph accepted, of the next a class removed and a stroke."""
+    """A screenshot of a run that is gone through: one photograph accepted, in the next a class painted."""
     from playwright.sync_api import sync_playwright
 
     from gradcut.files import Folder
@@ -346,17 +346,26 @@ def run_page(size: dict[str, int]) -> Drawn:
             tab.wait_for_selector("#strip button[title=coffee].corrected")
             tab.click(".class[data-label=cup]")
             tab.keyboard.press("o")
-            box = tab.locator("#strokes").bounding_box()
-            for step, (x, y) in enumerate([(0.35, 0.62), (0.36, 0.7)]):
-                tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=2)
-                if step == 0:
-                    tab.mouse.down()
-            tab.mouse.up()
+            _brush(tab, [(0.35, 0.62), (0.36, 0.7)])
+            tab.fill("#another", "saucer")
+            tab.click("#paint")
+            tab.wait_for_selector(".class[data-label=saucer][aria-pressed=true]")
+            _brush(tab, [(0.25, 0.82), (0.5, 0.92), (0.7, 0.8)])
+            tab.locator(".class[data-label=saucer] small", has_text="by hand").wait_for()
             tab.locator("#status", has_text="Cutting").wait_for(state="hidden")
             tab.wait_for_timeout(2000)  # until it is saved
             shot = tab.screenshot()
             browser.close()
     return Image.open(BytesIO(shot))
+
+
+def _brush(tab: Any, points: list[tuple[float, float]]) -> None:
+    box = tab.locator("#strokes").bounding_box()
+    for step, (x, y) in enumerate(points):
+        tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=2)
+        if step == 0:
+            tab.mouse.down()
+    tab.mouse.up()
 
 
 def _settle(tab: Any) -> None:

@@ -92,6 +92,19 @@ def test_splitting_takes_the_pixels_of_what_was_there_but_not_what_was_painted_o
     assert recut(base, Correction("a", painted=["rest"], strokes=dict(reversed(both.items()))))[0]["red"].mask[y, x]
 
 
+def test_what_the_strokes_do_not_touch_stays_with_its_class(base, drawn):
+    square = drawn[1]["red"]
+    left = square & (np.arange(64) < 18)
+    dot = Stroke("foreground", 2, [(23, 20)])
+    halved = replace(base, objects=tuple(replace(item, mask=left) for item in base if item.label == "red"))
+    result, _ = recut(halved, Correction("a", painted=["rest"], strokes={"rest": [dot]}))
+    assert np.array_equal(result["red"].mask, left)
+    assert (result["rest"].mask & square & ~left).sum() > 0.8 * (square & ~left).sum()
+    touching = Stroke("foreground", 2, [(23, 20), (16, 20)])
+    result, _ = recut(halved, Correction("a", painted=["rest"], strokes={"rest": [touching]}))
+    assert (result["rest"].mask & left).sum() > 0.8 * left.sum()
+
+
 def test_erasing_frees_what_was_painted(base):
     stroke = Stroke("foreground", 3, [(52, 10)])
     painted, _ = recut(base, Correction("a", strokes={"red": [stroke]}))

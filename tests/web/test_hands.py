@@ -33,7 +33,7 @@ def painted(label):
 def test_polygon_box_and_eraser(desk, run):
     page = desk()
     opened(page)
-    page.keyboard.press("p")
+    page.click("label[for=polygon]")
     click(page, (0.7, 0.05), (0.95, 0.05), (0.5, 0.5))
     page.keyboard.press("Backspace")
     click(page, (0.95, 0.2), (0.7, 0.2))

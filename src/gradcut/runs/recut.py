@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,8 +29,8 @@ def recut(
     """The result with what a person has changed, and which edits changed no pixel, by their places in the list.
 
     A class of `Correction.painted` has no saliency. Its mask is what was painted, and of the colour cut round it with a
-    blank map the connected regions that hold something painted; it takes the pixels of all others but for what was
-    painted of them. Its score is 1, for a person says that it is there.
+    blank map the connected regions that hold something painted. Of other classes it takes pixels from those connected
+    regions that its strokes touch, but for what was painted of them. Its score is 1: a person says that it is there.
 
     Args:
         base: of all the classes that contend, the run's and the added ones, before anything was painted; at any size.
@@ -59,7 +59,7 @@ def recut(
         result = refine(base, inside, {label: strokes.background for label, strokes in of_found.items()})
     objects = [item for item in result.objects if item.label not in left]
     for label in correction.painted:
-        new = _painted(base, label, drawn)
+        new = _painted(base, label, drawn, objects)
         objects = [*(_without(item, new.mask) for item in objects), new]
     if not correction.edits and not correction.painted:
         return replace(result, objects=tuple(objects)), []
@@ -88,7 +88,8 @@ def _later_wins(drawn: Mapping[str, Seeds]) -> dict[str, Seeds]:
     return {label: own[label] for label in drawn}
 
 
-def _painted(base: Segmentation, label: str, drawn: Mapping[str, Seeds]) -> Object:
+def _painted(base: Segmentation, label: str, drawn: Mapping[str, Seeds], there: Sequence[Object]) -> Object:
+    """A class that is not among those that are there, whose masks it does not change."""
     size, nowhere = base.classifier.size, np.zeros(base.image.shape[:2], dtype=bool)
     empty = Seeds(np.zeros(size, dtype=bool), np.zeros(size, dtype=bool))
     known = [name.casefold() for name in base.classifier.labels]
@@ -97,12 +98,20 @@ def _painted(base: Segmentation, label: str, drawn: Mapping[str, Seeds]) -> Obje
     if label not in drawn or not drawn[label].foreground.any():
         return item
     inside, outside = drawn[label]
-    others = np.logical_or.reduce([nowhere, *(s.foreground for name, s in drawn.items() if name != label)])
+    others = [strokes.foreground for name, strokes in drawn.items() if name != label]
+    others += [other.mask & ~_touched(other.mask, inside) & ~inside for other in there]
     alone = replace(base, objects=(item,), recipe=replace(base.recipe, masks=_CUT), disjoint=False)
-    (cut,) = refine(alone, inside, outside | others).objects
-    regions, _ = ndimage.label(cut.mask, structure=np.ones((3, 3)))
-    holds = np.isin(regions, np.unique(regions[inside]))
-    return replace(cut, mask=cut.mask & holds, strokes=Seeds(inside, outside))
+    (cut,) = refine(alone, inside, np.logical_or.reduce([outside, *others])).objects
+    return replace(cut, mask=cut.mask & _touched(cut.mask, inside), strokes=Seeds(inside, outside))
+
+
+def _touched(mask: Bool[np.ndarray, "H W"], inside: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The connected regions of a mask, over the corners of pixels too, that hold some of what is inside."""
+    regions, number = ndimage.label(mask, structure=np.ones((3, 3)))
+    holds = np.zeros(number + 1, dtype=bool)
+    holds[regions[inside]] = True
+    holds[0] = False
+    return np.asarray(holds[regions])
 
 
 def _without(item: Object, taken: Bool[np.ndarray, "H W"]) -> Object:

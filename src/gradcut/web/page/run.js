@@ -26,7 +26,7 @@ hands.onPick = (tool, point) => {
 
 function choose(tool) {
   drop();
-  hands.side = tool === "polygon" && $("polygon").checked && hands.side === "foreground" ? "background" : "foreground";
+  hands.side = tool === "polygon" && $("stage").dataset.tool === "polygon" && hands.side === "foreground" ? "background" : "foreground";
   $(tool).checked = true;
   $("stage").dataset.tool = tool;
   document.body.dataset.side = hands.side;

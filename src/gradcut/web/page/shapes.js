@@ -34,7 +34,7 @@ function box(context, { points: [[x0, y0], [x1, y1]] }, thin, { width, height })
   context.beginPath();
   context.rect(0, 0, width, height);
   context.rect(...sides);
-  context.globalAlpha = 0.3;
+  context.globalAlpha = 0.2;
   context.fill("evenodd");
   context.globalAlpha = 1;
   context.lineWidth = thin;
