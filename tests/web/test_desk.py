@@ -152,8 +152,17 @@ def test_zoom_and_the_other_side(desk, run):
     assert drawn.kind == "background"
     # The place under the pointer stays where it is, however near one is.
     assert drawn.points[0] == pytest.approx((16, 16), abs=1.5)
+    near = page.locator("#strokes").bounding_box()
+    page.keyboard.down(" ")
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"], steps=2)
+    page.mouse.up()
+    page.keyboard.up(" ")
+    moved = page.locator("#strokes").bounding_box()
+    assert moved["x"] == pytest.approx(near["x"] - 0.1 * box["width"], abs=3)
     page.keyboard.press("f")
     assert page.locator("#strokes").bounding_box()["width"] == pytest.approx(box["width"], abs=1)
+    assert len(corrections.read(run, "a").strokes["red"]) == 1
 
 
 def test_two_fingers_zoom_and_paint_nothing(desk, run, fingers):
@@ -168,8 +177,13 @@ def test_two_fingers_zoom_and_paint_nothing(desk, run, fingers):
     touch("touchStart", (0.45, 0.5))
     touch("touchStart", (0.45, 0.5), (0.55, 0.5))
     touch("touchMove", (0.3, 0.5), (0.7, 0.5))
+    near = page.locator("#strokes").bounding_box()
+    touch("touchMove", (0.2, 0.5), (0.6, 0.5))
     touch("touchEnd")
-    assert page.locator("#strokes").bounding_box()["width"] > 2 * box["width"]
+    moved = page.locator("#strokes").bounding_box()
+    assert moved["width"] == pytest.approx(near["width"], rel=0.02)
+    assert moved["width"] > 2 * box["width"]
+    assert moved["x"] == pytest.approx(near["x"] - 0.1 * box["width"], abs=4)
     assert page.is_disabled("#undo")
     assert corrections.states(run) == {}
 

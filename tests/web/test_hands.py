@@ -214,3 +214,8 @@ def test_the_photograph_is_as_large_as_the_window_allows(desk, width, height):
     assert picture(page) != outlined
     page.keyboard.press("m")
     assert page.locator("#masks").evaluate("canvas => canvas.style.opacity") == "0"
+    page.select_option("#order", "name")
+    page.click("label[for=box]")
+    page.keyboard.press("ArrowRight")  # chooses no other tool
+    shown(page, "b")
+    assert page.is_checked("#box")

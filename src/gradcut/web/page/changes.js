@@ -84,7 +84,7 @@ async function look() {
     const seen = await send("/api/run/look", { photograph: open.photograph, ...edit }, asked.signal);
     const layer = await decoded(seen);
     if (open !== state.open || asked.signal.aborted) return;
-    Object.assign(open, { objects: seen.objects, colours: seen.colours });
+    Object.assign(open, { objects: seen.objects, colours: seen.colours, idle: seen.idle });
     stage.now = layer;
     if (edit.added.includes(stage.selected) && !seen.added.includes(stage.selected)) stage.selected = seen.added.at(-1);
     state.edit = { ...edit, added: seen.added, painted: seen.painted };
@@ -129,6 +129,8 @@ function keep(item, open, wanted) {
     open.revision = saved.revision;
     if (item.state === "untouched" && saved.state !== "untouched") state.decided += 1;
     item.state = saved.state;
+    if (open !== state.open) return;
+    if (saved.idle.some((place) => !open.idle?.includes(place))) say("At the photograph's own size an edit finds nothing.");
     state.show();
   }).catch((error) => {
     fail(error);

@@ -100,11 +100,9 @@ addEventListener("blur", () => compare(false));
 
 // Buttons ------------------------------------------------------------------------------------------------------------
 
-for (const tool of TOOLS) {
-  $(tool).addEventListener("change", () => choose(tool));
-  // After a click the arrow keys are the photographs' again.
-  $(tool).addEventListener("click", (event) => { if (event.detail) $(tool).blur(); });
-}
+// After a click of the mouse the arrow keys and the space bar are the photographs' again.
+addEventListener("click", (event) => { if (event.detail && event.target.closest(".rail, .legend, .decide, .strip")) document.activeElement?.blur(); }, true);
+for (const tool of TOOLS) $(tool).addEventListener("change", () => choose(tool));
 document.querySelector("label[for=polygon]").addEventListener("click", (event) => { if ($("polygon").checked) { event.preventDefault(); choose("polygon"); } });
 for (const id of ["class", "show", "order"]) $(id).addEventListener("change", () => go(refilter(document.body.dataset.shown)));
 for (const [id, does] of Object.entries({
