@@ -122,7 +122,11 @@ def test_a_class_of_any_name_is_painted_and_removed(desk, run):
     page.keyboard.press("n")
     page.keyboard.type("unicorn")
     page.keyboard.press("Enter")
-    page.locator("#error", has_text="unicorn").wait_for()
+    page.locator("#error", has_text="Paint takes any name").wait_for()
+    assert page.locator(".class[aria-pressed=true]").get_attribute("data-label") == "Griff (links)"
+    page.fill("#another", "GRIFF (links)")
+    page.click("#paint")  # is there already
+    assert page.locator("#legend li").count() == 3
     page.keyboard.press("x")
     page.locator(".class[data-label='Griff (links)']").wait_for(state="detached")
     assert page.is_hidden("#error")

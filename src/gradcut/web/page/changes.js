@@ -41,6 +41,12 @@ export function toggle(label) {
 
 export const known = (label) => state.open.objects.some((object) => object.label === label) || state.edit.painted.includes(label);
 
+// A class of the photograph that is called so, whatever its case; also one that was removed.
+export function alike(label) {
+  const all = [...state.open.objects.map((object) => object.label), ...state.edit.painted, ...state.edit.removed];
+  return all.find((other) => other.toLowerCase() === label.toLowerCase());
+}
+
 let chosenBefore = null; // comes back where a class cannot be had
 
 export function find(label) {
@@ -99,6 +105,7 @@ async function look() {
     if (error.name !== "AbortError" && edit === state.edit && open === state.open) { // one can go on from before
       state.undone.push(edit);
       state.edit = state.history.pop() ?? NOTHING;
+      if (edit.added.length > state.edit.added.length) error.message = `${error.message.replace(/\.$/, "")}. Paint takes any name.`;
       if (!known(stage.selected)) stage.selected = known(chosenBefore) ? chosenBefore : open.objects[0]?.label ?? null;
       state.show();
     }

@@ -4,7 +4,7 @@ import { call, make } from "/talk.js";
 import { $, fail, say, state, there } from "/state.js";
 import { client, paint, reset, stage, under, zoomTo } from "/stage.js";
 import { closePolygon, drawsPolygon, drop, hands, listen, ring, takeCornerBack } from "/hands.js";
-import { addStroke, crumbs, decide, fill, find, known, paintNew, redo, redraw, toggle, undo, untouch, waits } from "/changes.js";
+import { addStroke, alike, crumbs, decide, fill, find, known, paintNew, redo, redraw, toggle, undo, untouch, waits } from "/changes.js";
 import { ask, chosen, listenToMenu, select, showLegend } from "/legend.js";
 import { go, refilter, showCount, showStrip } from "/queue.js";
 
@@ -56,8 +56,9 @@ function hide() {
 }
 
 function add(does) {
-  const label = $("another").value.trim().replace(/\s+/g, " ");
-  if (!label || !there()) return;
+  const typed = $("another").value.trim().replace(/\s+/g, " ");
+  if (!typed || !there()) return;
+  const label = alike(typed) ?? typed;
   $("another").value = "";
   document.activeElement?.blur();
   if (known(label)) select(label);
@@ -81,7 +82,7 @@ const KEYS = {
   "?": () => $("keys").showModal(),
 };
 
-const OF_POLYGONS = { enter: closePolygon, backspace: takeCornerBack };
+const OF_POLYGONS = { enter: closePolygon, backspace: takeCornerBack, z: takeCornerBack };
 
 addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase(), { target } = event;
@@ -131,6 +132,7 @@ async function start() {
   choose("look");
   showCount();
   await go(refilter(null));
+  if (!state.run.photographs.some((item) => item.state !== "untouched")) say("Right? Press A. Wrong? Take a tool. All keys: ?");
   document.body.dataset.ready = "yes";
 }
 
