@@ -137,7 +137,7 @@ function keep(item, open, wanted) {
     if (item.state === "untouched" && saved.state !== "untouched") state.decided += 1;
     item.state = saved.state;
     if (open !== state.open) return;
-    if (saved.idle.some((place) => !open.idle?.includes(place))) say("At the photograph's own size an edit finds nothing.");
+    if (saved.idle?.some((place) => !open.idle?.includes(place))) say("At the photograph's own size an edit finds nothing.");
     state.show();
   }).catch((error) => {
     fail(error);
