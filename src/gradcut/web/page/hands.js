@@ -115,7 +115,7 @@ function down(event) {
   if (pointers.size > 2) return;
   const moves = held || event.button === 1 || (pen && event.pointerType === "touch");
   if (!isEraser(event) && (moves || ["look", "give", "polygon"].includes(tool()))) panning = { x: event.clientX - stage.x, y: event.clientY - stage.y, moved: false, only: moves };
-  else begin(event, place(event));
+  else if (!drawsPolygon()) begin(event, place(event));
 }
 
 function move(event) {
