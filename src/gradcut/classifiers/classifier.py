@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from gradcut import images
@@ -21,7 +21,7 @@ from gradcut.classifiers import arguments, sizes
 from gradcut.classifiers.weights import weights_sha256
 from gradcut.classifiers.words import words_of
 from gradcut.errors import ClassifierError, one_line
-from gradcut.images import Photographs
+from gradcut.images import Photograph, Photographs
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,18 @@ class Classifier:
             ClassifierError: none at all, or something else than a list of photographs.
         """
         arguments.check_photographs(photographs)
-        pixels = np.stack([images.resize(photograph, self.size) for photograph in photographs])
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
+        return self.normalised([self.resized(photograph) for photograph in photographs])
+
+    def resized(self, photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
+        """A photograph of the classifier's size; the part of `prepare` that any thread may do beforehand."""
+        return images.resize(photograph, self.size)
+
+    def normalised(self, resized: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "b 3 h w"]:
+        """The rest of `prepare`: on the device, in the network's number type, of the mean and spread that it knows."""
+        pixels = torch.from_numpy(np.stack(resized))
+        if self.device.type == "cuda":  # from memory that is pinned the copy goes on while the network works
+            pixels = pixels.pin_memory()
+        x = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(self.dtype).div_(255)
         mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         x = x.sub_(mean).div_(std)
         return (x if self.channels == "RGB" else x.flip(1)).contiguous()
