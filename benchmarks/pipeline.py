@@ -3,14 +3,14 @@
     python benchmarks/pipeline.py --images IMAGES --annotations instances.json -o pipeline.json
 
 Photographs evenly spaced among those with three classes or more, asked for the first three by name, with `coco80` on
-one thread. Both sides start from the photograph in memory and end with masks of its own size; they take turns, the
-least processor time of the rounds counts, and the ratio is the median over the photographs. The glue is what a careful
-person writes: for `simonyan` one captum call a class, for `default` one a size, PyMaxflow for the cut, and for what
-neither library has (rivals, the walk over features, colour models) the same formulas in torch and numpy, the colour
-models being gradcut's own; `default` goes as far as the cut, without crumbs dropped and outlines refined. The glue
-runs the network as timm makes it; gradcut folds its batch norms into the convolutions when it loads it, and a second
-ratio is that to the glue with the folded network. The agreement of both sides' masks, as IoU, shows that the work is
-the same, and that of either with the glue in float64 what rounding does.
+one thread. Both sides start from the photograph in memory and end with masks of its own size, each in a process of
+its own; they take turns, the least processor time of the rounds counts, and the ratio is the median over the
+photographs. The glue is what a careful person writes: for `simonyan` one captum call a class, for `default` one a
+size, PyMaxflow for the cut, and for what neither library has (rivals, the walk over features, colour models) the same
+formulas in torch and numpy, the colour models being gradcut's own; `default` goes as far as the cut, without crumbs
+dropped and outlines refined. The glue runs the network as timm makes it; gradcut folds its batch norms into the
+convolutions when it loads it, and a second ratio is that to the glue with the folded network. The agreement of both
+sides' masks, as IoU, shows that the work is the same, and that of either with the glue in float64 what rounding does.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import captum.attr
 import maxflow as pymaxflow
@@ -147,6 +151,53 @@ STAGES = ("prepare", "saliency", "seeds", "masks")
 GLUED: dict[str, Glue] = {"simonyan": simonyan, "default": default}
 #: Up to the cut: what `default` does to masks afterwards is in neither library.
 RECIPE = {"simonyan": RECIPES["simonyan"], "default": replace(RECIPES["default"], masks=ColourCut())}
+#: Those that take turns, and those that are asked once, in float64.
+TIMED, EXACT = ("gradcut", "glue", "glue, folded"), ("glue, exact",)
+
+
+class Answer(NamedTuple):
+    seconds: float
+    masks: np.ndarray
+    stages: dict[str, float]
+
+
+def answer(side: str, connection: Connection) -> None:
+    """In a process of its own: segment what is asked for, as long as somebody asks."""
+    torch.set_num_threads(1)
+    classifier = load_classifier("coco80")
+    if side in ("glue", "glue, exact"):
+        classifier = plain(classifier)
+    if side == "glue, exact":
+        classifier = replace(classifier, model=copy.deepcopy(classifier.model).double())
+    segmenters = {name: Segmenter(classifier, recipe) for name, recipe in RECIPE.items()}
+    while True:
+        try:
+            name, photograph, labels = connection.recv()
+        except EOFError:  # whoever asked has ended
+            return
+        started, stages = time.process_time(), {}
+        if side == "gradcut":
+            result = segmenters[name](photograph, labels)
+            masks, stages = np.stack([result[label].mask for label in labels]), result.seconds
+        else:
+            masks = GLUED[name](classifier, photograph, labels)
+        connection.send(Answer(time.process_time() - started, masks, stages))
+
+
+class Side:
+    """A contender, in a process of its own, as its users run it: PyTorch's settings are a process's."""
+
+    def __init__(self, name: str) -> None:
+        # What gradcut asks PyTorch for when it is imported, the glue has to do without.
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "1" if name == "gradcut" else "0"
+        self._connection, other = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        context.Process(target=answer, args=(name, other), daemon=True).start()
+
+    def __call__(self, recipe: str, photograph: np.ndarray, labels: list[str]) -> Answer:
+        self._connection.send((recipe, photograph, labels))
+        received: Answer = self._connection.recv()
+        return received
 
 
 def main() -> None:
@@ -155,52 +206,38 @@ def main() -> None:
         parser.add_argument(f"--{option}", required=True, type=Path)
     parser.add_argument("--photographs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recipes", nargs="+", choices=GLUED, default=list(GLUED))
     parser.add_argument("--output", "-o", required=True, type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    classifier = load_classifier("coco80")
-    glued_on = {"glue": plain(classifier), "glue, folded": classifier}
-    exact_on = replace(classifier, model=copy.deepcopy(glued_on["glue"].model).double())
-    sides = ("gradcut", *glued_on)
+    sides = {name: Side(name) for name in (*TIMED, *EXACT)}
     busy = [sample for sample in datasets.coco(options.images, options.annotations) if len(sample.masks) >= 3]
     samples = busy[:: max(1, len(busy) // options.photographs)][: options.photographs]
     record: dict[str, dict] = {}
     table = Table(
-        "recipe", *(f"{side}, s" for side in sides), "glue / gradcut", "folded",
+        "recipe", *(f"{side}, s" for side in TIMED), "glue / gradcut", "folded",
         "agreement", "gradcut, exact", "glue, exact", *STAGES,
         title=f"{len(samples)} photographs, three classes each, one thread, {options.rounds} rounds",
     )  # fmt: skip
-    for name, glue in GLUED.items():
-        segment = Segmenter(classifier, RECIPE[name])
+    for name in options.recipes:
         rows = []
         for sample in samples:
             labels = sorted(sample.masks)[:3]
-            result = segment(sample.image, labels)  # warms up, as the next
-            glued, exact = (glue(on, sample.image, labels) for on in (glued_on["glue"], exact_on))
-            mine = np.stack([result[label].mask for label in labels])
-            times: dict[str, list[float]] = {side: [] for side in sides}
-            stages = []
-            for _ in range(options.rounds):
-                started = time.process_time()
-                stages.append(segment(sample.image, labels).seconds)
-                times["gradcut"].append(time.process_time() - started)
-                for side, on in glued_on.items():
-                    started = time.process_time()
-                    glue(on, sample.image, labels)
-                    times[side].append(time.process_time() - started)
+            first = {side: ask(name, sample.image, labels).masks for side, ask in sides.items()}  # warms up
+            turns = [{side: sides[side](name, sample.image, labels) for side in TIMED} for _ in range(options.rounds)]
+            exact = first["glue, exact"]
             rows.append({
-                "photograph": sample.name, "labels": labels, "agreement": iou(mine, glued),
-                "exact": {"gradcut": iou(mine, exact), "glue": iou(glued, exact)},
-                **{side: min(values) for side, values in times.items()},
-                "stages": {stage: min(seconds[stage] for seconds in stages) for stage in STAGES},
+                "photograph": sample.name, "labels": labels, "agreement": iou(first["gradcut"], first["glue"]),
+                "exact": {side: iou(first[side], exact) for side in ("gradcut", "glue")},
+                **{side: min(turn[side].seconds for turn in turns) for side in TIMED},
+                "stages": {stage: min(turn["gradcut"].stages[stage] for turn in turns) for stage in STAGES},
             })  # fmt: skip
-        ratios = {side: float(np.median([row[side] / row["gradcut"] for row in rows])) for side in glued_on}
+        ratios = {side: float(np.median([row[side] / row["gradcut"] for row in rows])) for side in TIMED[1:]}
         shares = {
             stage: float(np.mean([row["stages"][stage] / sum(row["stages"].values()) for row in rows]))
-            for stage in rows[0]["stages"]
+            for stage in STAGES
         }
         record[name] = {"ratios": ratios, "shares": shares, "rows": rows}
-        seconds = [float(np.median([row[side] for row in rows])) for side in sides]
+        seconds = [float(np.median([row[side] for row in rows])) for side in TIMED]
         agreed = [
             float(np.mean(ious))
             for ious in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -53,3 +54,12 @@ def test_names_are_imported_on_first_use_and_kept(fresh):
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'gradcut' has no attribute 'Segmentor'"):
         _ = gradcut.Segmentor
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "1"), ("0", "0")])
+def test_torch_is_asked_for_large_pages_unless_a_person_has_decided(own, expected):
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    environment |= {} if own is None else {"THP_MEM_ALLOC_ENABLE": own}
+    look = "import gradcut, os; print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    run = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True, env=environment)
+    assert run.stdout.strip() == expected

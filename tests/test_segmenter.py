@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import gc
 import inspect
+from collections import Counter
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 from networks import Brightness, placed
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradcut import RECIPES, Classifier, GradcutError, Recipe, Segmenter, images, refine, saliency
 from gradcut.catalogue import OF_WORDS
@@ -163,6 +165,47 @@ def test_a_batch_is_the_same_as_one_by_one(brightness, drawn):
         alone = segment(photograph)
         assert [o.label for o in alone.objects] == [o.label for o in result.objects]
         assert np.array_equal(alone.labelmap(), result.labelmap())
+
+
+def test_what_was_resized_before_is_what_the_network_sees(embedded, cat):
+    segment = Segmenter(embedded.at(64), "fast")
+    (now,), (before,) = segment.explain([cat]), segment.explain([cat], resized=[segment.resized(cat)])
+    np.testing.assert_array_equal(now.saliency, before.saliency)
+    assert segment.resized(cat).dtype == np.uint8
+    (black,) = segment.explain([cat], resized=[np.zeros_like(segment.resized(cat))])
+    assert not np.array_equal(black.saliency, now.saliency)
+
+
+@pytest.mark.parametrize(("recipe", "passes"), [("fast", 1), ("default", 3), ("simonyan", 1)])
+def test_a_batch_waits_for_the_device_once_a_pass_and_nine_times_more(embedded, cat, recipe, passes):
+    """Where the numbers of a device are looked at it has to come to an end first, and stands still meanwhile."""
+    segment = Segmenter(embedded.at(64), recipe)
+    photographs = [cat, cat[::-1]]
+    segment.explain(photographs)  # the first time passes are compared with bare ones
+    with Waits() as waits:
+        segment.explain(photographs)
+    assert waits.calls[Tensor.__bool__] == passes  # are the logits finite?
+    # What is there and the best five, scores and numbers, and by places; the range of the maps; these themselves.
+    assert sum(waits.calls.values()) - passes <= 9
+
+
+class Waits(TorchFunctionMode):
+    """Counts the functions that hand numbers of a tensor to Python."""
+
+    FUNCTIONS = frozenset({
+        Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.item, Tensor.tolist, Tensor.cpu,
+        Tensor.nonzero, torch.nonzero, torch.equal, Tensor.equal, torch.allclose, torch.masked_select, torch.unique,
+    })  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter = Counter()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func in self.FUNCTIONS:
+            self.calls[func] += 1
+        return result
 
 
 def test_results_repeat_exactly(embedded, cat):
@@ -479,7 +522,7 @@ def test_no_mask_is_expected_to_be_right_where_there_is_none(brightness, drawn, 
     """Of a recipe whose confidence was fitted: a blank class has one of 0."""
     real = Segmenter._explain
 
-    def explain(self, photographs, asked):
+    def explain(self, photographs, asked, resized):
         return [
             replace(e, saliency=e.saliency * np.array([0, 1])[:, None, None]) for e in real(self, photographs, asked)
         ]

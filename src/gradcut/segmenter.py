@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -130,10 +130,23 @@ class Segmenter:
         (evidence,) = self.explain([photograph], labels)
         return self.cut(replace(evidence, seconds={"read": reading, **evidence.seconds}, source=source))
 
-    def explain(self, photographs: Photographs, labels: Sequence[str] | None = None) -> list[Evidence]:
+    def resized(self, photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
+        """What the network is shown of a photograph; any thread may make it before `explain` asks for it."""
+        return self.classifier.at(self.classifier.scaled(self.recipe.largest)).resized(photograph)
+
+    def explain(
+        self,
+        photographs: Photographs,
+        labels: Sequence[str] | None = None,
+        resized: Sequence[UInt8[np.ndarray, "h w 3"]] | None = None,
+    ) -> list[Evidence]:
         """The network's part, for several photographs at once: what is there, and its saliency.
 
         Detection happens inside the saliency's own forward pass.
+
+        Args:
+            labels: as for one photograph.
+            resized: what `resized` has made of the photographs; None makes it now.
 
         Raises:
             ClassifierError: an unknown label, or a model that does not do its part.
@@ -143,7 +156,7 @@ class Segmenter:
         """
         asked = None if labels is None else self.asked(labels)
         try:
-            return self._explain(photographs, asked)
+            return self._explain(photographs, asked, resized)
         except NoMemoryError:
             raise
         except (ClassifierError, SaliencyError) as error:
@@ -185,7 +198,12 @@ class Segmenter:
             return False
         return True
 
-    def _explain(self, photographs: Photographs, asked: Mapping[str, tuple[int, ...]] | None) -> list[Evidence]:
+    def _explain(
+        self,
+        photographs: Photographs,
+        asked: Mapping[str, tuple[int, ...]] | None,
+        resized: Sequence[UInt8[np.ndarray, "h w 3"]] | None = None,
+    ) -> list[Evidence]:
         classifier, method = self.classifier, self.recipe.saliency
         detections: list[tuple[Detection, ...]] = []
         best: list[tuple[Detection, ...]] = []
@@ -214,7 +232,8 @@ class Segmenter:
         clock = [time.perf_counter()]
         size = classifier.scaled(self.recipe.largest)
         with memory_errors(len(photographs), size):
-            view = View(classifier, classifier.at(size).prepare(photographs))
+            large = classifier.at(size)
+            view = View(classifier, large.prepare(photographs) if resized is None else large.normalised(resized))
             # Only where the method looks at these sizes anyway: there the passes are made once.
             scales = looks_at(classifier)
             larger = [view.at(scale) for scale in scales[1:]] if max(scales) <= self.recipe.largest else []

@@ -203,6 +203,23 @@ def test_wrong_labels_and_devices(unchecked):
     assert classifier.to("cpu") is classifier
 
 
+def test_a_classifier_in_16_bits_says_so_in_its_record(unchecked):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier = Classifier(model.eval(), tuple("abcd"), size=8)
+    before = classifier.record()
+    assert "dtype" not in before
+    assert classifier.to() is classifier
+    assert classifier.record() == before
+    for wrong in (torch.int8, "bfloat16"):
+        with pytest.raises(ClassifierError, match=r"^dtype: expected a type of real numbers"):
+            classifier.to("cpu", wrong)
+    after = classifier.to("cpu", torch.bfloat16).record()
+    assert after["dtype"] == "bfloat16"
+    assert after["sha256"] != before["sha256"]
+    assert classifier.prepare([np.zeros((8, 8, 3), np.uint8)]).dtype == torch.bfloat16
+
+
 def test_every_option_matters():
     model = Head(lambda z: z)
     photograph = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradcut import Classifier
 from gradcut.network import faster
-from gradcut.network.faster import Faster, batch_norm, conv2d
+from gradcut.network.faster import Faster, batch_norm, conv2d, linear, pad
 from gradcut.network.frozen import Frozen
 from gradcut.network.view import View
 from gradcut.saliency import CAM, PlaceProbability
@@ -84,6 +84,46 @@ def test_several_threads_leave_the_convolution_to_pytorch():
         assert "Pointwise" not in type(conv2d(x, weight).grad_fn).__name__
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bias", [None, random(7)])
+@pytest.mark.parametrize("shape", [(20, 5), (2, 9, 5), (2, 3, 4, 5)])
+def test_a_linear_layer_of_many_rows_is_onednns(shape, bias):
+    x, weight = random(*shape), random(7, 5)
+    found = agree(lambda x: linear(x, weight, bias), lambda x: F.linear(x, weight, bias), x)
+    assert "_Linear" in type(found.grad_fn).__name__
+
+
+def test_other_linear_layers_are_pytorchs():
+    few, wide = random(3, 5), random(20, 5, dtype=torch.float64)
+    for x in (few, wide, random(20, 5, dtype=torch.bfloat16)):
+        weight = random(7, 5).to(x.dtype)
+        a, b = (x.clone().requires_grad_() for _ in range(2))
+        assert "_Linear" not in type(linear(a, weight).grad_fn).__name__
+        torch.testing.assert_close(linear(a, weight), F.linear(b, weight), rtol=0, atol=0)
+    weight = random(7, 5).requires_grad_()
+    linear(random(20, 5), weight).sum().backward()
+    assert weight.grad is not None
+    with torch.autocast("cpu"):
+        assert linear(random(20, 5), random(7, 5)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 2, 3, 0), (0, 0, 0, 0)])
+@pytest.mark.parametrize("value", [None, -1.5])
+def test_a_border_round_a_map(layout, sides, value):
+    x = random(2, 5, 6, 4).contiguous(memory_format=layout)
+    found = agree(lambda x: pad(x, sides, value=value), lambda x: F.pad(x, sides, value=value), x)
+    assert found.is_contiguous(memory_format=layout)
+    assert "_Padded" in type(found.grad_fn).__name__
+
+
+@pytest.mark.parametrize(
+    ("sides", "mode"), [((-1, 1, 0, 0), "constant"), ((1, 1), "constant"), ((1, 1, 1, 1), "reflect")]
+)
+def test_other_borders_are_pytorchs(sides, mode):
+    found = agree(lambda x: pad(x, sides, mode), lambda x: F.pad(x, sides, mode), random(2, 5, 6, 4))
+    assert "_Padded" not in type(found.grad_fn).__name__
 
 
 def test_a_batch_norm_with_fixed_statistics_is_a_multiplication():

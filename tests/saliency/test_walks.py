@@ -20,6 +20,7 @@ from gradcut.saliency import (
     Features,
     GradCAM,
     Gradient,
+    Mean,
     MultiScale,
     Rivals,
     View,
@@ -102,6 +103,18 @@ def test_classes_compete_between_two_walks(embedded, cat):
     expected = F.interpolate((at - at.amin(1, True)).view(1, 2, 16, 16), (128, 128), mode="bilinear")[0]
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert found.amax((1, 2)).min() > 0.05
+
+
+def test_walks_over_the_same_affinities_share_them(embedded, cat, monkeypatch):
+    small = embedded.at(64)
+    x, pairs, walks = small.prepare([cat]), [(0, 285)], []
+    walk = Features.walk
+    monkeypatch.setattr(Features, "walk", lambda self, levels: walks.append(self) or walk(self, levels))
+    both = Mean((Walk(CAM(), Features(8)), Walk(Rivals(CAM()), Features(8)), Walk(CAM(), Features(6))))
+    found = both(small, x, pairs)
+    assert walks == [Features(8), Features(6)]
+    alone = [relative(method(small, x, pairs)) for method in both.methods]
+    torch.testing.assert_close(found, sum(alone) / 3, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from gradcut.cli.options import (
     BackgroundWords,
     Device,
     Disjoint,
+    Half,
     Limit,
     MinConfidence,
     Resamples,
@@ -183,6 +184,7 @@ def evaluate(
         ),
     ] = 1,
     device: Device = None,
+    bfloat16: Half = False,
 ) -> None:  # fmt: skip
     """Compare masks with the truth, beside two baselines.
 
@@ -225,6 +227,7 @@ def evaluate(
     source |= {} if saliency is None else {"saliency": saliency}
     source |= {} if min_confidence is None else {"min_confidence": min_confidence}
     source |= {"disjoint": True} if disjoint else {}
+    source |= {"half": True} if bfloat16 else {}
     with working(f"loading {source['folds' if folds else 'classifier']}"):
         source |= _words(None if folds else source["classifier"], samples.labels, template, background)
         segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)

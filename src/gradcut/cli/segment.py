@@ -25,6 +25,7 @@ from gradcut.cli.options import (
     ClassifierName,
     Device,
     Disjoint,
+    Half,
     LabelsFile,
     Limit,
     MinConfidence,
@@ -139,6 +140,7 @@ def segment(
     ] = None,
     as_json: AsJson = False,
     device: Device = None,
+    bfloat16: Half = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -219,7 +221,7 @@ def segment(
 
         steps = as_recipe(recipe) if saliency is None else with_saliency(recipe, saliency)
         steps = steps if size is None else replace(steps, size=size)
-        loaded = load(classifier, device, label, words, template, background)
+        loaded = load(classifier, device, label, words, template, background, bfloat16)
         segmenter = Segmenter(loaded, steps, threshold, top_k, min_confidence, disjoint)
     batch = batch or (16 if gpus else default_batch(segmenter))
     job = Job(

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from gradcut.classifiers import Classifier, load_classifier
 from gradcut.errors import EvaluationError
 from gradcut.evaluation.segment import OutOfFold
@@ -25,6 +27,7 @@ def open_segmenters(
     disjoint: bool = False,
     saliency: str | None = None,
     words: Mapping[str, Sequence[str]] | None = None,
+    half: bool = False,
     device: str | None = None,
 ) -> dict[str, Segmenter | OutOfFold]:
     """Recipes by name, each with the classifier, or with one classifier a fold.
@@ -36,6 +39,7 @@ def open_segmenters(
         threshold, top_k, min_confidence, disjoint: as for `Segmenter`.
         saliency: a method instead of the recipes' own, as `gradcut.recipes.with_saliency` knows it.
         words: ``labels``, ``templates``, ``background`` for `gradcut.load_classifier`, if the classifier takes words.
+        half: let the networks compute in bfloat16.
         device: where the models go; by default they stay on the CPU.
 
     Raises:
@@ -44,7 +48,7 @@ def open_segmenters(
 
     def load(name: str) -> Classifier:
         loaded = load_classifier(name, **(words or {}))
-        return loaded if device is None else loaded.to(device)
+        return loaded.to(device, torch.bfloat16 if half else None)
 
     steps = {name: as_recipe(name) if saliency is None else with_saliency(name, saliency) for name in recipes}
     limits = threshold, top_k, min_confidence, disjoint

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import torch
@@ -41,6 +42,7 @@ class View:
         self._levels = 0
         self._attention = False
         self._kept: Kept | None = None
+        self._made_of_kept: dict[Hashable, Any] = {}
         self._shared = False
         self._plain: tuple[int, Pass] | None = None  # of how many levels, and the pass
         # Who looks at a size holds on to its view.
@@ -70,6 +72,7 @@ class View:
         if levels > self._levels or attention > self._attention:
             self._levels, self._attention = max(self._levels, levels), self._attention or attention
             self._kept = None
+            self._made_of_kept.clear()
 
     def share(self) -> None:
         """Keep the next pass that is watched for maps alone, without gradients, for all who ask for one."""
@@ -101,3 +104,9 @@ class View:
                 self.watch()
         assert self._kept is not None
         return self._kept
+
+    def made_of_kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes of what was kept: once, for all who ask for it by the same key."""
+        if key not in self._made_of_kept:
+            self._made_of_kept[key] = make()
+        return self._made_of_kept[key]

@@ -51,6 +51,10 @@ def against_each_other(
     maps = relative(maps)
     for b in set(photographs):
         rows = [n for n, other in enumerate(photographs) if other == b]
-        strongest = maps[rows].amax(0).clamp(min=torch.finfo(maps.dtype).tiny)
-        maps[rows] = maps[rows] * (maps[rows] / strongest) ** strength
+        neighbours = rows[-1] - rows[0] + 1 == len(rows)
+        own = maps[rows[0] : rows[-1] + 1] if neighbours else maps[rows]  # a view, where that can be
+        share = own / own.amax(0).clamp(min=torch.finfo(maps.dtype).tiny)
+        own *= share if strength == 1 else share.pow_(strength)
+        if not neighbours:
+            maps[rows] = own
     return maps

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError, check_least
+from gradcut.network.faster import linear
 from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
 from gradcut.saliency.maps import above_least, against_each_other, relative, upsampled, wide
@@ -157,13 +158,25 @@ class Features:
         size = self.grid_of(levels)
         cosine = torch.zeros((), device=levels[0].device)
         for level in levels:
-            fine = max(level.shape[2:]) > self.grid
-            at = F.adaptive_avg_pool2d(wide(level[0]), size) if fine else upsampled(level[0], size)
-            features = F.normalize(at.float().flatten(1), dim=0)
-            cosine = cosine + features.T @ features / len(levels)
-        affinity: Tensor = cosine.clamp(min=0) ** self.power
+            cosine = cosine + _cosines(level[0], size) / len(levels)
+        affinity: Tensor = cosine.clamp_(min=0).pow_(self.power)
         affinity.fill_diagonal_(1.0)  # of a place without features too, as a black one after ReLU has none
-        return affinity / affinity.sum(1, keepdim=True)
+        return affinity.div_(affinity.sum(1, keepdim=True))
+
+
+def _cosines(level: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "p p"]:
+    """The cosines between the features of the grid's places: means of a finer map's, interpolated in a coarser one."""
+    maps = wide(level).float()
+    if max(maps.shape[1:]) > max(size):
+        features = F.normalize(F.adaptive_avg_pool2d(maps, size).flatten(1), dim=0).T
+        return linear(features, features)
+    # Products are linear in either place: those of the few places that there are, interpolated, are the same.
+    features = maps.flatten(1).T
+    products = linear(features, features)
+    for _ in range(2):
+        products = upsampled(products.reshape(-1, *maps.shape[1:]), size).flatten(1).T
+    lengths = products.diagonal().clamp(min=0).sqrt().clamp(min=1e-12)
+    return products / lengths / lengths[:, None]
 
 
 @dataclass(frozen=True)
@@ -290,7 +303,8 @@ class Walk(Method):
         maps = coarsely(self.method, view, asked)
         photographs = [b for b, _ in asked.pairs]
         with _exactly(view.x):
-            grid, walks = self.over.shares(at, sorted(set(photographs)))
+            of = tuple(sorted(set(photographs)))
+            grid, walks = at.made_of_kept((self.over, of), lambda: self.over.shares(at, of))
             if isinstance(self.over, Attention) and self.over.boxes is not None and len(maps):
                 maps = in_boxes(F.adaptive_avg_pool2d(wide(maps), grid), self.over.boxes)
             steps = self.over.steps if self.steps is None else self.steps
