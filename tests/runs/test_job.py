@@ -129,9 +129,9 @@ def test_every_batch_has_the_same_size(brightness, tmp_path):
     sizes = []
 
     class Seen(Segmenter):
-        def explain(self, photographs, labels=None):
+        def explain(self, photographs, labels=None, resized=None):
             sizes.append(len(photographs))
-            return super().explain(photographs, labels)
+            return super().explain(photographs, labels, resized)
 
     tasks = draw(tmp_path / "in", 7)
     assert len(run(Job(Seen(brightness), Folder(str(tmp_path / "out")), batch=4), tasks)) == 7
@@ -388,10 +388,10 @@ class Hungry(Segmenter):
             raise ZeroDivisionError("of a step")
         return super().cut(evidence)
 
-    def explain(self, photographs, labels=None):
+    def explain(self, photographs, labels=None, resized=None):
         if any(photograph.shape[0] == 43 for photograph in photographs):
             raise RuntimeError("of a model\nwith more lines")
-        return super().explain(photographs, labels)
+        return super().explain(photographs, labels, resized)
 
 
 def test_one_photographs_error_costs_no_other(brightness, tmp_path):
@@ -447,10 +447,10 @@ def test_a_photograph_that_memory_does_not_hold_alone_is_named(brightness, tmp_p
     tasks = draw(tmp_path / "in", 5)
 
     class Large(Segmenter):
-        def explain(self, photographs, labels=None):
+        def explain(self, photographs, labels=None, resized=None):
             if any(photograph.shape[0] == 43 for photograph in photographs):
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().explain(photographs, labels)
+            return super().explain(photographs, labels, resized)
 
     lines = {
         line["name"]: line

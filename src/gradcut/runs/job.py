@@ -44,9 +44,10 @@ class Task(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A photograph that was read, and the seconds that it took."""
+    """A photograph that was read, what the network will be shown of it, and the seconds that both took."""
 
     photograph: Photograph
+    resized: Photograph
     seconds: float
 
 
@@ -179,11 +180,13 @@ class Job:
                 return finished
             content = json.dumps({"name": task.name, "alone": alone})
             self.folder.write(mark(task.name), content.encode())
-        began = time.perf_counter()
-        read: Reading | Entry = self._guard(
-            task,
-            lambda: Reading(images.read(task.photograph, value_range=self.value_range), time.perf_counter() - began),
-        )
+
+        def reading() -> Reading:
+            began = time.perf_counter()
+            photograph = images.read(task.photograph, value_range=self.value_range)
+            return Reading(photograph, self.segmenter.resized(photograph), time.perf_counter() - began)
+
+        read: Reading | Entry = self._guard(task, reading)
         return read
 
     def _explain_read(
@@ -222,8 +225,10 @@ class Job:
         return _Memory(self.batch)
 
     def _evidence(self, waiting: Sequence[tuple[Task, Reading]], copies: int) -> Iterator[Evidence]:
-        photographs = [read.photograph for _, read in waiting]
-        explained = self.segmenter.explain(photographs + [photographs[-1]] * copies, self.labels)
+        padded = [read for _, read in waiting] + [waiting[-1][1]] * copies
+        explained = self.segmenter.explain(
+            [read.photograph for read in padded], self.labels, [read.resized for read in padded]
+        )
         for (task, read), evidence in zip(waiting, explained, strict=False):
             yield replace(evidence, source=task.photograph, seconds={"read": read.seconds, **evidence.seconds})
 

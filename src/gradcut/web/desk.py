@@ -10,6 +10,7 @@ from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -55,7 +56,7 @@ def segmenter_of(run: str, device: str | None = None) -> Segmenter:
     settings = read_run(run)[0]["settings"]
     words = settings["classifier"].get("words")
     classifier = load_classifier(settings["classifier"]["name"], **(words or {}))
-    classifier = classifier if device is None else classifier.to(device)
+    classifier = classifier.to(device, getattr(torch, settings["classifier"].get("dtype", "float32"), None))
     name, _, method = settings["recipe"]["name"].partition(" with ")  # as `with_saliency` calls them
     recipe = with_saliency(name, method) if method else as_recipe(name)
     recipe = replace(recipe, size=settings["recipe"].get("size"))
