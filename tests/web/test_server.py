@@ -287,15 +287,24 @@ def test_recipes_side_by_side_and_aligned(visit, drawn):
     assert page.locator(".row h2").all_inner_texts()[1].startswith("other")
     masks = page.locator("img.mask").evaluate_all("all => all.map(one => one.src)")
     assert masks[0] != masks[1]
-    boxes = [one.bounding_box() for one in page.locator(".frame").all()]
-    for row in (boxes[:3], boxes[3:]):
-        assert len({(round(box["y"]), round(box["width"]), round(box["height"])) for box in row}) == 1
-        assert row[0]["x"] < row[1]["x"] < row[2]["x"]
-    assert [round(box["x"]) for box in boxes[:3]] == [round(box["x"]) for box in boxes[3:]]
+    boxes = [one.bounding_box() for one in page.locator(".row .frame").all()]
+    assert len({(round(box["x"]), round(box["width"]), round(box["height"])) for box in boxes}) == 1
     assert boxes[0]["width"] / boxes[0]["height"] == pytest.approx(320 / 128, rel=0.02)
-    for frame in page.locator(".row").first.locator(".frame").all():
-        for layer in frame.locator("img, canvas").all():
-            assert layer.bounding_box() == frame.bounding_box()
+    assert boxes[0]["height"] + boxes[1]["height"] > 0.5 * page.viewport_size["height"]
+    for kind, number in (("saliency", "2"), ("seeds", "3"), ("mask", "1")):
+        page.keyboard.press(number)
+        page.locator(f".views button[data-view={kind}][aria-pressed=true]").last.wait_for()
+        for frame in page.locator(".row .frame").all():
+            assert frame.locator(".layers > img:visible").evaluate_all("all => all.map(one => one.className)") == [
+                "photograph",
+                kind,
+            ]
+            for layer in frame.locator("img:visible, canvas").all():
+                assert layer.bounding_box() == frame.bounding_box()
+    page.mouse.move(boxes[0]["x"] + 0.25 * boxes[0]["width"], boxes[0]["y"] + 0.5 * boxes[0]["height"])
+    thumb = page.locator(".views .frame").nth(4)
+    mark, small = thumb.locator(".cross").bounding_box(), thumb.bounding_box()
+    assert (mark["x"] + mark["width"] / 2 - small["x"]) / small["width"] == pytest.approx(0.25, abs=0.02)
     page.select_option("#compare", "")
     settle(page)
     assert page.locator(".row").count() == 1
@@ -368,9 +377,15 @@ def test_a_phone_in_the_dark(visit, drawn):
     page.select_option("#compare", "other")
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    mask, saliency, seeds = (page.locator(".frame").nth(i).bounding_box() for i in range(3))
+    page.select_option("#compare", "")
+    settle(page)
+    page.locator("#downloads").scroll_into_view_if_needed()
+    mask = page.locator(".row .frame").bounding_box()
     assert mask["width"] > 350
-    assert saliency["y"] == seeds["y"] > mask["y"] + mask["height"]
+    assert 0 <= mask["y"] < 20, "the photograph stays where it is while one scrolls through the tools"
+    page.evaluate("scrollTo(0, 0)")
+    switch = page.locator(".switch").bounding_box()
+    assert mask["height"] < switch["y"] < 844 - 200, "the tools are below it, on the same screen"
     small = page.locator("button:visible, select:visible").evaluate_all(
         "all => all.filter(b => b.getBoundingClientRect().height < 44).map(b => b.outerHTML)"
     )
@@ -379,7 +394,6 @@ def test_a_phone_in_the_dark(visit, drawn):
     settle(page)
     before = mask_of(page)
     page.tap("label[for=foreground]")
-    page.locator("canvas").first.scroll_into_view_if_needed()
     box = page.locator("canvas").first.bounding_box()
     page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"])
     settle(page)
@@ -401,7 +415,8 @@ def test_by_keyboard_alone(visit, embedded):
 
     tab_to("#classifier")
     page.keyboard.press("ArrowDown")
-    page.keyboard.press("Shift+Tab")
+    page.evaluate("document.activeElement.blur()")
+    tab_to("[data-example=espresso]")
     page.keyboard.press("Enter")
     settle(page)
     assert classes(page)[1] == ["espresso"]
@@ -433,7 +448,7 @@ def test_a_slow_model_tells_how_it_goes_and_a_full_line_turns_away(visit, drawn)
         first, second, third = (visit(server.url) for _ in range(3))
         try:
             upload(first, png(drawn[0]), settled=False)
-            read(first, "status", "Asking slow …")
+            read(first, "status", "Asking slow what it sees …")
             upload(second, png(drawn[0]), settled=False)
             read(second, "status", "Waiting in line, 1 before you")
             upload(third, png(drawn[0]), settled=False)
@@ -458,7 +473,7 @@ def test_a_server_that_fails_or_goes_becomes_a_sentence(visit, drawn):
         upload(page, png(drawn[0]), settled=False)
         read(page, "error", "The server failed on this request")
         assert "secret" not in page.content()
-    page.click("#example")
+    upload(page, png(drawn[0]), settled=False)
     read(page, "error", "The server does not answer")
 
 

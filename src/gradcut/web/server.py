@@ -60,10 +60,10 @@ def create_app(
     """
     page = Page(classifiers, recipe, limits or Limits())
     routes = [
-        *(Route(path, _static(*file)) for path, file in (_FILES if run is None else _FILES | _OF_RUNS).items()),
+        *_files("index.html" if run is None else "run.html"),
         Route("/api/page", page.info),
         Route("/api/photograph", page.upload, methods=["POST"]),
-        Route("/api/example", page.example, methods=["POST"]),
+        Route("/api/example/{name}", page.example, methods=["GET", "POST"]),
         Route("/api/photograph/{key}", page.photograph),
         Route("/api/photographs", page.forget, methods=["DELETE"]),
         Route("/api/segment", page.segment, methods=["POST"]),
@@ -88,24 +88,21 @@ def create_app(
     return app
 
 
-_FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/talk.js": ("talk.js", "text/javascript"),
-}
-
-#: In the place of the page for single photographs, and beside it.
-_OF_RUNS = {
-    "/": ("run.html", "text/html"),
-    "/run.css": ("run.css", "text/css"),
-    "/run.js": ("run.js", "text/javascript"),
-    "/stage.js": ("stage.js", "text/javascript"),
-}
+#: Of the page's own files, by how their names end.
+_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
-def _static(name: str, media_type: str) -> Callable[[Request], Any]:
-    text = (PAGE / name).read_text(encoding="utf-8")
+def _files(first: str) -> list[Route]:
+    """The page's own files, read once: the first under "/", style sheets and scripts by their names."""
+    paths = [path for path in sorted(PAGE.rglob("*")) if path.suffix in _MEDIA_TYPES]
+    return [
+        Route("/", _static(PAGE / first, "text/html")),
+        *(Route(f"/{path.relative_to(PAGE).as_posix()}", _static(path, _MEDIA_TYPES[path.suffix])) for path in paths),
+    ]
+
+
+def _static(path: Path, media_type: str) -> Callable[[Request], Any]:
+    text = path.read_text(encoding="utf-8")
 
     async def answer(request: Request) -> Response:
         return Response(text, media_type=media_type)

@@ -39,8 +39,9 @@ _LONGEST = 200
 WORDS = 200
 
 _SIDE = 1400  # pixels of the longer side of what the browser shows
-_MASK_COLOURS = np.array([(0, 0, 0, 0), (0, 214, 143, 105), (0, 255, 170, 255)], dtype=np.uint8)
-_SEED_COLOURS = np.array([(0, 0, 0, 0), (50, 110, 230, 170), (230, 60, 60, 200)], dtype=np.uint8)
+# Object is blue and background orange, here as in the page's own style, which nearly everybody can tell apart.
+_MASK_COLOURS = np.array([(0, 0, 0, 0), (26, 109, 255, 120), (255, 255, 255, 255)], dtype=np.uint8)
+_SEED_COLOURS = np.array([(0, 0, 0, 0), (240, 112, 0, 170), (26, 109, 255, 210)], dtype=np.uint8)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 // Talking to the server. Each tab has a key of its own, and what it sends is kept for that key alone.
 
+export const $ = (id) => document.getElementById(id);
+
 export const tab = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 // Where others can reach the server, its address has a token in it.
@@ -19,7 +21,7 @@ export async function call(path, options = {}) {
   if (answer.ok) return answer;
   let message = `The server answers with status ${answer.status}.`;
   try { message = (await answer.json()).message; } catch { /* no sentence of its own */ }
-  throw new Error(message);
+  throw Object.assign(new Error(message), { status: answer.status });
 }
 
 // A JSON object there and one back.
