@@ -251,7 +251,7 @@ def test_sliders_answer_without_the_network(visit, server, drawn):
     before = mask_of(page)
     # This recipe has no confidence, and the page says nothing of one.
     figures = page.inner_text("#figures")
-    assert re.fullmatch(r"\w+: score [\d.]+, [\d.]+ % of the photograph; [\d.]+ s", figures)
+    assert re.fullmatch(r"\w+: score [\d.]+, [\d.]+ % of the photograph", figures)
     slide(page, "high", 60)
     assert page.get_attribute("img.seeds", "src") != seeds
     assert mask_of(page).sum() > before.sum()
@@ -431,6 +431,20 @@ def test_by_keyboard_alone(visit, embedded):
     assert default[200, 300:372].any()
     assert not painted[200, 300:372].any()
     page.keyboard.press("z")
+    settle(page)
+    page.keyboard.press("y")
+    settle(page)
+    tab_to("#download-mask")
+    with page.expect_download() as waiting:
+        page.keyboard.press("Enter")
+    taken = np.asarray(Image.open(waiting.value.path())) > 0
+    assert np.array_equal(taken, painted)
+    page.keyboard.press("?")
+    tab_to("#letters")
+    page.keyboard.press("Space")
+    page.keyboard.press("z")
+    assert page.is_disabled("#redo"), "single keys can be switched off"
+    page.keyboard.press("Control+z")
     settle(page)
     assert np.array_equal(mask_of(page), default)
     tab_to("#high")

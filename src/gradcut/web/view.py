@@ -204,7 +204,7 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
         {"label": name, "score": score, "found": name in found, "unsure": unsure.get(name, "")}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])
     ]
-    document = {"classes": classes, "label": label, "seconds": {k: round(v, 4) for k, v in result.seconds.items()}}
+    document = {"classes": classes, "label": label}
     return document if shown is None else document | _pictures(result, shown)
 
 

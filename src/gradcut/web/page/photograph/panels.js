@@ -46,12 +46,11 @@ export function look(label) {
 }
 
 function showFigures(seen) {
-  const seconds = Object.values(seen.seconds).reduce((sum, value) => sum + value, 0);
   const unsure = seen.classes.some((other) => other.label === seen.label && other.unsure);
   const expected = seen.confidence === null ? "" : `, expected IoU ${seen.confidence.toFixed(2)}${unsure ? " (unsure)" : ""}`;
-  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph${expected}; ${seconds.toFixed(2)} s`;
+  $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, ${(100 * seen.share).toFixed(1)} % of the photograph${expected}`;
   if (seen.blank) {
-    $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, no mask; ${seconds.toFixed(2)} s`;
+    $("figures").textContent = `${seen.label}: score ${seen.score.toFixed(3)}, no mask`;
     return say(seen.blank);
   }
   if (!seen.classes.some(({ found }) => found)) {

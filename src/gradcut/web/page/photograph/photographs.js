@@ -29,7 +29,7 @@ const take = (send, note = "") => during(async () => {
   } catch (error) {
     if (error.name === "AbortError") return;
     fail(error);
-    if (state.photograph) $("error").textContent += ` Below is still ${state.photograph.name}.`;
+    if (state.photograph) $("error").textContent += `${/[.!?]$/.test(error.message) ? "" : "."} Below is still ${state.photograph.name}.`;
   }
 });
 
