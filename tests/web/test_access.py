@@ -50,7 +50,8 @@ def run(classifier, tmp_path):
     """The address of a run of three photographs."""
     segmenter = Segmenter(classifier, QUICK)
     list(segment_all(Job(segmenter, Folder(str(tmp_path / "run")), pictures=False), draw(tmp_path / "in", 3)))
-    with Server(create_app({"brightness": classifier}, run=(str(tmp_path / "run"), segmenter)), listen(port=0)) as server:
+    app = create_app({"brightness": classifier}, run=(str(tmp_path / "run"), segmenter))
+    with Server(app, listen(port=0)) as server:
         yield server.url
 
 
