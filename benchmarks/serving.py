@@ -4,7 +4,8 @@
 
 Parts of a cat's photograph, 640 x 480, are sent to `gradcut serve` one after another, each looked at with two classes
 and a stroke, by tabs that close after ten; then as many photographs of a run are opened, corrected with a stroke and
-saved, by one tab. Resident memory of the whole process is printed every 50. The classifier is `embedded`, the recipe `fast`.
+saved, by one tab. Resident memory of the whole process is printed every 50. The classifier is `embedded`, the
+recipe `fast`.
 """
 
 from __future__ import annotations
