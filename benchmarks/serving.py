@@ -4,8 +4,8 @@
 
 Parts of a cat's photograph, 640 x 480, are sent to `gradcut serve` one after another, each looked at with two classes
 and a stroke, by tabs that close after ten; then as many photographs of a run are opened, corrected with a stroke and
-saved, by one tab. Resident memory of the whole process is printed every 50. The classifier is `embedded`, the
-recipe `fast`.
+saved, by one tab. Resident memory of the whole process is printed every 50. The network is a tiny one, which keeps of a
+photograph what any network does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import http.client
 import json
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,15 +23,21 @@ from typing import Any
 import numpy as np
 import torch
 from skimage.data import chelsea
+from torch import nn
 
-from gradcut import Segmenter, images, load_classifier
+from gradcut import Classifier, Recipe, Segmenter, images
 from gradcut.files import Folder
 from gradcut.listening import listen
+from gradcut.masks import GraphCut
+from gradcut.recipes import RECIPES
 from gradcut.runs.job import Job, Task
 from gradcut.runs.segment import segment_all
+from gradcut.saliency import CAM
+from gradcut.seeds import Fractions
 from gradcut.web import Server, create_app
 
 EVERY = 50
+RECIPE = Recipe("quick", "one class activation map and a coarse cut", CAM(), Fractions(), GraphCut(grid=32))
 STROKE = {"kind": "foreground", "radius": 6, "points": [[100, 100], [140, 120]]}
 
 
@@ -44,6 +51,17 @@ def photograph(number: int) -> np.ndarray:
     """A part of a cat's photograph; no two are alike."""
     top, left = np.random.default_rng(number).integers(0, 100, 2)
     return images.resize(chelsea()[top : top + 200, left : left + 350], (480, 640))
+
+
+def classifier() -> Classifier:
+    """Three classes, by a convolution of random weights."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        OrderedDict(conv=nn.Conv2d(3, 16, 3, 2, 1), act=nn.ReLU(), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(),
+                    fc=nn.Linear(16, 3))
+    )  # fmt: skip
+    scale = {"size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    return Classifier(model.eval(), ("a", "b", "c"), **scale, multilabel=True, name="tiny", threshold=0.05)
 
 
 class Client:
@@ -72,8 +90,8 @@ def uploads(url: str) -> Callable[[int], None]:
             client.ask("DELETE", "/api/photographs")
             client = Client(url)
         sent = json.loads(client.ask("POST", "/api/photograph", images.encode_png(photograph(number))))
-        asked = {"photograph": sent["photograph"], "classifier": "embedded", "recipe": "fast", "threshold": 0.5}
-        for label, strokes in (("tabby", {}), ("espresso", {}), ("espresso", {"espresso": [STROKE]})):
+        asked = {"photograph": sent["photograph"], "classifier": "tiny", "recipe": RECIPE.name, "threshold": 0.05}
+        for label, strokes in (("a", {}), ("b", {}), ("b", {"b": [STROKE]})):
             answer = client.ask("POST", "/api/segment", asked | {"label": label, "strokes": strokes})
             assert json.loads(answer.splitlines()[-1])["state"] == "done"
 
@@ -100,7 +118,8 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=500)
     number = parser.parse_args().number
     torch.set_num_threads(1)
-    segmenter = Segmenter(load_classifier("embedded"), "fast", threshold=0.01)
+    RECIPES[RECIPE.name] = RECIPE
+    segmenter = Segmenter(classifier(), RECIPE)
     with TemporaryDirectory(prefix="gradcut-") as folder:
         tasks = []
         for n in range(number):
@@ -109,8 +128,8 @@ def main() -> None:
             tasks.append(Task(str(path), path.stem))
         list(segment_all(Job(segmenter, Folder(f"{folder}/run"), pictures=False), tasks, 1))
         print("| photographs | sent | of a run |\n| --- | --- | --- |")
-        of_run = create_app({"embedded": segmenter.classifier}, run=(f"{folder}/run", segmenter))
-        single = create_app({"embedded": segmenter.classifier}, recipe="fast")
+        of_run = create_app({"tiny": segmenter.classifier}, run=(f"{folder}/run", segmenter))
+        single = create_app({"tiny": segmenter.classifier}, recipe=RECIPE.name)
         table: list[list[float]] = []
         for app, visitor in ((single, uploads), (of_run, gone_through)):
             with Server(app, listen(port=0)) as server:

@@ -285,7 +285,7 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
-def page(size: dict[str, int], scheme: str, phone: bool = False, against: str | None = None) -> Drawn:
+def page(size: dict[str, int], scheme: str, phone: bool = False) -> Drawn:
     """A screenshot with the espresso and two strokes."""
     from playwright.sync_api import sync_playwright
 
@@ -302,9 +302,6 @@ def page(size: dict[str, int], scheme: str, phone: bool = False, against: str | 
         _settle(tab)
         _stroke(tab, "foreground", [(0.35, 0.62), (0.36, 0.7)])
         _stroke(tab, "background", [(0.6, 0.72), (0.64, 0.76)])
-        if against:
-            tab.select_option("#compare", against)
-            _settle(tab)
         tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         shot = tab.screenshot()
         browser.close()
@@ -411,9 +408,7 @@ PICTURES = [
     Picture("demo.jpg", demo, named("default")),
     Picture("simonyan-default.jpg", compared, named("simonyan", "default")),
     Picture("findings.jpg", findings, FINDINGS, ("embedded",)),
-    Picture(
-        "page-desktop.png", partial(page, DESKTOP, "light", against="simonyan"), named("default", "simonyan"), page=True
-    ),
+    Picture("page-desktop.png", partial(page, DESKTOP, "light"), named("default"), page=True),
     Picture("page-welcome.png", partial(welcome, DESKTOP), {}, (), page=True),
     Picture("page-run.png", partial(run_page, DESKTOP), named("default"), page=True),
     Picture("page-phone.png", partial(page, PHONE, "dark", phone=True), named("default"), page=True),

@@ -348,9 +348,9 @@ def test_what_is_no_photograph_becomes_a_sentence(limited, visit, drawn):
     assert mask_of(page).any(), "the page goes on"
 
 
-def test_eight_people_at_once(visit):
+def test_four_people_at_once(visit):
     """Each gets the mask of their own photograph, and cannot reach another's."""
-    pages = [visit() for _ in range(8)]
+    pages = [visit() for _ in range(4)]
     squares = []
     for number, page in enumerate(pages):
         photograph = np.zeros((64, 64, 3), dtype=np.uint8)
@@ -365,7 +365,7 @@ def test_eight_people_at_once(visit):
         mask = mask_of(page)
         assert (mask & square).sum() / (mask | square).sum() > 0.8
     keys = [page.evaluate("document.querySelector('.photograph').src") for page in pages]
-    assert len(set(keys)) == 8
+    assert len(set(keys)) == 4
 
 
 def test_a_phone_in_the_dark(visit, drawn):
@@ -562,11 +562,43 @@ def test_two_fingers_paint_nothing(visit, drawn, fingers):
     touch("touchMove", (0.3, 0.3), (0.7, 0.7))
     touch("touchEnd")
     assert page.is_disabled("#clear")
+    assert page.locator("canvas").bounding_box()["width"] == pytest.approx(2 * box["width"], rel=0.05)
+    page.click("#fit")
     touch("touchStart", (0.4, 0.4))
     touch("touchMove", (0.5, 0.5))
     touch("touchEnd")
     settle(page)
     assert page.is_enabled("#clear")
+
+
+def test_nearer_with_the_other_side_and_a_server_that_has_forgotten(visit, server, drawn):
+    page = visit()
+    upload(page, png(drawn[0]))
+    page.click("#classes button[data-label=red]")
+    settle(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data) if "/segment" in request.url else None)
+    unsaved = "!dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    assert not page.evaluate(unsaved)
+    box = page.locator("canvas").bounding_box()
+    at = box["x"] + 0.25 * box["width"], box["y"] + 0.75 * box["height"]
+    page.mouse.move(*at)
+    page.mouse.wheel(0, -600)
+    assert page.locator("canvas").bounding_box()["width"] > 2 * box["width"]
+    server.page.shelf.forget(json.loads(page.evaluate("import('/talk.js').then(talk => JSON.stringify(talk.tab))")))
+    page.keyboard.down("Alt")
+    page.mouse.down()
+    page.mouse.up()
+    page.keyboard.up("Alt")
+    settle(page)
+    (stroke,) = json.loads(asked[-1])["strokes"]["red"]
+    assert stroke["kind"] == "background", "Alt paints the other of the two"
+    assert stroke["points"][0] == pytest.approx((16, 48), abs=1), "the place under the pointer stays"
+    assert not mask_of(page)[48, 16], "the photograph was sent once more, and the stroke is still there"
+    assert page.locator("#error").is_hidden()
+    assert page.evaluate(unsaved), "who leaves is asked whether to leave the strokes"
+    page.keyboard.press("f")
+    assert page.locator("canvas").bounding_box() == box
 
 
 def test_escape_drops_a_stroke_and_cancels_a_request(visit, drawn):
