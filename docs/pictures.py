@@ -285,8 +285,8 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
-def page(size: dict[str, int], scheme: str, phone: bool = False, against: str | None = None) -> Drawn:
-    """A screenshot with the espresso and two strokes: of the whole page, or of what a phone's window shows of it."""
+def page(size: dict[str, int], scheme: str, phone: bool = False) -> Drawn:
+    """A screenshot with the espresso and two strokes."""
     from playwright.sync_api import sync_playwright
 
     from gradcut.web import Server, create_app
@@ -298,15 +298,30 @@ def page(size: dict[str, int], scheme: str, phone: bool = False, against: str | 
         context.set_default_timeout(120_000)
         tab = context.new_page()
         tab.goto(server.url)
-        tab.click("#example")
+        tab.click("[data-example=espresso]")
         _settle(tab)
         _stroke(tab, "foreground", [(0.35, 0.62), (0.36, 0.7)])
         _stroke(tab, "background", [(0.6, 0.72), (0.64, 0.76)])
-        if against:
-            tab.select_option("#compare", against)
-            _settle(tab)
         tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-        shot = tab.screenshot(full_page=not phone)
+        shot = tab.screenshot()
+        browser.close()
+    return Image.open(BytesIO(shot))
+
+
+def welcome(size: dict[str, int]) -> Drawn:
+    """A screenshot of the page before there is a photograph."""
+    from playwright.sync_api import sync_playwright
+
+    from gradcut.web import Server, create_app
+
+    app = create_app({name: classifier(name) for name in ("coco80", "embedded")})
+    with Server(app, listen(port=0)) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        tab = browser.new_context(viewport=size, color_scheme="light").new_page()
+        tab.goto(server.url)
+        tab.wait_for_selector("body[data-ready]")
+        tab.wait_for_load_state("networkidle")
+        shot = tab.screenshot()
         browser.close()
     return Image.open(BytesIO(shot))
 
@@ -369,7 +384,7 @@ def _brush(tab: Any, points: list[tuple[float, float]]) -> None:
 
 
 def _settle(tab: Any) -> None:
-    tab.wait_for_selector("#result[aria-busy=false]")
+    tab.wait_for_selector("#result[aria-busy=false] .row:not(.stale)")
 
 
 def _stroke(tab: Any, tool: str, points: Sequence[tuple[float, float]]) -> None:
@@ -402,9 +417,8 @@ PICTURES = [
     Picture("demo.jpg", demo, named("default")),
     Picture("simonyan-default.jpg", compared, named("simonyan", "default")),
     Picture("findings.jpg", findings, FINDINGS, ("embedded",)),
-    Picture(
-        "page-desktop.png", partial(page, DESKTOP, "light", against="simonyan"), named("default", "simonyan"), page=True
-    ),
+    Picture("page-desktop.png", partial(page, DESKTOP, "light"), named("default"), page=True),
+    Picture("page-welcome.png", partial(welcome, DESKTOP), {}, (), page=True),
     Picture("page-run.png", partial(run_page, DESKTOP), named("default"), page=True),
     Picture("page-phone.png", partial(page, PHONE, "dark", phone=True), named("default"), page=True),
     of_cat("masks/photograph.jpg", data.chelsea, {}),

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from skimage.data import chelsea, coffee
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -30,6 +31,12 @@ from gradcut.web.state import EVIDENCE, BusyError, Limits, Queue, Shelf, Upload,
 from gradcut.web.view import DOWNLOADS, FLOOR, Query, cut, detected, jpeg, looked_at, reduced, view, wrong
 
 log = logging.getLogger(__name__)
+
+#: Photographs that come with scikit-image, by name: a title, what there is to see, and how it is read.
+EXAMPLES: Mapping[str, tuple[str, str, Callable[[], Photograph]]] = {
+    "cat": ("A cat", "Found at once, to the whiskers", chelsea),
+    "espresso": ("An espresso", "Its handle is missing: one stroke", coffee),
+}
 
 
 class Page:
@@ -71,6 +78,9 @@ class Page:
                     }
                     for name, classifier in self.classifiers.items()
                 ],
+                "examples": [
+                    {"name": name, "title": title, "line": line} for name, (title, line, _) in EXAMPLES.items()
+                ],
                 "downloads": [{"kind": kind, "name": name} for kind, (name, *_) in DOWNLOADS.items()],
                 "megabytes": self.limits.megabytes,
                 "floor": FLOOR,
@@ -92,10 +102,15 @@ class Page:
         return await self._keep(key, name, lambda: images.decode(data, name, limit))
 
     async def example(self, request: Request) -> Response:
-        """Take the photograph of an espresso that comes with scikit-image."""
-        from skimage.data import coffee
-
-        return await self._keep(tab(request), "espresso.png", coffee)
+        """One of `EXAMPLES`: small, to be looked at; or taken, as if it had been sent."""
+        name = request.path_params["name"]
+        if name not in EXAMPLES:
+            wrong("example", f"one of {', '.join(EXAMPLES)}", name)
+        read = EXAMPLES[name][2]
+        if request.method == "POST":
+            return await self._keep(tab(request), f"{name}.png", read)
+        small = await self.pixels.result(lambda: jpeg(reduced(read(), 480)))
+        return Response(small, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     async def _keep(self, key: str, name: str, read: Callable[[], Photograph]) -> Response:
         def work() -> Upload:

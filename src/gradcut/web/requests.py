@@ -13,11 +13,14 @@ from gradcut.errors import GradcutError
 #: Bytes of a request that is no upload.
 DOCUMENT = 4_000_000
 
+#: How long a request's body may take.
+SECONDS = 60.0
+
 
 def tab(request: Request) -> str:
     """The tab's key. A page of another origin cannot send this header without being let in."""
     key = request.headers.get("x-tab", "")
-    if len(key) < 32:
+    if not 32 <= len(key) <= 200:
         raise GradcutError("The request has no tab's key; reload the page.")
     return key
 
@@ -26,20 +29,20 @@ async def content(request: Request, limit: int, what: str) -> bytes:
     """The request's body, in memory.
 
     Raises:
-        GradcutError: it is longer than ``limit`` bytes, or takes more than a minute.
+        GradcutError: it is longer than ``limit`` bytes, or takes longer than `SECONDS`.
     """
     too_long = GradcutError(f"{what} is larger than the limit of {limit / 1e6:g} MB.")
     try:
         if int(request.headers.get("content-length", 0)) > limit:
             raise too_long
         data = bytearray()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(SECONDS):
             async for chunk in request.stream():
                 data += chunk
                 if len(data) > limit:
                     raise too_long
     except TimeoutError:
-        raise GradcutError(f"{what} did not arrive within a minute.") from None
+        raise GradcutError(f"{what} did not arrive within {SECONDS:g} seconds.") from None
     return bytes(data)
 
 

@@ -8,30 +8,28 @@ edited, and undo is the browser's own affair.
 
 from __future__ import annotations
 
-import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import GradcutError
 from gradcut.listening import url
 from gradcut.segmenter import Segmenter
 from gradcut.web.desk import Desk
-from gradcut.web.endpoints import FAILED, Page
-from gradcut.web.state import BusyError, GoneError, Limits
+from gradcut.web.endpoints import Page
+from gradcut.web.guard import CONNECTIONS, Guard, Protocol, sentence
+from gradcut.web.state import Limits
 
 PAGE = Path(__file__).parent / "page"
 
@@ -60,10 +58,10 @@ def create_app(
     """
     page = Page(classifiers, recipe, limits or Limits())
     routes = [
-        *(Route(path, _static(*file)) for path, file in (_FILES if run is None else _FILES | _OF_RUNS).items()),
+        *_files("index.html" if run is None else "run.html"),
         Route("/api/page", page.info),
         Route("/api/photograph", page.upload, methods=["POST"]),
-        Route("/api/example", page.example, methods=["POST"]),
+        Route("/api/example/{name}", page.example, methods=["GET", "POST"]),
         Route("/api/photograph/{key}", page.photograph),
         Route("/api/photographs", page.forget, methods=["DELETE"]),
         Route("/api/segment", page.segment, methods=["POST"]),
@@ -80,7 +78,7 @@ def create_app(
             Route("/api/run/save", desk.save, methods=["POST"]),
         ]
     handlers: dict[Any, Any] = {
-        GradcutError: _sentence, HTTPException: _sentence, ClientDisconnect: _sentence, Exception: _sentence,
+        GradcutError: sentence, HTTPException: sentence, ClientDisconnect: sentence, Exception: sentence,
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.add_middleware(Guard, hosts=hosts, token=token)
@@ -88,90 +86,26 @@ def create_app(
     return app
 
 
-_FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/talk.js": ("talk.js", "text/javascript"),
-}
-
-#: In the place of the page for single photographs, and beside it.
-_OF_RUNS = {
-    "/": ("run.html", "text/html"),
-    "/run.css": ("run.css", "text/css"),
-    **{
-        f"/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("run", "state", "queue", "changes", "legend", "stage", "shapes", "hands")
-    },
-}
+#: Of the page's own files, by how their names end.
+_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
-def _static(name: str, media_type: str) -> Callable[[Request], Any]:
-    text = (PAGE / name).read_text(encoding="utf-8")
+def _files(first: str) -> list[Route]:
+    """The page's own files, read once: the first under "/", style sheets and scripts by their names."""
+    paths = [path for path in sorted(PAGE.rglob("*")) if path.suffix in _MEDIA_TYPES]
+    return [
+        Route("/", _static(PAGE / first, "text/html")),
+        *(Route(f"/{path.relative_to(PAGE).as_posix()}", _static(path, _MEDIA_TYPES[path.suffix])) for path in paths),
+    ]
+
+
+def _static(path: Path, media_type: str) -> Callable[[Request], Any]:
+    text = path.read_text(encoding="utf-8")
 
     async def answer(request: Request) -> Response:
         return Response(text, media_type=media_type)
 
     return answer
-
-
-async def _sentence(request: Request, error: Exception) -> Response:
-    """An error as a sentence for the page. What is not the user's doing is told in the terminal only."""
-    status = {GoneError: 404, BusyError: 503, HTTPException: getattr(error, "status_code", 500)}.get(type(error), 400)
-    if isinstance(error, GradcutError):
-        message = str(error)
-    elif isinstance(error, HTTPException):
-        message = f"The server has no such page ({error.detail})."
-    else:
-        status, message = 500, FAILED
-    return JSONResponse({"message": message}, status)
-
-
-class Guard:
-    """Refuses unknown host names and who lacks the token, and adds the headers that keep the page to itself."""
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, token: str | None) -> None:
-        self.app = app
-        self.hosts = hosts
-        self.token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in own)]
-            await send(message)
-
-        headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if self.hosts is not None and name.lower() not in self.hosts:
-            refusal = JSONResponse({"message": "This server answers to its own address only."}, 421)
-            await refusal(scope, receive, send_guarded)
-            return
-        if self.token is not None and scope["path"].startswith("/api/"):
-            asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-            given = headers.get(b"x-token", asked.encode("latin-1", "replace"))
-            if not secrets.compare_digest(given, self.token.encode()):
-                message = "This page needs the whole address that 'gradcut serve' printed, with the token at its end."
-                await JSONResponse({"message": message}, 403)(scope, receive, send_guarded)
-                return
-        await self.app(scope, receive, send_guarded)
-
-
-_HEADERS = [
-    (b"content-security-policy",
-     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]  # fmt: skip
 
 
 class Server:
@@ -184,7 +118,10 @@ class Server:
     def __init__(self, app: Starlette, listening: socket.socket) -> None:
         self._socket, self.url = listening, url(listening)
         self.page: Page = app.state.page
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, http=Protocol, log_level="warning", access_log=False, timeout_graceful_shutdown=2,
+            limit_concurrency=CONNECTIONS,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
 
     def run(self) -> None:

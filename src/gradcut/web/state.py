@@ -30,6 +30,7 @@ class Limits:
         megapixels: of one photograph.
         gigabytes: of photographs and saliency kept for all tabs together; the least recently used go first.
         photographs: kept for one tab.
+        in_all: photographs kept for all tabs together.
         minutes: an unused photograph is kept.
         waiting: requests in the queue; those beyond are asked to come back.
     """
@@ -38,6 +39,7 @@ class Limits:
     megapixels: float = 50
     gigabytes: float = 2
     photographs: int = 4
+    in_all: int = 200
     minutes: float = 30
     waiting: int = 32
 
@@ -120,7 +122,8 @@ class Shelf:
         for number, (key, upload) in enumerate(recent):
             total += upload.nbytes
             of_tab[upload.tab] += 1
-            crowded = of_tab[upload.tab] > self.limits.photographs or (number and total > self.limits.gigabytes * 1e9)
+            crowded = of_tab[upload.tab] > self.limits.photographs or number >= self.limits.in_all
+            crowded |= number > 0 and total > self.limits.gigabytes * 1e9
             if upload.used < oldest or crowded:
                 del self._uploads[key]
 

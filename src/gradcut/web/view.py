@@ -39,8 +39,9 @@ _LONGEST = 200
 WORDS = 200
 
 _SIDE = 1400  # pixels of the longer side of what the browser shows
-_MASK_COLOURS = np.array([(0, 0, 0, 0), (0, 214, 143, 105), (0, 255, 170, 255)], dtype=np.uint8)
-_SEED_COLOURS = np.array([(0, 0, 0, 0), (50, 110, 230, 170), (230, 60, 60, 200)], dtype=np.uint8)
+# Object is blue and background orange, here as in the page's own style, which nearly everybody can tell apart.
+_MASK_COLOURS = np.array([(0, 0, 0, 0), (26, 109, 255, 120), (255, 255, 255, 255)], dtype=np.uint8)
+_SEED_COLOURS = np.array([(0, 0, 0, 0), (240, 112, 0, 170), (26, 109, 255, 210)], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def wrong(argument: str, expected: str, got: object) -> NoReturn:
 
 
 def _number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def detected(evidence: Evidence, asked: float | tuple[str, ...], segmenter: Segmenter) -> Evidence | None:
@@ -203,7 +204,7 @@ def view(evidence: Evidence, result: Segmentation, query: Query) -> dict[str, An
         {"label": name, "score": score, "found": name in found, "unsure": unsure.get(name, "")}
         for name, score in sorted(scores.items(), key=lambda item: -item[1])
     ]
-    document = {"classes": classes, "label": label, "seconds": {k: round(v, 4) for k, v in result.seconds.items()}}
+    document = {"classes": classes, "label": label}
     return document if shown is None else document | _pictures(result, shown)
 
 

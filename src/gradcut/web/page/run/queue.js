@@ -1,9 +1,9 @@
 // The photographs of the run: which are gone through, in which order, and the one that is open.
 
 import { call, fetched, make, send } from "/talk.js";
-import { $, current, fail, say, state } from "/state.js";
-import { decoded, showPhotograph, stage } from "/stage.js";
-import { dropLook, kept } from "/changes.js";
+import { $, current, fail, say, state } from "/run/state.js";
+import { decoded, showPhotograph, stage } from "/run/stage.js";
+import { dropLook, kept } from "/run/changes.js";
 
 const MARKS = { accepted: "✓", corrected: "✎", rejected: "✕", untouched: "" };
 const ahead = new Map(); // photographs that were opened before they are looked at

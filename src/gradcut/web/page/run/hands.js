@@ -1,8 +1,8 @@
 // Mouse, fingers, pen and keys on the photograph: they paint strokes, click on regions, zoom and pan.
 
-import { apply, client, place, stage, zoomTo } from "/stage.js";
-import { COLOURS } from "/shapes.js";
-import { $ } from "/state.js";
+import { apply, client, place, stage, zoomTo } from "/run/stage.js";
+import { COLOURS } from "/run/shapes.js";
+import { $ } from "/run/state.js";
 
 export const hands = {
   side: "foreground", // of polygons

@@ -1,8 +1,8 @@
 // What a person changes of a photograph: every change is shown, can be taken back, and is saved as one goes.
 
 import { send } from "/talk.js";
-import { $, NOTHING, changed, current, fail, say, state, there } from "/state.js";
-import { decoded, drawStrokes, stage } from "/stage.js";
+import { $, NOTHING, changed, current, fail, say, state, there } from "/run/state.js";
+import { decoded, drawStrokes, stage } from "/run/stage.js";
 
 let looking = null, saving = Promise.resolve(), later = 0;
 
@@ -157,6 +157,7 @@ export async function kept() {
 // True once it is saved.
 export async function decide(wanted) {
   if (!there()) return false;
+  dropLook(); // its answer would be saved over the decision
   clearTimeout(later);
   later = 0;
   say("Saving", true);

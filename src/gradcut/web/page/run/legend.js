@@ -1,9 +1,9 @@
 // The classes of the photograph: the list beside it, and the menu that says whose a region is.
 
 import { make } from "/talk.js";
-import { $, changed, current, state } from "/state.js";
-import { paint, stage } from "/stage.js";
-import { crumbs, fill, give, known, redraw, toggle } from "/changes.js";
+import { $, changed, current, state } from "/run/state.js";
+import { paint, stage } from "/run/stage.js";
+import { crumbs, fill, give, known, redraw, toggle } from "/run/changes.js";
 
 function rows() {
   const { objects, colours } = state.open, { removed, painted } = state.edit;

@@ -1,12 +1,12 @@
 // A finished run, photograph by photograph: look, mend, decide. Here the buttons and keys are bound to what they do.
 
 import { call, make } from "/talk.js";
-import { $, fail, say, state, there } from "/state.js";
-import { client, paint, reset, stage, under, zoomTo } from "/stage.js";
-import { closePolygon, drawsPolygon, drop, hands, listen, ring, takeCornerBack } from "/hands.js";
-import { addStroke, alike, crumbs, decide, fill, find, known, paintNew, redo, redraw, toggle, undo, untouch, waits } from "/changes.js";
-import { ask, chosen, listenToMenu, select, showLegend } from "/legend.js";
-import { go, refilter, showCount, showStrip } from "/queue.js";
+import { $, fail, say, state, there } from "/run/state.js";
+import { client, paint, reset, stage, under, zoomTo } from "/run/stage.js";
+import { closePolygon, drawsPolygon, drop, hands, listen, ring, takeCornerBack } from "/run/hands.js";
+import { addStroke, alike, crumbs, decide, fill, find, known, paintNew, redo, redraw, toggle, undo, untouch, waits } from "/run/changes.js";
+import { ask, chosen, listenToMenu, select, showLegend } from "/run/legend.js";
+import { go, refilter, showCount, showStrip } from "/run/queue.js";
 
 const TOOLS = ["look", "foreground", "background", "erase", "polygon", "box", "give"];
 

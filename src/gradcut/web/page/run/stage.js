@@ -1,7 +1,7 @@
 // The photograph with its masks and strokes: what is seen, zoom, pan. Coordinates are pixels of the photograph.
 
-import { drawStroke } from "/shapes.js";
-import { $ } from "/state.js";
+import { drawStroke } from "/run/shapes.js";
+import { $ } from "/run/state.js";
 
 export const stage = {
   size: { width: 1, height: 1 }, // of the photograph
