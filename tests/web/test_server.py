@@ -799,7 +799,7 @@ def test_where_others_reach_the_server_a_token_is_needed(pages):
         ({"background": float("nan")}, "background: expected a number"),
         ({"strokes": []}, "strokes: expected lists"),
         ({"strokes": {"red": [{"kind": "foreground"}]}}, "strokes: expected lists"),
-        ({"strokes": {"red": [{"kind": "side", "radius": 1, "points": [[1, 2]]}]}}, "kind foreground, background or erase"),
+        ({"strokes": {"red": [{"kind": "side", "radius": 1, "points": [[1, 2]]}]}}, "kind foreground, background or"),
         ({"strokes": {"red": [{"kind": "foreground", "radius": 0, "points": [[1, 2]]}]}}, "a radius above 0"),
         ({"strokes": {"red": [{"kind": "foreground", "radius": 1, "points": [[1e999, 2]]}]}}, "finite points"),
         (
