@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -259,16 +259,29 @@ def review(folder: str | os.PathLike[str]) -> list[Entry]:
         RunError: the folder holds no run.
     """
 
-    def ranked(line: Entry) -> tuple[tuple[float, float, str], Entry]:
-        sure = [
-            0.0 if item["state"] == "blank" else item["score"] if item["confidence"] is None else item["confidence"]
-            for item in line["objects"]
-        ]
-        doubt = min(sure, default=-1.0), sum(sure) / max(len(sure), 1), line["name"]
-        return doubt, line | {"certainty": min(sure, default=None)}
+    lines = [line for line in read_run(folder)[1] if line["state"] != "failed"]
+    return [
+        line | {"certainty": min(_sure(line["objects"]), default=None)}
+        for line in sorted(lines, key=lambda line: doubt(line["objects"], line["name"]))
+    ]
 
-    lines = [ranked(line) for line in read_run(folder)[1] if line["state"] != "failed"]
-    return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+
+def doubt(objects: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float, str]:
+    """What `review` orders photographs by: the first are the least certain.
+
+    Args:
+        objects: with ``state``, ``score`` and ``confidence``, as in the manifest.
+        name: the photograph's, between those that are equally certain.
+    """
+    sure = _sure(objects)
+    return min(sure, default=-1.0), sum(sure) / max(len(sure), 1), name
+
+
+def _sure(objects: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [
+        0.0 if item["state"] == "blank" else item["score"] if item["confidence"] is None else item["confidence"]
+        for item in objects
+    ]
 
 
 def _lines(folder: Folder) -> Iterator[Entry]:
