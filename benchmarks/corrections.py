@@ -32,7 +32,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from common import between, progress
 from strokes import iou, refined, stroke
 
@@ -56,17 +55,20 @@ ENOUGH = 0.9
 
 
 class Kept(View):
-    """What a network's passes of one photograph gave, for any head on it."""
+    """What a network's passes of one photograph gave, for any head on it.
+
+    It is as large as the classifier's own size whatever it shows, so that maps are not made larger than they are used.
+    """
 
     def __init__(self, classifier: Classifier, maps: dict[int, torch.Tensor], walk: torch.Tensor, side: int) -> None:
-        super().__init__(classifier, torch.zeros(1).expand(1, 3, side, side))
-        self.maps, self.walk = maps, walk
+        super().__init__(classifier, torch.zeros(1).expand(1, 3, *classifier.size))
+        self.maps, self.walk, self.side = maps, walk, side
 
     def at(self, scale: float) -> Kept:
         return Kept(self.classifier, self.maps, self.walk, self.classifier.scaled(scale)[0])
 
     def watch(self, wanted: object = None) -> Pass:
-        features = self.maps[self.x.shape[3]][None]
+        features = self.maps[self.side][None]
         (layer,) = (module for module in self.classifier.model.modules() if isinstance(module, PlacedLinear))
         logits = layer(features.mean((2, 3)))
         linear = SimpleNamespace(weight=layer.weight, bias=layer.bias, parameter=layer.weight, input=None)
@@ -125,7 +127,7 @@ class Photographs:
 
 
 class Asker:
-    """A recipe with a head, on what was kept: the same masks as the `Segmenter`'s, to half precision."""
+    """A recipe with a head, on what was kept: the `Segmenter`'s masks, but for a pixel here and there."""
 
     def __init__(self, photographs: Photographs, head: Head) -> None:
         self.photographs = photographs
@@ -150,8 +152,7 @@ class Asker:
                 found = tuple(Detection(label, of, classifier.score(scores, of)) for label, of in asked)
             saliency = np.zeros((0, *classifier.size), np.float32)
             if found:
-                maps = explained(self.method, view, [(0, each.members) for each in found])
-                saliency = F.interpolate(maps[:, None], classifier.size, mode="area")[:, 0].numpy()
+                saliency = explained(self.method, view, [(0, each.members) for each in found]).numpy()
         return self.segmenter.cut(Evidence(image, found, (), saliency, {}, asked=labels is not None))
 
 
@@ -250,11 +251,21 @@ class Simulation:
         rows = self.rows("before", self.before, self.pool, "predicted")
         return sorted(self.pool, key=lambda number: doubt(rows[number]["objects"], self.dataset.names[number]))
 
+    def found(self) -> set[str]:
+        """The classes that the run found in any photograph."""
+        rows = self.rows("before", self.before, self.pool, "predicted")
+        return {label for row in rows.values() for label in row["found"]}
+
     def chosen(self, order: str, n: int) -> list[int]:
         if order == "least certain":
             return self.least_certain()[:n]
         random = np.random.default_rng(int(order.removeprefix("random ")))
         return random.permutation(self.pool)[:n].tolist()
+
+
+def spaced(numbers: Sequence[int], most: int) -> list[int]:
+    positions = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+    return [numbers[position] for position in positions]
 
 
 def values(row: Row, what: str) -> list[float]:
@@ -272,6 +283,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--every", type=int, default=1, help="take every so many-th photograph")
     parser.add_argument("--strokes", type=int, default=3)
+    parser.add_argument("--judged", type=int, default=10000, help="judge at most so many of either part, evenly spaced")
     parser.add_argument("--number", type=int, nargs="+", default=[10, 30, 100])
     parser.add_argument("--seeds", type=int, default=2, help="orders at random")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -279,9 +291,9 @@ def main() -> None:
 
     torch.set_grad_enabled(False)
     simulation = Simulation(arguments)
-    every = simulation.numbers
-    before = {kind: simulation.rows("before", simulation.before, every, kind) for kind in ("truth", "predicted")}
-    found = {label for number in simulation.pool for label in before["predicted"][number]["found"]}
+    # The order and the classes that the run found are read from all of them.
+    simulation.rows("before", simulation.before, simulation.pool, "predicted")
+    found = simulation.found()
     orders = {"least certain": ["least certain"], "random": [f"random {seed}" for seed in range(arguments.seeds)]}
     figures = []
     for n in arguments.number:
@@ -295,11 +307,14 @@ def main() -> None:
                 added = {label for number in chosen for label in simulation.dataset[number].masks}
                 known = (found | added) & set(simulation.vocabulary)
                 asker = Asker(simulation.photographs, simulation.taught(chosen, known, CorrectionFit()))
-                rest = [number for number in every if number not in set(chosen)]
+                others = [number for number in simulation.pool if number not in set(chosen)]
+                rest = [number for part in (others, simulation.held) for number in spaced(part, arguments.judged)]
                 for kind in after:
                     after[kind].append(simulation.rows(f"{order}-{n}".replace(" ", "-"), asker, rest, kind))
             for kind, judged in after.items():
-                figures += report(n, name, kind, judged, before[kind], set(simulation.held), float(np.mean(strokes)))
+                numbers = sorted(set().union(*judged))
+                before = simulation.rows("before", simulation.before, numbers, kind)
+                figures += report(n, name, kind, judged, before, set(simulation.held), float(np.mean(strokes)))
     (arguments.output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

@@ -63,8 +63,8 @@ class CorrectionFit:
         FitError: options out of range.
     """
 
-    head: float = 3.0
-    weights: float = 0.1
+    head: float = 1.0
+    weights: float = 0.03
     places: int = 48
     seed: int = 0
 
@@ -98,6 +98,8 @@ class CorrectionFit:
             ImageError: a photograph cannot be read.
             OutputError: the cache cannot be written.
         """
+        if not data.files:
+            return head
         seen = []
         for number, file in enumerate(track(data.files)):
             classmap = classmaps(number)
@@ -122,8 +124,6 @@ class CorrectionFit:
             logits: by which the classes were detected.
             features, classes: of the examples for places; the class after the last is background.
         """
-        if not data.files:
-            return head
         slope = 1.0 if head.presence is None else head.presence.slope
         weight, bias = logistic_change(
             np.stack(means).astype(np.float64), np.stack(logits), data.truth, data.known, slope, self.head
@@ -142,7 +142,7 @@ class CorrectionFit:
         others[:, :-1] = unknown & (of == background)[:, None]
         importance = np.concatenate([_importance(each, background) for each in classes]).astype(np.float32)
         prior, biases = (values.double().numpy() for values in head.places)
-        solved = softmax_regression(x, of, importance, prior, self.weights / importance.sum(), others, biases)
+        solved = softmax_regression(x, of, importance, prior, self.weights / float(importance.sum()), others, biases)
         return replace(changed, places=PlaceWeights(*map(torch.from_numpy, solved)))
 
     def _look(

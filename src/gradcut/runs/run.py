@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +67,7 @@ class Run:
         settings: what every result depends on, as JSON values.
         about: further content of ``run.json`` that may differ between the runs of one folder.
         overwrite: remove what an earlier run wrote and begin anew.
+        kept: names of photographs whose results stay when the others are removed.
 
     Raises:
         RunError: the folder holds results of other settings, or another process is writing into it.
@@ -79,9 +80,10 @@ class Run:
         settings: Mapping[str, Any],
         about: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        kept: Collection[str] = (),
     ) -> None:
         self.folder, self.settings = folder, json.loads(json.dumps(settings))
-        self.about, self.overwrite = dict(about or {}), overwrite
+        self.about, self.overwrite, self.kept = dict(about or {}), overwrite, frozenset(kept)
         self._at: dict[str, tuple[int, str]] = {}  # name: where its line begins, and the photograph
         self._lock: int | None = None
         self._file: IO[bytes] | None = None
@@ -119,10 +121,18 @@ class Run:
         before = self.folder.read("run.json")
         earlier = _lines(self.folder)
         if self.overwrite:
+            kept = []
             for line in earlier:
-                files.remove_result(self.folder, line["name"])
-            self.folder.remove("manifest.jsonl")
-            before, earlier = None, iter(())
+                if line["name"] in self.kept:
+                    kept.append(line)
+                else:
+                    files.remove_result(self.folder, line["name"])
+            # Before the new settings: a process that is killed leaves no line of a result that is gone.
+            if kept:
+                self.folder.write("manifest.jsonl", b"".join(encode_json(line) + b"\n" for line in kept))
+            else:
+                self.folder.remove("manifest.jsonl")
+            before, earlier = None, iter(kept)
         elif before is not None:
             made = settings_of(self.folder, before)
             compare(self.folder, made, dict.fromkeys(made) | self.settings)
