@@ -204,7 +204,8 @@ class Simulation:
                 labels = None if kind == "predicted" else sorted(set(sample.masks) & set(self.vocabulary))
                 result = asker(number, sample.image, labels)
                 objects = [
-                    {"state": item.state, "score": item.score, "confidence": item.confidence} for item in result.objects
+                    {"state": "blank" if item.blank else "done", "score": item.score, "confidence": item.confidence}
+                    for item in result.objects
                 ]
                 row = {"number": number, "objects": objects, "found": [item.label for item in result.objects]}
                 rows[number] = row | score(result, sample, self.vocabulary)

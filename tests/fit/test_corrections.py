@@ -27,7 +27,7 @@ from gradcut.runs.correct import save_correction
 from gradcut.runs.corrections import Correction, read, standing
 from gradcut.runs.learn import fit_corrections
 from gradcut.runs.run import read_run
-from gradcut.saliency import PlaceProbability
+from gradcut.saliency import CAM, PlaceProbability
 from gradcut.saliency.presence import detection_logits
 from gradcut.seeds import Fractions
 
@@ -175,6 +175,18 @@ def test_every_option_matters(run, change):
     assert other.figures["corrections"]["options"] != usual.figures["corrections"]["options"]
 
 
+def test_a_head_without_weights_for_places_learns_classes_alone(run, head, backbone, finished, tmp_path):
+    plain = replace(head, places=None, presence=None)
+    plain.save(tmp_path / "plain.safetensors")
+    segment = Segmenter(load_classifier(tmp_path / "plain.safetensors"), replace(PLACES, saliency=CAM()))
+    segment_folder(segment, finished / "in", tmp_path / "other", pictures=False)
+    for name in ("0", "1"):
+        save_correction(tmp_path / "other", Correction(name, "accepted"))
+    taught = fit_corrections(tmp_path / "other").head
+    assert taught.places is None
+    assert not torch.equal(taught.weight, head.weight)
+
+
 def test_a_class_that_was_removed_is_found_less_and_one_that_was_added_more(run, head, backbone):
     without = {"blue": np.zeros((SIZE, SIZE), bool)}
     without["blue"][25:36, 20:36] = True
@@ -248,7 +260,7 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(run, tmp_path, brightness)
     about = json.loads((run / "run.json").read_text())
     for key, value, message in (
         ("name", "embedded", "expected a run with a head of 'gradcut fit', .* was made with embedded"),
-        ("weights", "0" * 64, "expected the head that .* was made with; it has changed since: classifier's weights"),
+        ("weights", "0" * 64, "expected the head that .* was made with; it has changed since: weights 0000"),
     ):
         changed = about["settings"]["classifier"] | {key: value}
         settings = {**about, "settings": {**about["settings"], "classifier": changed}}

@@ -220,8 +220,9 @@ def _learn(run: Path, output: Path, cache: Path, device: str | None, as_json: bo
         return
     before = f", beside {taught.before} that had taught it before" if taught.before else ""
     number = len(taught.photographs)
+    pixels = "and their pixels have taught it" if taught.head.places else "have taught it, without weights for places"
     out.print(
-        f"{number} corrected photograph{'s' * (number != 1)} of {run} and their pixels have taught it{before}",
+        f"{number} corrected photograph{'s' * (number != 1)} of {run} {pixels}{before}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     print(output)

@@ -20,16 +20,16 @@ from scipy.special import expit
 
 from gradcut import images
 from gradcut.classifiers.classifier import Classifier
-from gradcut.classifiers.heads import Head, PlaceWeights
+from gradcut.classifiers.heads import Head, PlaceWeights, places_of
 from gradcut.errors import FitError, check_least
 from gradcut.fit.cache import cached
-from gradcut.fit.features import Track
+from gradcut.fit.features import Track, features
 from gradcut.fit.head import spread
 from gradcut.fit.labels import ImageLabels
 from gradcut.fit.places import FEATURES, on_grid, scales_of, softmax_regression
 from gradcut.network.view import View
 from gradcut.saliency.cams import linear_head
-from gradcut.saliency.presence import with_places
+from gradcut.saliency.presence import detection_logits, with_places
 
 #: Of a photograph's number, its class map: 0 is background, i + 1 class i, `UNKNOWN` neither.
 ClassMaps = Callable[[int], Int[np.ndarray, "H W"]]
@@ -51,7 +51,8 @@ class CorrectionFit:
     class is detected by, with what the surest places said before; how much that counts stays as it is, and so does the
     threshold.
 
-    Biases are pulled as weights are, so that what no photograph speaks of stays.
+    Biases are pulled as weights are, so that what no photograph speaks of stays. A head without weights for places
+    learns from the classes alone.
 
     Args:
         head: the pull on the head's rows, > 0; features are centred and scaled to a mean squared norm of 1.
@@ -64,7 +65,7 @@ class CorrectionFit:
     """
 
     head: float = 1.0
-    weights: float = 0.03
+    weights: float = 0.1
     places: int = 48
     seed: int = 0
 
@@ -154,6 +155,10 @@ class CorrectionFit:
             raise FitError(f"classmaps: expected {photograph.shape[:2]} pixels for {file}, got {classmap.shape}")
         if classmap.min() < UNKNOWN or classmap.max() > len(data.labels):
             raise FitError(f"classmaps: expected numbers up to {len(data.labels)} for {file}, got {classmap.max()}")
+        if places_of(classifier.model) is None:
+            mean = features(classifier, [file], mirror=False, value_range=data.value_range)[0, 0]
+            scores = detection_logits(classifier, [photograph])[0].double().cpu().numpy()
+            return [mean, scores, np.zeros((0, len(mean)), np.float16), np.zeros(0, np.int64)]
         larger = max(scales_of(classifier))
         view = View(classifier, classifier.at(classifier.scaled(larger)).prepare([photograph]))
         with torch.no_grad():

@@ -154,7 +154,8 @@ def _head_of(run: str | os.PathLike[str], record: Mapping[str, Any]) -> tuple[He
             f"corrections: expected a run with a head of 'gradcut fit', {where} was made with {name}; {error}"
         ) from error
     classifier = load_classifier(name)
-    if found := differing({"classifier": record}, {"classifier": classifier.record()}):
+    same, now = ("weights", "labels"), classifier.record()  # a recipe may have taken it at another size
+    if found := differing({key: record.get(key) for key in same}, {key: now[key] for key in same}):
         raise FitError(f"corrections: expected the head that {where} was made with; it has changed since: {found[0]}")
     return head, classifier
 
