@@ -18,7 +18,7 @@ from gradcut.classifiers import sources
 from gradcut.classifiers.heads import Head, PlaceWeights, Presence, attach, places_of, read_head, weights_sha256
 from gradcut.errors import FitError
 from gradcut.fit import linear_layer
-from gradcut.fit.corrections import UNKNOWN, CorrectionFit, logistic_change
+from gradcut.fit.corrections import FIRM, UNKNOWN, CorrectionFit, logistic_change
 from gradcut.fit.labels import ImageLabels
 from gradcut.masks import GraphCut
 from gradcut.recipes import Recipe
@@ -288,7 +288,11 @@ def test_logistic_change_is_the_least_loss():
     def loss(weight, bias):
         z = logits + 0.7 * (x @ weight.T + bias)
         pulled = (scale * weight) ** 2
-        return (known * (np.logaddexp(0, z) - truth * z)).sum() + pulled.sum() + ((bias + weight @ centre) ** 2).sum()
+        return (
+            (known * (np.logaddexp(0, z) - truth * z)).sum()
+            + pulled.sum()
+            + FIRM * ((bias + weight @ centre) ** 2).sum()
+        )
 
     best = loss(weight, bias)
     for _ in range(20):

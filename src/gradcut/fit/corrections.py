@@ -37,6 +37,10 @@ ClassMaps = Callable[[int], Int[np.ndarray, "H W"]]
 #: A pixel of which nothing is known.
 UNKNOWN = -1
 
+#: How many times as firmly as weights biases are held. Corrected photographs are no random ones, if the least certain
+#: come first, and say little of how frequent a class is.
+FIRM = 10.0
+
 
 @dataclass(frozen=True)
 class CorrectionFit:
@@ -51,8 +55,8 @@ class CorrectionFit:
     class is detected by, with what the surest places said before; how much that counts stays as it is, and so does the
     threshold.
 
-    Biases are pulled as weights are, so that what no photograph speaks of stays. A head without weights for places
-    learns from the classes alone.
+    Biases are pulled `FIRM` times as much as weights, so that what no photograph speaks of stays. A head without
+    weights for places learns from the classes alone.
 
     Args:
         head: the pull on the head's rows, > 0; features are centred and scaled to a mean squared norm of 1.
@@ -64,8 +68,8 @@ class CorrectionFit:
         FitError: options out of range.
     """
 
-    head: float = 1.0
-    weights: float = 0.1
+    head: float = 0.3
+    weights: float = 0.03
     places: int = 48
     seed: int = 0
 
@@ -143,7 +147,9 @@ class CorrectionFit:
         others[:, :-1] = unknown & (of == background)[:, None]
         importance = np.concatenate([_importance(each, background) for each in classes]).astype(np.float32)
         prior, biases = (values.double().numpy() for values in head.places)
-        solved = softmax_regression(x, of, importance, prior, self.weights / float(importance.sum()), others, biases)
+        solved = softmax_regression(
+            x, of, importance, prior, self.weights / float(importance.sum()), others, biases, FIRM
+        )
         return replace(changed, places=PlaceWeights(*map(torch.from_numpy, solved)))
 
     def _look(
@@ -213,7 +219,7 @@ def logistic_change(
     slope: float,
     pull: float,
 ) -> tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, " k"]]:
-    """What weights and biases change by: the least ``sum logistic loss + pull / 2 (|w|^2 + b^2)``.
+    """What weights and biases change by: the least ``sum logistic loss + pull / 2 (|w|^2 + FIRM b^2)``.
 
     A change enters the logits times ``slope``. Features are centred and scaled to a mean squared norm of 1; both are
     folded into what is returned. A class of which nothing is known stays.
@@ -221,7 +227,7 @@ def logistic_change(
     centre = x.mean(0)
     rows = x - centre
     scale = spread(rows, centre)
-    rows = np.hstack([rows / scale, np.ones((len(x), 1))])
+    rows = np.hstack([rows / scale, np.full((len(x), 1), FIRM**-0.5)])
     # The pull is towards no change, so the solution lies in the span of the photographs.
     basis = np.linalg.qr(rows.T)[0]
     inside = slope * rows @ basis
@@ -236,4 +242,4 @@ def logistic_change(
     solved = minimize(loss, np.zeros(k * r), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
     change = solved.x.reshape(k, r) @ basis.T
     weight = change[:, :-1] / scale
-    return weight, change[:, -1] - weight @ centre
+    return weight, FIRM**-0.5 * change[:, -1] - weight @ centre

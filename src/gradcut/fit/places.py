@@ -257,11 +257,12 @@ def softmax_regression(
     l2: float,
     others: Bool[np.ndarray, "n k"] | None = None,
     biases: Float[np.ndarray, " k"] | None = None,
+    firm: float = 1.0,
 ) -> tuple[Float32[np.ndarray, "k d"], Float32[np.ndarray, " k"]]:
     """Weights and biases of the least ``-sum importance log softmax(z)[class] + l2 / 2 |w - prior|^2``.
 
-    With ``biases`` that belong to the prior they are pulled to these as the weights are to theirs, else left to the
-    data; of a single prior, as earlier weights, what no example speaks of stays as it is.
+    With ``biases`` that belong to the prior they are pulled to these, ``firm`` times as much as weights are, else left
+    to the data.
 
     Convex, but for examples that may be of ``others`` than their class: there it is ``log`` of the sum over all that
     they may be of, and what is found from the prior on is a local optimum. The rows are centred and scaled to a mean
@@ -276,7 +277,7 @@ def softmax_regression(
     fixed = x @ start.T
     of_bias = BIAS_L2
     if biases is not None:
-        fixed, of_bias = fixed + (biases + prior @ centre).astype(np.float32), l2
+        fixed, of_bias = fixed + (biases + prior @ centre).astype(np.float32), firm * l2
     k, d = prior.shape
     several = np.zeros(len(x), dtype=bool) if others is None else others.any(1)
     one = np.flatnonzero(~several)
