@@ -238,8 +238,7 @@ class Simulation:
             truth[position] = [label in true for label in labels]
             known[position] = [label in found and label not in sample.doubtful for label in labels]
             view = self.photographs.kept(number, self.before.classifier)
-            random = np.random.default_rng([options.seed, position])
-            places, classes = options.examples(classmap, (FEATURES.grid, FEATURES.grid), k, random)
+            places, classes = options.examples(classmap, (FEATURES.grid, FEATURES.grid), k)
             fine = view.at(max(SCALES)).watch().seen.feature_map
             rows = on_grid(fine, (FEATURES.grid, FEATURES.grid))[0].flatten(1).T.numpy()[places]
             mean = view.at(1.0).watch().seen.feature_map.mean((2, 3))[0].numpy()

@@ -226,9 +226,7 @@ def test_a_class_that_the_head_does_not_have_is_left_out(run, head):
     taught = fit_corrections(run)
     assert taught.left_out == ("parcel",)
     assert taught.head.labels == LABELS
-    expected = CorrectionFit().examples(
-        np.where(masks["red"], 2, np.where(masks["blue"], UNKNOWN, 0)), (20, 20), 3, np.random.default_rng(0)
-    )
+    expected = CorrectionFit().examples(np.where(masks["red"], 2, np.where(masks["blue"], UNKNOWN, 0)), (20, 20), 3)
     assert set(expected[1].tolist()) == {1, 3}, "its pixels are no background either"
 
 
@@ -304,12 +302,12 @@ def test_places_are_of_what_most_of_their_pixels_are_of():
     classmap[:4, :3] = 1  # three of four columns of the first two places, in a grid of 4 by 4
     classmap[7, 7] = 2  # a quarter of a place, and no other
     classmap[4:6, 4:6] = UNKNOWN
-    places, classes = CorrectionFit().examples(classmap, (4, 4), 5, np.random.default_rng(0))
+    places, classes = CorrectionFit().examples(classmap, (4, 4), 5)
     found = dict(zip(places.tolist(), classes.tolist(), strict=True))
     assert {place for place, value in found.items() if value == 0} == {0, 4}
     assert 10 not in found
     assert [value for place, value in zip(places, classes, strict=True) if place == 15] == [5, 1]
-    few = CorrectionFit(places=3).examples(classmap, (4, 4), 5, np.random.default_rng(0))[1]
+    few = CorrectionFit(places=3).examples(classmap, (4, 4), 5)[1]
     assert np.bincount(few, minlength=6).tolist() == [2, 1, 0, 0, 0, 3]
 
 

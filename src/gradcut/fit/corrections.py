@@ -6,6 +6,7 @@ the photographs say moves them: the mode of a posterior whose prior is a Gaussia
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,8 +109,8 @@ class CorrectionFit:
         seen = []
         for number, file in enumerate(track(data.files)):
             classmap = classmaps(number)
-            made_by = (classifier.record(), data.value_range, classmap.shape, classmap.tobytes(), *vars(self).values())
-            look = partial(self._look, classifier, file, classmap, data, number)
+            made_by = (classifier.record(), data.value_range, _digest(classmap), self.places, self.seed)
+            look = partial(self._look, classifier, file, classmap, data)
             seen.append(cached(cache, made_by, file, look))
         return self.solve(head, data, *map(list, zip(*seen, strict=True)))
 
@@ -153,7 +154,7 @@ class CorrectionFit:
         return replace(changed, places=PlaceWeights(*map(torch.from_numpy, solved)))
 
     def _look(
-        self, classifier: Classifier, file: Path, classmap: Int[np.ndarray, "H W"], data: ImageLabels, number: int
+        self, classifier: Classifier, file: Path, classmap: Int[np.ndarray, "H W"], data: ImageLabels
     ) -> list[np.ndarray]:
         """The mean features, the logits of the classes, and the features and classes of examples for places."""
         photograph = images.read(file, value_range=data.value_range)
@@ -176,18 +177,18 @@ class CorrectionFit:
             logits = with_places(view, logits)
             grid = FEATURES.grid_of(large.kept.maps)
             rows = on_grid(fine, grid)
-            random = np.random.default_rng([self.seed, number])
-            places, classes = self.examples(classmap, grid, len(data.labels), random)
+            places, classes = self.examples(classmap, grid, len(data.labels))
             taken = rows[0].flatten(1).T.cpu().numpy()[places].astype(np.float16)
             return [coarse[0].float().mean((1, 2)).cpu().numpy(), logits[0].double().cpu().numpy(), taken, classes]
 
     def examples(
-        self, classmap: Int[np.ndarray, "H W"], grid: tuple[int, int], background: int, random: np.random.Generator
+        self, classmap: Int[np.ndarray, "H W"], grid: tuple[int, int], background: int
     ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
         """Places of the grid, and the class of each.
 
         A place is of what more than half of its pixels are of; a class that no place is of has the one with most.
         """
+        random = np.random.default_rng([self.seed, *bytes.fromhex(_digest(classmap))])
         found = []
         for value in np.unique(classmap[classmap != UNKNOWN]).tolist():
             share = F.adaptive_avg_pool2d(torch.from_numpy(classmap == value)[None].float(), grid).flatten().numpy()
@@ -199,6 +200,10 @@ class CorrectionFit:
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64))
         places, classes = (np.concatenate(each) for each in zip(nothing, *found, strict=True))
         return places, classes
+
+
+def _digest(classmap: Int[np.ndarray, "H W"]) -> str:
+    return hashlib.sha256(repr(classmap.shape).encode() + classmap.astype("<i8").tobytes()).hexdigest()
 
 
 def _importance(classes: Int[np.ndarray, " m"], background: int) -> Float[np.ndarray, " m"]:

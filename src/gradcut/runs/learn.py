@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import as_file
 from importlib.resources import files as package_files
@@ -21,8 +20,7 @@ from gradcut.classifiers.heads import Head, read_head
 from gradcut.errors import ClassifierError, FitError, GradcutError
 from gradcut.files import Folder
 from gradcut.fit.corrections import UNKNOWN, CorrectionFit
-from gradcut.fit.features import Track
-from gradcut.fit.folds import Progress
+from gradcut.fit.folds import Progress, unseen
 from gradcut.fit.labels import ImageLabels
 from gradcut.ranges import Range
 from gradcut.records import differing
@@ -60,17 +58,13 @@ class _Lesson(NamedTuple):
     classmap: str | None  # the file's path below the run
 
 
-def _unseen(what: str, total: int) -> AbstractContextManager[Track]:
-    return nullcontext(iter)
-
-
 def fit_corrections(
     run: str | os.PathLike[str],
     options: CorrectionFit | None = None,
     *,
     device: str | None = None,
     cache: Path | None = None,
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
 ) -> Taught:
     """Fit the head that a run was made with again, to the photographs that were accepted or corrected since.
 
@@ -117,10 +111,10 @@ def fit_corrections(
         why = f"all {len(lessons)} of {os.fspath(run)} have taught this head before" if lessons else why
         raise FitError(f"corrections: expected some that teach the head anything new; {why}")
     own = {label: labels.group(label, head.labels) for label in corrections.classes(run)}
-    seen = {item["label"] for line in lines.values() for item in line["objects"]} | {
-        *(about["settings"]["labels"] or ())
-    }
-    seen.update(*((*standing[name].classes, *item.removed, *item.added) for name, item in items.items()))
+    seen = {item["label"] for line in lines.values() for item in line["objects"]}
+    seen.update(about["settings"].get("labels") or ())
+    for name, item in items.items():
+        seen.update((*standing[name].classes, *item.removed, *item.added))
     known = _rows(seen, own, head)
     truth = np.stack([_rows(lesson.classes, own, head) for lesson in new])
     data = ImageLabels(
