@@ -39,7 +39,7 @@ FILES = (
     gradcut fit --images in/ --labels labels.csv -o heads/ --folds 3
     gradcut fit --images in/ --labels labels.csv -o heads/ --backbone hf/FOLDER
     gradcut segment in/ -c head.safetensors     # with the fitted head
-    gradcut fit --corrections run/ -o better.safetensors  # from what was corrected
+    gradcut fit --corrections run/ -o new.safetensors # from corrections
     """
 )
 def fit(
@@ -132,9 +132,10 @@ def fit(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Fit a head for classes of your own, from image-level labels, or go on from what was corrected in a run.
+    """Fit a head for classes of your own, from image-level labels.
 
-    It stands on a frozen backbone, in the place of its last linear layer; no pixel labels are needed.
+    It stands on a frozen backbone, in the place of its last linear layer; no pixel labels are needed. With
+    --corrections, the head of a run goes on from what was corrected there, pixels too.
     """
     alone = output.suffix == ".safetensors"
     if output.is_dir() if alone else output.is_file() or output.suffix.lower() in FILES:
