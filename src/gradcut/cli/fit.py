@@ -38,8 +38,7 @@ FILES = (
     gradcut fit --images in/ --labels labels.csv -o head.safetensors
     gradcut fit --images in/ --labels labels.csv -o heads/ --folds 3
     gradcut fit --images in/ --labels labels.csv -o heads/ --backbone hf/FOLDER
-    gradcut segment in/ -c head.safetensors     # with the fitted head
-    gradcut fit --corrections run/ -o new.safetensors # from corrections
+    gradcut fit --corrections run/ -o new.safetensors  # from what was corrected
     """
 )
 def fit(
