@@ -42,7 +42,7 @@ CLASSIFIERS: Mapping[str, str] = {
     "the tokenizer's files",
     "hf/NAME@FILE": "either of the two with its weights from a file, as a trainer wrote them",
     "ml-decoder@FILE": "ML-Decoder's TResNet M, L or XL from its authors' checkpoint",
-    "HEAD.safetensors": "a head that 'gradcut fit' wrote",
+    "HEAD.safetensors": "a head that 'gradcut fit' wrote, from image-level labels or from a run's corrections",
     "CARD.json": "a checkpoint described by a card: architecture, weights, labels, size, mean, std, multilabel",
 }
 

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn_runs import QUICK, contents, draw
 from networks import Brightness
 
 from gradcut import Classifier, GradcutError, Segmenter, catalogue, formats, refine, segment_folder
 from gradcut.errors import RunError
+from gradcut.files import Folder
 from gradcut.images import read_values
 from gradcut.painting import Stroke, rasterise
 from gradcut.recipes import RECIPES
@@ -349,7 +351,7 @@ def test_a_run_that_goes_on_or_is_done_again(segment, run, again):
     assert masks(formats.run_pile(run, uncorrected=True)).keys() == before.keys(), "nothing has been removed"
     for options, message in (
         ({"corrections": "keep"}, "corrections: it is for overwrite"),
-        ({"corrections": "burn", "overwrite": True}, "corrections: expected keep or remove, got 'burn'"),
+        ({"corrections": "burn", "overwrite": True}, "corrections: expected keep, remove or skip, got 'burn'"),
     ):
         with pytest.raises(GradcutError, match=message):
             segment_folder(segment, **again, **options)
@@ -369,6 +371,63 @@ def test_a_run_that_goes_on_or_is_done_again(segment, run, again):
     assert states(run) == {}
     assert not (run / "corrected").exists()
     segment_folder(segment, **again, overwrite=True)
+
+
+def test_only_what_nobody_has_decided_on_is_done_again(segment, run, again):
+    def records():
+        return {name: (run / f"results/{name}.json").read_bytes() for name in ("000", "001", "002", "003", "004")}
+
+    correct(segment, run, "001")
+    save_correction(run, Correction("002", "accepted"))
+    save_correction(run, replace(read(run, "003"), state="rejected"))
+    save_correction(run, replace(read(run, "004"), state="rejected"))
+    save_correction(run, replace(read(run, "004"), state="untouched"))
+    before, corrections = records(), standing(run)
+    model = Brightness().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 2
+    other = Segmenter(replace(segment.classifier, model=model), QUICK)
+    lines = segment_folder(other, **again, overwrite=True, corrections="skip")
+    assert sorted(line["name"] for line in lines) == ["000", "001", "002", "003", "004", "005", "results/001"]
+    after = records()
+    assert {name for name in before if before[name] == after[name]} == {"001", "002", "003"}
+    for name in ("000", "004"):
+        assert (
+            json.loads(after[name])["classifier"]
+            == json.loads((run / "run.json").read_text())["settings"]["classifier"]
+        )
+    assert standing(run) == corrections
+    assert formats.run_pile(run).problems == ()
+    assert len(segment_folder(other, **again)) == 7, "it goes on with the new classifier"
+    swapped = Segmenter(replace(segment.classifier, labels=("blue", "red")), QUICK)
+    with pytest.raises(
+        RunError, match=r"^corrections: skip needs the classes that .*, 2 from red to blue, got 2 from blue"
+    ):
+        segment_folder(swapped, **again, overwrite=True, corrections="skip")
+    assert records() == after
+
+
+@pytest.mark.parametrize("dies", ["manifest.jsonl", "run.json"])
+def test_a_run_that_dies_while_it_begins_anew_goes_on(segment, run, again, dies, monkeypatch):
+    """Between what it removes and what it writes."""
+    correct(segment, run, "001")
+    other = Segmenter(replace(segment.classifier, threshold=0.4), QUICK)
+    write = Folder.write
+
+    def die(self, name, content):
+        if name == dies:
+            raise KeyboardInterrupt
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", die)
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder(other, **again, overwrite=True, corrections="skip")
+    monkeypatch.undo()
+    record = (run / "results/001.json").read_bytes()
+    assert len(segment_folder(other, **again, overwrite=True, corrections="skip")) == 7
+    assert (run / "results/001.json").read_bytes() == record
+    assert standing(run)[0].keys() == {"001"}
 
 
 def test_what_cannot_be_saved_is_named_and_leaves_nothing(segment, run, tmp_path):

@@ -38,24 +38,11 @@ FILES = (
     gradcut fit --images in/ --labels labels.csv -o head.safetensors
     gradcut fit --images in/ --labels labels.csv -o heads/ --folds 3
     gradcut fit --images in/ --labels labels.csv -o heads/ --backbone hf/FOLDER
-    gradcut segment in/ -c head.safetensors     # with the fitted head
+    gradcut fit --corrections run/ -o new.safetensors  # from what was corrected
     """
 )
 def fit(
-    folders: Annotated[
-        list[Path],
-        typer.Option(
-            "--images", metavar="DIR", rich_help_panel=PHOTOGRAPHS, show_default=False,
-            help="Folder of the photographs; one for each --labels, or one for all.",
-        ),
-    ],
-    tables: Annotated[
-        list[Path],
-        typer.Option(
-            "--labels", metavar="CSV", rich_help_panel=PHOTOGRAPHS, show_default=False,
-            help="CSV with the columns file, labels (a;b;c) and, if not all is known, known; may be repeated.",
-        ),
-    ],
+    context: typer.Context,
     output: Annotated[
         Path,
         typer.Option(
@@ -63,6 +50,27 @@ def fit(
             help="HEAD.safetensors; or a folder, which gets the head, and each fold's head with folds.csv.",
         ),
     ],
+    folders: Annotated[
+        list[Path],
+        typer.Option(
+            "--images", metavar="DIR", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="Folder of the photographs; one for each --labels, or one for all.",
+        ),
+    ] = [],  # noqa: B006  typer reads it
+    tables: Annotated[
+        list[Path],
+        typer.Option(
+            "--labels", metavar="CSV", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="CSV with the columns file, labels (a;b;c) and, if not all is known, known; may be repeated.",
+        ),
+    ] = [],  # noqa: B006
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", rich_help_panel=PHOTOGRAPHS, show_default=False,
+            help="In the place of --images and --labels: fit the head of this run again, to its corrected photographs.",
+        ),
+    ] = None,
     backbone: Annotated[
         str,
         typer.Option(
@@ -125,11 +133,19 @@ def fit(
 ) -> None:  # fmt: skip
     """Fit a head for classes of your own, from image-level labels.
 
-    It stands on a frozen backbone, in the place of its last linear layer; no pixel labels are needed.
+    It stands on a frozen backbone, in the place of its last linear layer; no pixel labels are needed. With
+    --corrections, the head of a run goes on from what was corrected there, pixels too.
     """
     alone = output.suffix == ".safetensors"
     if output.is_dir() if alone else output.is_file() or output.suffix.lower() in FILES:
         raise GradcutError(f"output: expected HEAD.safetensors or a folder, got {str(output)!r}")
+    cache = cache or (output.with_suffix(".features") if alone else output / "features")
+    if corrections is not None:
+        _check_alone(context)
+        _learn(corrections, output if alone else output / "head.safetensors", cache, device, as_json)
+        return
+    if not folders or not tables:
+        raise GradcutError("labels: expected --images and --labels, or --corrections RUN")
     for folder in folders:
         check_folder("--images", folder)
     for table in tables:
@@ -150,7 +166,7 @@ def fit(
     heads = fit_folds(
         classifier if size is None else classifier.at(size), data, LinearFit(l2, prior, folds, seed),
         PlaceFit(seed=seed) if places else None, every_fold=not alone, mirror=mirror,
-        cache=cache or (output.with_suffix(".features") if alone else output / "features"), progress=bar,
+        cache=cache, progress=bar,
     )  # fmt: skip
     heads.save(output)
     head, fitted = heads.head, heads.fitted
@@ -167,6 +183,46 @@ def fit(
         f"{len(data.files)} photographs, {judged_alone}{len(data.labels)} classes, {folds} folds: "
         f"mean average precision {fitted.mean_average_precision:.3f}; at the threshold {fitted.threshold:.2f} "
         f"F1 {fitted.f1:.3f}, precision {fitted.precision:.3f}, recall {fitted.recall:.3f}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    print(output)
+
+
+#: What goes with --corrections; all else is the head's, or the run's.
+WITH_CORRECTIONS = {"corrections", "output", "cache", "device", "as_json"}
+
+
+def _check_alone(context: typer.Context) -> None:
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in WITH_CORRECTIONS and source is not None and source.name == "COMMANDLINE":
+            raise GradcutError(
+                f"{parameter.opts[0]}: it does not go with --corrections, which fits the run's own head again"
+            )
+
+
+def _learn(run: Path, output: Path, cache: Path, device: str | None, as_json: bool) -> None:
+    with working("loading"):
+        from gradcut.files import writing
+        from gradcut.runs.learn import fit_corrections
+
+    taught = fit_corrections(run, device=device, cache=cache, progress=bar)
+    with writing(output):
+        taught.head.save(output)
+    for problem in taught.problems:
+        err.print(f"gradcut: left out: {problem}")
+    if taught.left_out:
+        err.print(f"gradcut: the head has no {', '.join(taught.left_out)}; it has not learnt what it is")
+    if as_json:
+        figures = taught.head.figures["corrections"]
+        told = {"left_out": list(taught.left_out), "problems": list(taught.problems)}
+        print(json.dumps({"head": str(output), **figures, **told}, indent=1))
+        return
+    before = f", beside {taught.before} that had taught it before" if taught.before else ""
+    number = len(taught.photographs)
+    pixels = "and their pixels have taught it" if taught.head.places else "have taught it, without weights for places"
+    out.print(
+        f"{number} corrected photograph{'s' * (number != 1)} of {run} {pixels}{before}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     print(output)

@@ -134,8 +134,8 @@ def segment(
         str | None,
         typer.Option(
             metavar="WHAT", rich_help_panel=WRITTEN, show_default="refuse where there are any",
-            help="With --overwrite: keep leaves a person's corrections in force over the new results, remove removes "
-            "them.",
+            help="With --overwrite: keep leaves a person's corrections in force over the new results, skip does only "
+            "the photographs again that nobody has decided on, remove removes corrections.",
         ),
     ] = None,
     as_json: AsJson = False,

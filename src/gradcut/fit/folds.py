@@ -27,7 +27,7 @@ from gradcut.fit.presence import fit_presence
 Progress = Callable[[str, int], AbstractContextManager[Track]]
 
 
-def _unseen(what: str, total: int) -> AbstractContextManager[Track]:
+def unseen(what: str, total: int) -> AbstractContextManager[Track]:
     return nullcontext(iter)
 
 
@@ -90,7 +90,7 @@ def fit_folds(
     every_fold: bool = True,
     mirror: bool = True,
     cache: Path | None = None,
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
 ) -> Heads:
     """Fit a head to all the photographs, and one without each fold's; photographs that are not judged are in no fold.
 

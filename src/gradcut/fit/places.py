@@ -188,7 +188,7 @@ class PlaceFit:
                 features = linear_head(at, "PlaceFit").features
                 coarse += [[_maps(features, present, *each)[None] for each in (heads if len(present) else ())]]
             grid = FEATURES.grid_of(at.kept.maps)
-            rows = _on_grid(features, grid)[0].flatten(1).T.cpu().numpy()
+            rows = on_grid(features, grid)[0].flatten(1).T.cpu().numpy()
             if not len(present):
                 return rows, np.zeros((len(heads), 0, len(rows)), np.float32)
             maps = torch.zeros(len(of), *grid, device=view.x.device)
@@ -256,8 +256,13 @@ def softmax_regression(
     prior: Float[np.ndarray, "k d"],
     l2: float,
     others: Bool[np.ndarray, "n k"] | None = None,
+    biases: Float[np.ndarray, " k"] | None = None,
+    firm: float = 1.0,
 ) -> tuple[Float32[np.ndarray, "k d"], Float32[np.ndarray, " k"]]:
     """Weights and biases of the least ``-sum importance log softmax(z)[class] + l2 / 2 |w - prior|^2``.
+
+    With ``biases`` that belong to the prior they are pulled to these, ``firm`` times as much as weights are, else left
+    to the data.
 
     Convex, but for examples that may be of ``others`` than their class: there it is ``log`` of the sum over all that
     they may be of, and what is found from the prior on is a local optimum. The rows are centred and scaled to a mean
@@ -270,6 +275,9 @@ def softmax_regression(
     x /= scale
     start = (prior * scale).astype(np.float32)
     fixed = x @ start.T
+    of_bias = BIAS_L2
+    if biases is not None:
+        fixed, of_bias = fixed + (biases + prior @ centre).astype(np.float32), firm * l2
     k, d = prior.shape
     several = np.zeros(len(x), dtype=bool) if others is None else others.any(1)
     one = np.flatnonzero(~several)
@@ -292,14 +300,18 @@ def softmax_regression(
         p[one, of_one] -= 1
         p[several] -= np.exp(among - own[several][:, None])
         p *= share[:, None]
-        value += l2 / 2 * float((w**2).sum()) + BIAS_L2 / 2 * float((b**2).sum())
-        gradient = (p.T @ x + l2 * w).ravel(), p.sum(0) + BIAS_L2 * b
+        value += l2 / 2 * float((w**2).sum()) + of_bias / 2 * float((b**2).sum())
+        gradient = (p.T @ x + l2 * w).ravel(), p.sum(0) + of_bias * b
         return float(value), np.concatenate(gradient).astype(np.float64)
 
     options = {"maxiter": ITERATIONS, "maxcor": 10}
     solved = minimize(loss, np.zeros(k * d + k), jac=True, method="L-BFGS-B", options=options)
-    weight = (solved.x[: k * d].reshape(k, d) + start) / scale
-    return weight.astype(np.float32), (solved.x[k * d :] - weight @ centre).astype(np.float32)
+    w, b = solved.x[: k * d].reshape(k, d), solved.x[k * d :]
+    if biases is not None:  # what has not moved is the prior to its last bit
+        weight = prior + w / scale
+        return weight.astype(np.float32), (biases + b - w / scale @ centre).astype(np.float32)
+    weight = (w + start) / scale
+    return weight.astype(np.float32), (b - weight @ centre).astype(np.float32)
 
 
 #: Keeps biases finite; far below what the data say otherwise.
@@ -318,7 +330,7 @@ def _maps(
     return torch.einsum("kd,dhw->khw", head.weight[present].to(features), features[0]).float().clamp(min=0)
 
 
-def _on_grid(features: Float[Tensor, "1 d h w"], grid: tuple[int, int]) -> Float[Tensor, "1 d gh gw"]:
+def on_grid(features: Float[Tensor, "1 d h w"], grid: tuple[int, int]) -> Float[Tensor, "1 d gh gw"]:
     """Features at the places of the walk's grid: in between those of a coarse map, means of those of a fine one."""
     if max(features.shape[2:]) > max(grid):
         return F.adaptive_avg_pool2d(features.float(), grid)

@@ -36,7 +36,7 @@ from gradcut.runs.run import Entry, manifest_line, read_run
 State = Literal["untouched", "corrected", "accepted", "rejected"]
 
 #: What becomes of a run's corrections when it is overwritten; None refuses to where there are any.
-Kept = Literal["keep", "remove"] | None
+Kept = Literal["keep", "remove", "skip"] | None
 
 #: Of the files ``corrections/NAME.json``; those of 1 have neither painted classes nor edits.
 FORMAT = 2
@@ -159,10 +159,10 @@ def check_kept(run: str | os.PathLike[str], overwrite: bool, corrections: str | 
 
     Raises:
         RunError: the run is to be overwritten, has some, and nobody says what becomes of them.
-        GradcutError: neither "keep", "remove" nor None, or not None for a run that is not overwritten.
+        GradcutError: neither "keep", "remove", "skip" nor None, or not None for a run that is not overwritten.
     """
-    if corrections not in (None, "keep", "remove"):
-        raise GradcutError(f"corrections: expected keep or remove, got {corrections!r}")
+    if corrections not in (None, "keep", "remove", "skip"):
+        raise GradcutError(f"corrections: expected keep, remove or skip, got {corrections!r}")
     if not overwrite:
         if corrections is not None:
             raise GradcutError("corrections: it is for overwrite; a run that goes on keeps them")
@@ -172,7 +172,8 @@ def check_kept(run: str | os.PathLike[str], overwrite: bool, corrections: str | 
     if corrections is None and number:
         raise RunError(
             f"output: {os.fspath(run)} has corrections of {number} photograph{'s' * (number > 1)}; --corrections keep "
-            "leaves them in force over the new results, --corrections remove removes them"
+            "leaves them in force over the new results, --corrections skip does the others again alone, --corrections "
+            "remove removes them"
         )
     if corrections == "remove" and number and files.is_url(os.fspath(run)):
         raise RunError(f"corrections: {os.fspath(run)} is on another machine; remove its folder corrections there")

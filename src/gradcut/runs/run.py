@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +67,7 @@ class Run:
         settings: what every result depends on, as JSON values.
         about: further content of ``run.json`` that may differ between the runs of one folder.
         overwrite: remove what an earlier run wrote and begin anew.
+        kept: names of photographs whose results stay when the others are removed.
 
     Raises:
         RunError: the folder holds results of other settings, or another process is writing into it.
@@ -79,9 +80,10 @@ class Run:
         settings: Mapping[str, Any],
         about: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        kept: Collection[str] = (),
     ) -> None:
         self.folder, self.settings = folder, json.loads(json.dumps(settings))
-        self.about, self.overwrite = dict(about or {}), overwrite
+        self.about, self.overwrite, self.kept = dict(about or {}), overwrite, frozenset(kept)
         self._at: dict[str, tuple[int, str]] = {}  # name: where its line begins, and the photograph
         self._lock: int | None = None
         self._file: IO[bytes] | None = None
@@ -119,10 +121,18 @@ class Run:
         before = self.folder.read("run.json")
         earlier = _lines(self.folder)
         if self.overwrite:
+            kept = []
             for line in earlier:
-                files.remove_result(self.folder, line["name"])
-            self.folder.remove("manifest.jsonl")
-            before, earlier = None, iter(())
+                if line["name"] in self.kept:
+                    kept.append(line)
+                else:
+                    files.remove_result(self.folder, line["name"])
+            # Before the new settings: a process that is killed leaves no line of a result that is gone.
+            if kept:
+                self.folder.write("manifest.jsonl", b"".join(encode_json(line) + b"\n" for line in kept))
+            else:
+                self.folder.remove("manifest.jsonl")
+            before, earlier = None, iter(kept)
         elif before is not None:
             made = settings_of(self.folder, before)
             compare(self.folder, made, dict.fromkeys(made) | self.settings)
@@ -259,16 +269,29 @@ def review(folder: str | os.PathLike[str]) -> list[Entry]:
         RunError: the folder holds no run.
     """
 
-    def ranked(line: Entry) -> tuple[tuple[float, float, str], Entry]:
-        sure = [
-            0.0 if item["state"] == "blank" else item["score"] if item["confidence"] is None else item["confidence"]
-            for item in line["objects"]
-        ]
-        doubt = min(sure, default=-1.0), sum(sure) / max(len(sure), 1), line["name"]
-        return doubt, line | {"certainty": min(sure, default=None)}
+    lines = [line for line in read_run(folder)[1] if line["state"] != "failed"]
+    return [
+        line | {"certainty": min(_sure(line["objects"]), default=None)}
+        for line in sorted(lines, key=lambda line: doubt(line["objects"], line["name"]))
+    ]
 
-    lines = [ranked(line) for line in read_run(folder)[1] if line["state"] != "failed"]
-    return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+
+def doubt(objects: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float, str]:
+    """What `review` orders photographs by: the first are the least certain.
+
+    Args:
+        objects: with ``state``, ``score`` and ``confidence``, as in the manifest.
+        name: the photograph's, between those that are equally certain.
+    """
+    sure = _sure(objects)
+    return min(sure, default=-1.0), sum(sure) / max(len(sure), 1), name
+
+
+def _sure(objects: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [
+        0.0 if item["state"] == "blank" else item["score"] if item["confidence"] is None else item["confidence"]
+        for item in objects
+    ]
 
 
 def _lines(folder: Folder) -> Iterator[Entry]:

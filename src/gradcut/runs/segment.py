@@ -10,7 +10,7 @@ from gradcut import files
 from gradcut.errors import GradcutError, RunError
 from gradcut.files import Folder
 from gradcut.runs import correct
-from gradcut.runs.corrections import Kept, check_kept
+from gradcut.runs.corrections import Kept, check_kept, read_about, read_all
 from gradcut.runs.job import Engine, Job, Task
 from gradcut.runs.run import Entry, Run
 from gradcut.segmenter import Segmenter
@@ -110,16 +110,19 @@ def segment_all(
         overwrite: do finished photographs again.
         engine: who does it; the job itself by default.
         corrections: with ``overwrite``: "keep" leaves a person's corrections in force over the new results, "remove"
-            removes them. A run that goes on keeps them.
+            removes them, "skip" does only the photographs again of which nobody has decided anything: the others stay
+            as they are, with the results that they were decided on. A run that goes on keeps them.
 
     Raises:
         RunError: the folder holds results of other settings, or corrections that are to be overwritten and nothing
-            says what becomes of them, or is in use.
+            says what becomes of them, or is in use; or photographs are to be skipped and the classifier has other
+            classes than theirs, whose numbers class maps have.
         GradcutError: it cannot be written.
     """
     local = job.folder.local
     check_kept(job.folder.url, overwrite, corrections)
-    with Run(job.folder, job.settings, job.about(), overwrite) as run:
+    skipped = _decided(job) if corrections == "skip" else set()
+    with Run(job.folder, job.settings, job.about(), overwrite, skipped) as run:
         if local is not None:
             with files.writing(job.folder.url):
                 if corrections == "remove":
@@ -146,3 +149,17 @@ def segment_all(
             run.finish(task.name for task in tasks)
             raise
         run.finish(task.name for task in tasks)
+
+
+def _decided(job: Job) -> set[str]:
+    """The names of the photographs that a person has decided on; one whose correction cannot be read is among them."""
+    known, problems = read_all(job.folder.url)
+    names = {name for name, item in known.items() if item.state != "untouched"} | problems.keys()
+    if names:
+        before, now = read_about(job.folder)[0], tuple(job.about()["classes"])
+        if before != now:
+            raise RunError(
+                f"corrections: skip needs the classes that {job.folder.url} was made with, {len(before)} from "
+                f"{before[0]} to {before[-1]}, got {len(now)} from {now[0]} to {now[-1]}; keep takes others"
+            )
+    return names
