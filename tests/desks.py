@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from gradcut import Classifier, Recipe, Segmenter
 from gradcut.files import Folder
+from gradcut.images import write_png
 from gradcut.masks import GraphCut
 from gradcut.runs import corrections
 from gradcut.runs.job import Job, Task
@@ -72,3 +74,14 @@ def saved(page, run, name, holds):
         assert time.monotonic() < until, correction
         page.wait_for_timeout(50)
     return correction
+
+
+def segmented(tmp_path: Path, made_with: Segmenter, photographs: Mapping[str, np.ndarray]) -> Path:
+    """A run over photographs by name."""
+    tmp_path.mkdir(exist_ok=True)
+    tasks = []
+    for name, pixels in photographs.items():
+        write_png(tmp_path / f"{name}.png", pixels)
+        tasks.append(Task(str(tmp_path / f"{name}.png"), name))
+    list(segment_all(Job(made_with, Folder(str(tmp_path / "run")), pictures=False), tasks))
+    return tmp_path / "run"

@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from desks import DRAWN, legend, segmenter, shown, state, stroke
+import torch
+from desks import DRAWN, legend, segmented, segmenter, shown, state, stroke
 
-from gradcut import RECIPES, Recipe, images
+from gradcut import RECIPES, Recipe, Segmenter, images, load_classifier
 from gradcut.errors import RunError
 from gradcut.masks import GraphCut
 from gradcut.runs import corrections
@@ -205,6 +206,16 @@ def test_a_run_is_opened_with_what_it_was_made_with(run, monkeypatch):
     monkeypatch.setitem(RECIPES, "drawn", other)
     with pytest.raises(RunError, match=r"was made with recipe's seeds .*; its masks cannot be made again"):
         segmenter_of(str(run))
+
+
+def test_a_run_of_the_embedded_head_is_opened_with_it(tmp_path):
+    """Its weights for places are kept in fewer bits, and stay so."""
+    made_with = Segmenter("coco80", "fast")
+    run = segmented(tmp_path, made_with, {})
+    assert segmenter_of(str(run)).record() == made_with.record()
+    made_with = Segmenter(load_classifier("coco80").to("cpu", torch.bfloat16), "fast")
+    run = segmented(tmp_path / "half", made_with, {})
+    assert segmenter_of(str(run)).record() == made_with.record()
 
 
 def test_serve_refuses_what_a_run_decides_itself(command, run, tmp_path):

@@ -13,17 +13,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from desks import DRAWN, segmenter
+from desks import DRAWN, segmented, segmenter
 from PIL import Image
 
 from gradcut import RECIPES, Segmenter, formats, load_classifier
-from gradcut.files import Folder
-from gradcut.images import write_png
 from gradcut.listening import listen
 from gradcut.recipes import with_saliency
 from gradcut.runs import corrections
-from gradcut.runs.job import Job, Task
-from gradcut.runs.segment import segment_all
 from gradcut.saliency import Gradient
 
 pytest.importorskip("starlette", reason="needs gradcut[web]")
@@ -49,15 +45,6 @@ def asking(run, made_with):
                 return error.code, json.loads(error.read())
 
         yield ask
-
-
-def segmented(tmp_path, made_with, photographs):
-    tasks = []
-    for name, pixels in photographs.items():
-        write_png(tmp_path / f"{name}.png", pixels)
-        tasks.append(Task(str(tmp_path / f"{name}.png"), name))
-    list(segment_all(Job(made_with, Folder(str(tmp_path / "run")), pictures=False), tasks))
-    return tmp_path / "run"
 
 
 def masks(seen):

@@ -198,6 +198,8 @@ def test_the_photograph_is_as_large_as_the_window_allows(desk, width, height):
     opened(page)
     stage = page.locator("#stage").bounding_box()
     assert stage["width"] > 370 if width == 390 else stage["height"] > 0.76 * height
+    assert stage["x"] >= 0
+    assert stage["x"] + stage["width"] <= width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.click("#help")
     keys = page.locator("#keys").bounding_box()

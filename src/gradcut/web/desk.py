@@ -56,7 +56,8 @@ def segmenter_of(run: str, device: str | None = None) -> Segmenter:
     settings = read_run(run)[0]["settings"]
     words = settings["classifier"].get("words")
     classifier = load_classifier(settings["classifier"]["name"], **(words or {}))
-    classifier = classifier.to(device, getattr(torch, settings["classifier"].get("dtype", "float32"), None))
+    dtype = settings["classifier"].get("dtype")
+    classifier = classifier.to(device, None if dtype is None else getattr(torch, dtype, dtype))
     name, _, method = settings["recipe"]["name"].partition(" with ")  # as `with_saliency` calls them
     recipe = with_saliency(name, method) if method else as_recipe(name)
     recipe = replace(recipe, size=settings["recipe"].get("size"))

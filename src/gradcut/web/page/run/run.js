@@ -132,7 +132,7 @@ async function start() {
   choose("look");
   showCount();
   await go(refilter(null));
-  if (!state.run.photographs.some((item) => item.state !== "untouched")) say("Right? Press A. Wrong? Take a tool. All keys: ?");
+  if (!state.run.photographs.some((item) => item.state !== "untouched")) say(matchMedia("(pointer: coarse)").matches ? "Right? Accept. Wrong? Take a tool." : "Right? Press A. Wrong? Take a tool. All keys: ?");
   document.body.dataset.ready = "yes";
 }
 
