@@ -23,6 +23,7 @@ FLOORS = (
     {"errors"},
     {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
     {"images", "painting"},
+    {"compact"},
     {"classifiers", "masks", "pictures", "confidence", "overlaps"},
     {"network"},
     {"saliency"},

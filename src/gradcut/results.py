@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -22,6 +22,7 @@ from PIL import Image, ImageShow
 
 from gradcut import confidence, files, images, overlaps, pictures
 from gradcut.classifiers.classifier import Classifier, Detection
+from gradcut.compact import CompactMask, as_compact, stacked
 from gradcut.errors import GradcutError, LabelError
 from gradcut.files import Folder
 from gradcut.images import Photograph
@@ -30,6 +31,16 @@ from gradcut.pictures import Picture, cut_out, palette
 from gradcut.recipes import Recipe, blank_advice
 from gradcut.records import versions
 from gradcut.seeds import Seeds, is_constant
+
+
+class _Mask:
+    """The attribute ``mask`` of an `Object`: a mask of either kind in, an array out."""
+
+    def __get__(self, item: Object, kind: type[Object]) -> Bool[np.ndarray, "H W"]:
+        return item.compact.array()
+
+    def __set__(self, item: Object, mask: Bool[np.ndarray, "H W"] | CompactMask) -> None:
+        vars(item)["mask"] = as_compact(mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +53,9 @@ class Object:
     None where it was fitted to no masks of this kind. ``borrowed_from`` is the surer class that most of the mask's
     pixels are those of, as `gradcut.overlaps.owners` says; None where they are the class's own. ``strokes`` is what
     `gradcut.refine` was given, at the photograph's size.
+
+    Of a large photograph the mask is held as small as it was cut, as a `gradcut.compact.CompactMask`, and made at the
+    photograph's size each time somebody asks for it and nobody has it in use; what is made so is read-only.
     """
 
     label: str
@@ -49,7 +63,10 @@ class Object:
     score: float
     saliency: Float[np.ndarray, "h w"] = field(repr=False)
     seeds: Seeds = field(repr=False)
-    mask: Bool[np.ndarray, "H W"] = field(repr=False)
+    if TYPE_CHECKING:
+        mask: Bool[np.ndarray, "H W"] = field(repr=False)
+    else:  # what it may be made from
+        mask: Bool[np.ndarray, "H W"] | CompactMask = field(repr=False)
     confidence: float | None
     borrowed_from: str | None = None
     strokes: Seeds | None = field(default=None, repr=False)
@@ -57,7 +74,17 @@ class Object:
     @property
     def blank(self) -> bool:
         """Whether the saliency is the same everywhere, so that nothing says where the class is: there is no mask."""
-        return is_constant(self.saliency) and not self.mask.any()
+        return is_constant(self.saliency) and not self.compact.any()
+
+    @property
+    def compact(self) -> CompactMask:
+        """The mask as it is held."""
+        held: CompactMask = vars(self)["mask"]
+        return held
+
+    def changed(self, **changes: Any) -> Object:
+        """As `dataclasses.replace`, which would make the mask at the photograph's size."""
+        return Object(**{**vars(self), **changes})
 
     @property
     def unsure(self) -> bool:
@@ -67,12 +94,16 @@ class Object:
     @property
     def area(self) -> int:
         """Pixels in the mask."""
-        return int(self.mask.sum())
+        return self.compact.area
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
         """The mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
-        return images.box_of(self.mask)
+        return self.compact.box
+
+
+# After the dataclass is made, which would take it for the mask's default.
+Object.mask = _Mask()  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +171,7 @@ class Segmentation:
                 f"{confidence.CONFIDENT} give confidences"
             )
         below = [item for item in self.objects if (item.confidence or 0.0) < least]
-        return self._leave_out(below, [replace(item, borrowed_from=None) for item in below])
+        return self._leave_out(below, [item.changed(borrowed_from=None) for item in below])
 
     def without_borrowed(self) -> Segmentation:
         """Without the objects that have ``borrowed_from``: they are in ``dropped``, not in any map."""
@@ -158,19 +189,21 @@ class Segmentation:
         own is empty.
         """
         numbered = enumerate(self.objects, start=1)
-        objects = tuple(replace(item, mask=self.labelmap() == number) for number, item in numbered)
+        objects = tuple(item.changed(mask=self.labelmap() == number) for number, item in numbered)
         return replace(self, objects=objects, disjoint=True)
 
     @property
     def masks(self) -> Bool[np.ndarray, "n H W"]:
         """The masks of the objects, in their order."""
-        empty = np.zeros((0, *self.image.shape[:2]), dtype=bool)
-        return np.stack([item.mask for item in self.objects]) if self.objects else empty
+        return stacked([item.compact for item in self.objects], self.image.shape[:2])
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "H W"]:
         """The union of all the objects' masks."""
-        return np.asarray(self.masks.any(axis=0))
+        union = np.zeros(self.image.shape[:2], dtype=bool)
+        for item in self.objects:
+            union |= item.mask
+        return union
 
     def labelmap(self) -> Integer[np.ndarray, "H W"]:
         """The joint labelling: 0 is background, i + 1 the i-th object; read-only.
@@ -181,7 +214,7 @@ class Segmentation:
 
     @cached_property
     def _labelmap(self) -> Integer[np.ndarray, "H W"]:
-        maps, masks = [item.saliency for item in self.objects], [item.mask for item in self.objects]
+        maps, masks = [item.saliency for item in self.objects], [item.compact for item in self.objects]
         labels = overlaps.joint_labels(masks, maps, self.image.shape[:2])
         labels.setflags(write=False)
         return labels
@@ -259,8 +292,12 @@ class Segmentation:
         found = self.objects
         if not found:
             return np.zeros((0, *self.image.shape[:2]), dtype=np.float32)
-        saliency, masks = np.stack([o.saliency for o in found]), np.stack([o.mask for o in found])
-        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.make_masks)
+        size = self.image.shape[:2]
+        saliency = np.stack([o.saliency for o in found])
+        return confidence.support(
+            self.image, saliency, [o.seeds for o in found], self.masks,
+            lambda *steps: stacked(self.recipe.make_masks(*steps), size),
+        )  # fmt: skip
 
     def overlay(self) -> Picture:
         """The photograph with the joint labelling in colours; objects that are unsure are hatched."""
@@ -294,9 +331,9 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, and a line for each object."""
-        picture = base64.b64encode(self._repr_png_()).decode()
+        picture, pixels = base64.b64encode(self._repr_png_()).decode(), self.image.shape[0] * self.image.shape[1]
         lines = [
-            f"{o.label}: score {o.score:.2f}, " + ("blank" if o.blank else f"{o.mask.mean():.0%} of the photograph")
+            f"{o.label}: score {o.score:.2f}, " + ("blank" if o.blank else f"{o.area / pixels:.0%} of the photograph")
             for o in self.objects
         ]
         if self.advice:

@@ -19,17 +19,18 @@ from scipy.special import expit
 from skimage.color import rgb2lab
 
 from gradcut import images
+from gradcut.compact import CompactMask
 from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
 from gradcut.masks.contrasts import Contrast, Exponential, Inverse
-from gradcut.masks.makers import check_between, check_callable, check_input, enlarged
+from gradcut.masks.makers import CompactMaker, check_between, check_callable, check_input, enlarged
 from gradcut.masks.maxflow import alpha_expansion, ends, min_cut
 from gradcut.masks.mixtures import fit_mixture, log_likelihood, products
 from gradcut.seeds import Seeds, is_constant
 
 
 @dataclass(frozen=True)
-class GraphCut:
+class GraphCut(CompactMaker):
     """The minimum cut between hard seeds (Boykov & Jolly 2001), one class at a time.
 
     Neighbouring pixels are held together by the contrast's weights; nothing else draws a pixel to either side.
@@ -53,14 +54,15 @@ class GraphCut:
         if self.grid is not None:
             check_least(MaskError, self, grid=2)
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         check_input(photograph, saliency, seeds)
         h, w = saliency.shape[1:] if self.grid is None else (self.grid, self.grid)
         pairwise = self.contrast(images.resize(photograph, (h, w)))[: self.neighbours // 2]
         unary = np.zeros((h, w))
-        return enlarged([_minimum(unary, _trimap(drawn, (h, w)), pairwise) for drawn in seeds], photograph)
+        size = photograph.shape[:2]
+        return [CompactMask(_minimum(unary, _trimap(drawn, (h, w)), pairwise), size) for drawn in seeds]
 
 
 class Energy(NamedTuple):
@@ -80,7 +82,7 @@ class Energy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ColourCut:
+class ColourCut(CompactMaker):
     """A cut with unaries: saliency as log odds, and colour models of either side, as in GrabCut (Rother et al. 2004).
 
     One class at a time, on a square grid of ``grid`` places a side. With ``s`` the saliency relative to its maximum,
@@ -139,12 +141,12 @@ class ColourCut:
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         unary, foreground, background, pairwise = self.energy(photograph, saliency, seeds)
-        trimaps = map(Seeds, foreground, background)
-        return enlarged([_minimum(u, trimap, pairwise) for u, trimap in zip(unary, trimaps, strict=True)], photograph)
+        trimaps, size = map(Seeds, foreground, background), photograph.shape[:2]
+        return [CompactMask(_minimum(u, trimap, pairwise), size) for u, trimap in zip(unary, trimaps, strict=True)]
 
     def energy(self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]) -> Energy:
         """The energy's terms; with several rounds those of the last.
@@ -229,7 +231,7 @@ class JointCut:
 
 
 @dataclass(frozen=True)
-class RandomWalker:
+class RandomWalker(CompactMaker):
     """Pixels from which a random walk reaches the foreground's seeds before the background's (Grady 2006).
 
     The walk steps to a neighbour with a chance in proportion to the contrast's weight. The chance ``x`` of reaching
@@ -254,9 +256,9 @@ class RandomWalker:
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         check_input(photograph, saliency, seeds)
         size = (self.grid, self.grid)
         pairwise = self.contrast(images.resize(photograph, size))[: self.neighbours // 2]
@@ -264,7 +266,7 @@ class RandomWalker:
         affinity = _affinity(tuple(weight + 1e-10 for weight in pairwise), size)
         chances = (_foreground_chance(affinity, _trimap(drawn, size)) for drawn in seeds)
         # Halfway between the seeds of a flat photograph the solver's rounding would decide: ties are background.
-        return enlarged([chance > 0.5 + 1e-9 for chance in chances], photograph)
+        return [CompactMask(chance > 0.5 + 1e-9, photograph.shape[:2]) for chance in chances]
 
 
 def _foreground_chance(affinity: sparse.csr_array, trimap: Seeds) -> Float[np.ndarray, "h w"]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut import images
+from gradcut.compact import CompactMask, stacked
 from gradcut.errors import MaskError
 from gradcut.images import Photograph
 from gradcut.seeds import Seeds, described
@@ -23,11 +23,28 @@ from gradcut.seeds import Seeds, described
 MaskMaker = Callable[[Photograph, Float[np.ndarray, "n h w"], Sequence[Seeds]], Bool[np.ndarray, "n H W"]]
 
 
+class CompactMaker:
+    """A mask maker that works on fewer pixels than a large photograph has, and can leave the masks so.
+
+    It is called as any other, or by `compact`, which it defines.
+    """
+
+    def __call__(
+        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
+    ) -> Bool[np.ndarray, "n H W"]:
+        return stacked(self.compact(photograph, saliency, seeds), photograph.shape[:2])
+
+    def compact(
+        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
+    ) -> list[CompactMask]:
+        """The masks as they were made, before they are enlarged."""
+        raise NotImplementedError
+
+
 def enlarged(masks: Iterable[Bool[np.ndarray, "_ _"]], photograph: Photograph) -> Bool[np.ndarray, "n H W"]:
     """Masks of any size, brought to the photograph's."""
     size = photograph.shape[:2]
-    resized = [images.resize_mask(mask, size) for mask in masks]
-    return np.stack(resized) if resized else np.zeros((0, *size), dtype=bool)
+    return stacked([CompactMask(mask, size) for mask in masks], size)
 
 
 def check_input(photograph: Any, saliency: Any, seeds: Any) -> None:

@@ -10,16 +10,17 @@ from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
 from gradcut import images
+from gradcut.compact import CompactMask
 from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
 from gradcut.masks.contrasts import DIAGONAL
-from gradcut.masks.makers import MaskMaker, check_between, check_callable, check_input, check_masks, enlarged
+from gradcut.masks.makers import CompactMaker, MaskMaker, check_between, check_callable, check_input, check_masks
 from gradcut.masks.maxflow import NEIGHBOURS, min_cut_within
 from gradcut.seeds import Seeds
 
 
 @dataclass(frozen=True)
-class Outlined:
+class Outlined(CompactMaker):
     """Another maker's masks, with the outline cut again at the photograph's own resolution.
 
     A mask that was made on a coarse grid has steps as long as a place. Of the pixels within ``reach`` places of its
@@ -59,16 +60,16 @@ class Outlined:
         check_between(self, "reach", 0)
         check_between(self, "blur", 0)
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         check_input(photograph, saliency, seeds)
         h, w = photograph.shape[:2]
         if h * w > self.limit:
             scale = np.sqrt(self.limit / (h * w))
             small = images.resize(photograph, (max(1, int(h * scale)), max(1, int(w * scale))))
-            return enlarged(self._outlined(small, saliency, seeds), photograph)
-        return self._outlined(photograph, saliency, seeds)
+            return [CompactMask(mask, (h, w)) for mask in self._outlined(small, saliency, seeds)]
+        return [CompactMask(mask) for mask in self._outlined(photograph, saliency, seeds)]
 
     def _outlined(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
