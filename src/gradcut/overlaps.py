@@ -36,34 +36,25 @@ def joint_labels(
     """
     labels = np.zeros(size, dtype=np.uint8 if len(masks) < 256 else np.int32)
     compact = [as_compact(mask) for mask in masks]
-    maxima: dict[int, float] = {}
-
-    def relative(number: int, part: tuple[int, int, int, int]) -> Float[np.ndarray, "r c"]:
-        values = saliency[number]
-        if number not in maxima:
-            maxima[number] = _maximum(values, size)
-        enlarged: np.ndarray = images.resize_map(values, size, part) / maxima[number]
-        return enlarged
-
     count = max(1, STRIP // size[1])
     for top in range(0, size[0], count):
         bottom = min(top + count, size[0])
-        strip = labels[top:bottom]
-        for number, mask in enumerate(compact):
-            rows = mask.rows(top, bottom)
-            contested = rows & (strip > 0)
-            if (box := images.box_of(contested)) is not None:
-                left, above, width, height = box
-                place = slice(above, above + height), slice(left, left + width)
-                part = (top + above, top + above + height, left, left + width)
-                own, strongest = relative(number, part), np.zeros((height, width), dtype=np.float32)
-                for other in np.unique(strip[contested]).tolist():
-                    others = contested[place] & (strip[place] == other)
-                    strongest[others] = relative(other - 1, part)[others]
-                lost = contested[place] & (own <= strongest)
-                rows = rows.copy()
-                rows[place][lost] = False
-            strip[rows] = number + 1
+        strip, contested = labels[top:bottom], np.zeros((bottom - top, size[1]), dtype=bool)
+        rows = [mask.rows(top, bottom) for mask in compact]
+        for number, own in enumerate(rows, start=1):
+            contested |= own & (strip > 0)
+            strip[own] = number
+        if (box := images.box_of(contested)) is not None:
+            left, above, width, height = box
+            place = slice(above, above + height), slice(left, left + width)
+            part = (top + above, top + above + height, left, left + width)
+            strongest = np.full((height, width), -1.0, dtype=np.float32)
+            for number, (own, values) in enumerate(zip(rows, saliency, strict=True), start=1):
+                claimed = own[place] & contested[place]
+                if claimed.any():
+                    relative = images.resize_map(values, size, part) / _maximum(values, size)
+                    won = claimed & (relative > strongest)
+                    strip[place][won], strongest[won] = number, relative[won]
     return labels
 
 

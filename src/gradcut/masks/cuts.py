@@ -23,7 +23,7 @@ from gradcut.compact import CompactMask
 from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
 from gradcut.masks.contrasts import Contrast, Exponential, Inverse
-from gradcut.masks.makers import CompactMaker, check_between, check_callable, check_input, enlarged
+from gradcut.masks.makers import CompactMaker, check_between, check_callable, check_input, enlarged, only_more
 from gradcut.masks.maxflow import alpha_expansion, ends, min_cut
 from gradcut.masks.mixtures import fit_mixture, log_likelihood, products
 from gradcut.seeds import Seeds, is_constant
@@ -173,11 +173,20 @@ class ColourCut(CompactMaker):
             foreground[n], background[n] = trimap
         return Energy(unary, foreground, background, pairwise)
 
+    def unmoved(self, saliency: Float[np.ndarray, "h w"], before: Seeds, after: Seeds) -> bool:
+        """Whether added seeds leave the colours' models alone: then a cut that agrees with them is still the least."""
+        if not only_more(before, after):
+            return False
+        size = (self.grid, self.grid)
+        probability = expit(self.steepness * (_relative(saliency, size) - self.middle))
+        contradicted = [_contradicted(probability, _trimap(seeds, size)) for seeds in (before, after)]
+        return bool((contradicted[0] == contradicted[1]).all())
+
     def _colour_odds(
         self, colours: Float32[np.ndarray, "10 p"], probability: Float[np.ndarray, "grid grid"], trimap: Seeds
     ) -> Float[np.ndarray, "grid grid"]:
         """``log p(colour | foreground) - log p(colour | background)``, clipped; 0 where too few pixels are left."""
-        is_contradicted = np.where(trimap.foreground, probability < 0.5, trimap.background & (probability > 0.5))
+        is_contradicted = _contradicted(probability, trimap)
         probability = np.where(is_contradicted, trimap.foreground, probability)
         weight = np.where(is_contradicted, self.seed_weight, 1.0)
         step = max(1, round(self.grid / self.sample))
@@ -289,6 +298,12 @@ def _affinity(pairwise: Sequence[np.ndarray], size: tuple[int, int]) -> sparse.c
     a, b = (np.concatenate([pair[side].ravel() for pair in neighbours]) for side in (0, 1))
     one_way = sparse.coo_array((np.concatenate([weight.ravel() for weight in pairwise]), (a, b)), (places.size,) * 2)
     return (one_way + one_way.T).tocsr()
+
+
+def _contradicted(probability: Float[np.ndarray, "h w"], trimap: Seeds) -> Bool[np.ndarray, "h w"]:
+    """Seeds where the saliency says the opposite."""
+    contradicted: np.ndarray = np.where(trimap.foreground, probability < 0.5, trimap.background & (probability > 0.5))
+    return contradicted
 
 
 def _relative(saliency: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float64[np.ndarray, "grid grid"]:
