@@ -25,6 +25,7 @@ FLOORS = (
     {"images", "painting"},
     {"compact"},
     {"classifiers", "masks", "pictures", "confidence", "overlaps"},
+    {"objects"},
     {"network"},
     {"saliency"},
     {"fit", "recipes"},

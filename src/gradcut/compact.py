@@ -34,6 +34,7 @@ class Patch:
 
     def __init__(self, pixels: Bool[np.ndarray, "H W"]) -> None:
         self.size: tuple[int, ...] = pixels.shape
+        self._cover: Float[np.ndarray, "_ _"] | None = None
         box = None if is_nowhere(pixels) else images.box_of(pixels)
         self.left, self.top, width, height = box or (0, 0, 0, 0)
         self.pixels = pixels[self.top : self.top + height, self.left : self.left + width].copy()
@@ -52,6 +53,17 @@ class Patch:
 
     def coverage(self, grid: tuple[int, int]) -> Float[np.ndarray, "h w"]:
         """How much of each pixel of a coarser grid these cover, 0 to 1, as `gradcut.images.coverage` has it."""
+        if self._cover is None or self._cover.shape != grid:
+            if self.size[0] * self.size[1] <= STRIP:
+                whole = np.zeros(self.size, dtype=bool)
+                self.lay(whole, 0, True)
+                self._cover = images.coverage(whole, grid)
+            else:
+                self._cover = self._coverage(grid)
+        return self._cover
+
+    def _coverage(self, grid: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+        """The same from no more of the photograph than lies round these pixels, up to the rounding of their places."""
         cover = np.zeros(grid, dtype=np.float32)
         if not self:
             return cover
@@ -172,19 +184,24 @@ class CompactMask:
         painted = [(patch, value) for patch, value in painted if patch]
         return CompactMask(self.made, self.size, (*self.painted, *painted)) if painted else self
 
-    @cached_property
+    @property
     def area(self) -> int:
         """Pixels inside."""
-        return sum(int(np.count_nonzero(rows)) for _, rows in self.strips())
+        return self._measured[0]
 
-    @cached_property
+    @property
     def box(self) -> tuple[int, int, int, int] | None:
         """Left, top, width and height in pixels, as COCO has it; None where nothing is inside."""
-        lines, columns = np.zeros(self.size[0], dtype=bool), np.zeros(self.size[1], dtype=bool)
+        return self._measured[1]
+
+    @cached_property
+    def _measured(self) -> tuple[int, tuple[int, int, int, int] | None]:
+        area, lines, columns = 0, np.zeros(self.size[0], dtype=bool), np.zeros(self.size[1], dtype=bool)
         for top, rows in self.strips():
+            area += int(np.count_nonzero(rows))
             lines[top : top + len(rows)] = rows.any(axis=1)
             columns |= rows.any(axis=0)
-        return images.box_between(lines, columns)
+        return area, images.box_between(lines, columns)
 
     def any(self) -> bool:
         """Whether a pixel is inside."""

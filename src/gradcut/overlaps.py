@@ -52,15 +52,21 @@ def joint_labels(
             for number, (own, values) in enumerate(zip(rows, saliency, strict=True), start=1):
                 claimed = own[place] & contested[place]
                 if claimed.any():
-                    relative = images.resize_map(values, size, part) / _maximum(values, size)
+                    relative = _relative(values, size, part)
                     won = claimed & (relative > strongest)
                     strip[place][won], strongest[won] = number, relative[won]
     return labels
 
 
-def _maximum(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> float:
-    """The highest value of a map at that size, 1 if that is 0. Enlarged many times, it is the map's own."""
-    return float((images.resize_map(values, size) if size[0] * size[1] <= STRIP else values).max()) or 1.0
+def _relative(
+    values: Float[np.ndarray, "h w"], size: tuple[int, int], part: tuple[int, int, int, int]
+) -> Float[np.ndarray, "r c"]:
+    """Part of a map at that size, relative to its maximum there; enlarged many times, that is the map's own."""
+    if size[0] * size[1] > STRIP:
+        return images.resize_map(values, size, part) / (float(values.max()) or 1.0)
+    whole = images.resize_map(values, size)
+    top, bottom, left, right = part
+    return whole[top:bottom, left:right] / (float(whole.max()) or 1.0)
 
 
 def owners(

@@ -38,8 +38,8 @@ class Outlined(CompactMaker):
     al., "Object Segmentation Using Graph Cuts Based Active Contours", CVPR 2003). The energy is ``sum_p (2 g_p - 1)
     [L_p = 0] / d + smoothness sum_pq w_pq [L_p != L_q]`` over 8 neighbours, with ``g`` the mask blurred by a Gaussian,
     ``d`` a place's size in pixels, and weights ``w = exp(-|a_p - a_q|^2 / 2 mean)`` of the photograph's own colours
-    (RGB), with the mean over the bands. So the outline follows an edge of the photograph where there is one, and is
-    smooth where there is none.
+    (RGB), with the mean over the bands, rounded. So the outline follows an edge of the photograph where there is one,
+    and is smooth where there is none. The last outlines are kept, so that the same is not cut twice.
 
     All other pixels, and seeds, stay what they are. Of what is thinner than the band the middle half stays and the mask
     is not blurred, so that nothing thin is lost. Two masks that touch may overlap afterwards by a few pixels. Time and
