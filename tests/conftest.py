@@ -30,6 +30,7 @@ def _kernels(name: str) -> None:
 
 
 _kernels("gradcut.masks.ibfs")
+_kernels("gradcut.masks.bands")
 with pytest.MonkeyPatch.context() as _patch, install_import_hook("gradcut", "typecheck.check"):
     _patch.setattr(jaxtyping, "jaxtyped", typecheck.jaxtyped)
     for _module in pkgutil.walk_packages(gradcut.__path__, "gradcut."):

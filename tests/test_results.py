@@ -203,10 +203,11 @@ def test_an_overlay_hatches_what_is_unsure(result):
 
 
 def test_the_joint_labelling_is_computed_once(tmp_path, result, monkeypatch):
-    resized = []
-    monkeypatch.setattr(images, "resize_map", lambda *a, real=images.resize_map: resized.append(a) or real(*a))
+    joined = []
+    overlaps = results.overlaps
+    monkeypatch.setattr(overlaps, "joint_labels", lambda *a, real=overlaps.joint_labels: joined.append(a) or real(*a))
     results.save(result, tmp_path, "drawn", classmaps=True, pictures=False)
-    assert len(resized) == len(result)
+    assert len(joined) == 1
     assert not result.labelmap().flags.writeable
 
 

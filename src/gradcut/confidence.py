@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut import images
+from gradcut.compact import CompactMask, as_compact
 from gradcut.errors import GradcutError
 from gradcut.images import Photograph
 from gradcut.seeds import Seeds, is_constant
@@ -30,7 +30,9 @@ UNSURE = 0.3
 
 
 def features(
-    saliency: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n H W"], scores: Sequence[float]
+    saliency: Float[np.ndarray, "n h w"],
+    masks: Bool[np.ndarray, "n H W"] | Sequence[CompactMask],
+    scores: Sequence[float],
 ) -> Float[np.ndarray, "n 9"]:
     """What tells a good mask from a bad one without the truth, for all the classes of one photograph.
 
@@ -50,7 +52,7 @@ def features(
     """
     if not len(saliency):
         return np.zeros((0, len(FEATURES)))
-    small = np.stack([images.resize_mask(mask, saliency.shape[1:]) for mask in masks])
+    small = np.stack([as_compact(mask).resized(saliency.shape[1:]) for mask in masks])
     shared = small.sum(0) > 1
     rows = [_one(shared, *each) for each in zip(saliency, small, scores, strict=True)]
     strength = np.log(saliency.max(axis=(1, 2)).astype(np.float64) + 1e-6)
@@ -94,7 +96,10 @@ def expected_iou(values: Float[np.ndarray, "n 9"], recipe: str | None) -> list[f
 
 
 def expected(
-    saliency: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n H W"], scores: Sequence[float], recipe: str | None
+    saliency: Float[np.ndarray, "n h w"],
+    masks: Bool[np.ndarray, "n H W"] | Sequence[CompactMask],
+    scores: Sequence[float],
+    recipe: str | None,
 ) -> list[float | None]:
     """The IoU to expect of each class, as `expected_iou` says; 0 for one without a mask whose map says nothing."""
     values = expected_iou(features(saliency, masks, scores), recipe)

@@ -195,27 +195,49 @@ def resize(photograph: Photograph, size: tuple[int, int]) -> UInt8[np.ndarray, "
     return np.array(Image.fromarray(photograph).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def resize_map(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-    """A map of real numbers, bilinear, to ``size`` = (height, width), as float32."""
-    if values.shape == size:
+def resize_map(
+    values: Float[np.ndarray, "h w"], size: tuple[int, int], part: tuple[int, int, int, int] | None = None
+) -> Float[np.ndarray, "H W"]:
+    """A map of real numbers, bilinear, to ``size`` = (height, width), as float32; ``part`` as for `resize_mask`."""
+    if part is None and values.shape == size:
         return values.astype(np.float32)
-    height, width = size
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+    return _bilinear(Image.fromarray(values.astype(np.float32)), size, part)
 
 
-def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """To ``size`` = (height, width), with the boundary where bilinear interpolation crosses one half."""
-    if mask.shape == size:
+def resize_mask(
+    mask: Bool[np.ndarray, "h w"], size: tuple[int, int], part: tuple[int, int, int, int] | None = None
+) -> Bool[np.ndarray, "H W"]:
+    """To ``size`` = (height, width), with the boundary where bilinear interpolation crosses one half.
+
+    Args:
+        part: first and last row, first and last column, to make only so much of it.
+    """
+    if part is None and mask.shape == size:
         return mask
-    height, width = size
-    grey = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR)) >= 128
+    return _bilinear(Image.fromarray(mask.astype(np.uint8) * 255), size, part) >= 128
 
 
-def coverage(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """How much of each pixel of a grid of ``size`` = (height, width) the mask covers, 0 to 1."""
+def _bilinear(
+    image: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int] | None
+) -> Shaped[np.ndarray, "H W"]:
+    """An image at another size, or a part of that."""
     height, width = size
-    return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
+    top, bottom, left, right = part or (0, height, 0, width)
+    down, across = image.height / height, image.width / width
+    box = (left * across, top * down, right * across, bottom * down)
+    return np.asarray(image.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box))
+
+
+def coverage(
+    mask: Bool[np.ndarray, "H W"], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> Float[np.ndarray, "h w"]:
+    """How much of each pixel of a grid of ``size`` = (height, width) the mask covers, 0 to 1.
+
+    Args:
+        box: left, top, right and bottom of the mask's part that the grid lies over, by default all of it.
+    """
+    height, width = size
+    return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX, box))
 
 
 def write_png(
@@ -245,8 +267,15 @@ def encode_png(pixels: Shaped[np.ndarray, "H W *c"], palette: UInt8[np.ndarray, 
 
 def box_of(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int] | None:
     """A mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    rows: np.ndarray = np.any(mask, axis=1)
+    columns: np.ndarray = np.any(mask, axis=0)
+    return box_between(rows, columns)
+
+
+def box_between(rows: Bool[np.ndarray, " H"], columns: Bool[np.ndarray, " W"]) -> tuple[int, int, int, int] | None:
+    """`box_of` a mask, of which is told which of its rows and columns have a pixel inside."""
+    down, across = np.flatnonzero(rows), np.flatnonzero(columns)
+    if not len(down):
         return None
-    top, left = int(rows[0]), int(columns[0])
-    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+    top, left = int(down[0]), int(across[0])
+    return left, top, int(across[-1]) - left + 1, int(down[-1]) - top + 1

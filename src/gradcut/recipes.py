@@ -8,14 +8,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from gradcut import __version__, catalogue, saliency
 from gradcut.classifiers import Classifier
 from gradcut.classifiers.words import words_of
+from gradcut.compact import CompactMask
 from gradcut.errors import GradcutError, MaskError, SeedError
 from gradcut.images import Photograph
 from gradcut.masks import Cleaned, ColourCut, Expansion, GraphCut, MaskMaker, Outlined
+from gradcut.masks.makers import CompactMaker
 from gradcut.records import described, fingerprint
 from gradcut.saliency import (
     CAM,
@@ -39,7 +41,7 @@ from gradcut.saliency import (
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds, is_constant
 
 #: Raise it when a step gives other masks for the same options: what another version began is not continued then.
-REVISION = 1
+REVISION = 2
 #: The version of what the steps compute: gradcut's major and minor number, and the above.
 ALGORITHMS = f"{'.'.join(__version__.split('.')[:2])}+{REVISION}"
 
@@ -96,21 +98,24 @@ class Recipe:
 
     def make_masks(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         """What the mask maker makes, if it is what a mask maker promises; nothing of a class without seeds.
 
         Raises:
             MaskError: the maker returns something else; the message names it.
         """
-        maker, masks = self.masks, self.masks(photograph, saliency, seeds)
-        shape = (len(saliency), *photograph.shape[:2])
-        if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape != shape:
-            came = f"{masks.dtype} of shape {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
-            raise MaskError(f"masks: expected {maker!r} to return booleans of shape {shape}, got {came}")
+        maker, shape = self.masks, (len(saliency), *photograph.shape[:2])
+        if isinstance(maker, CompactMaker):
+            masks = maker.compact(photograph, saliency, seeds)
+        else:
+            made = maker(photograph, saliency, seeds)
+            if not isinstance(made, np.ndarray) or made.dtype != np.bool_ or made.shape != shape:
+                came = f"{made.dtype} of shape {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+                raise MaskError(f"masks: expected {maker!r} to return booleans of shape {shape}, got {came}")
+            masks = [CompactMask(mask) for mask in made]
         # Not every maker looks at seeds.
-        with_seeds = np.array([any(map(np.any, sides)) for sides in seeds], dtype=bool)
-        made: np.ndarray = masks & with_seeds[:, None, None]
-        return made
+        nothing = CompactMask(np.zeros((1, 1), dtype=bool), shape[1:])
+        return [mask if any(map(np.any, sides)) else nothing for mask, sides in zip(masks, seeds, strict=True)]
 
     def record(self) -> dict[str, Any]:
         """What a result depends on of the recipe, as JSON values, and its name for people.

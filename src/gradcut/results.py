@@ -22,57 +22,15 @@ from PIL import Image, ImageShow
 
 from gradcut import confidence, files, images, overlaps, pictures
 from gradcut.classifiers.classifier import Classifier, Detection
+from gradcut.compact import stacked
 from gradcut.errors import GradcutError, LabelError
 from gradcut.files import Folder
 from gradcut.images import Photograph
 from gradcut.names import filenames
+from gradcut.objects import Object as Object
 from gradcut.pictures import Picture, cut_out, palette
 from gradcut.recipes import Recipe, blank_advice
 from gradcut.records import versions
-from gradcut.seeds import Seeds, is_constant
-
-
-@dataclass(frozen=True, eq=False)
-class Object:
-    """A class that was found, and where.
-
-    ``members`` are the classifier's outputs that the class consists of, ``score`` is its probability in [0, 1];
-    ``saliency`` and ``seeds`` have the classifier's input size, ``mask`` the photograph's own. ``confidence`` is the
-    IoU to expect of the mask, in [0, 1], as `gradcut.confidence.expected_iou` says, 0 where the class is `blank`, and
-    None where it was fitted to no masks of this kind. ``borrowed_from`` is the surer class that most of the mask's
-    pixels are those of, as `gradcut.overlaps.owners` says; None where they are the class's own. ``strokes`` is what
-    `gradcut.refine` was given, at the photograph's size.
-    """
-
-    label: str
-    members: tuple[int, ...]
-    score: float
-    saliency: Float[np.ndarray, "h w"] = field(repr=False)
-    seeds: Seeds = field(repr=False)
-    mask: Bool[np.ndarray, "H W"] = field(repr=False)
-    confidence: float | None
-    borrowed_from: str | None = None
-    strokes: Seeds | None = field(default=None, repr=False)
-
-    @property
-    def blank(self) -> bool:
-        """Whether the saliency is the same everywhere, so that nothing says where the class is: there is no mask."""
-        return is_constant(self.saliency) and not self.mask.any()
-
-    @property
-    def unsure(self) -> bool:
-        """Whether the confidence is below `gradcut.confidence.UNSURE`; never so where there is none."""
-        return self.confidence is not None and self.confidence < confidence.UNSURE
-
-    @property
-    def area(self) -> int:
-        """Pixels in the mask."""
-        return int(self.mask.sum())
-
-    @property
-    def box(self) -> tuple[int, int, int, int] | None:
-        """The mask's left, top, width and height in pixels, as COCO has it; None for an empty mask."""
-        return images.box_of(self.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +98,7 @@ class Segmentation:
                 f"{confidence.CONFIDENT} give confidences"
             )
         below = [item for item in self.objects if (item.confidence or 0.0) < least]
-        return self._leave_out(below, [replace(item, borrowed_from=None) for item in below])
+        return self._leave_out(below, [item.changed(borrowed_from=None) for item in below])
 
     def without_borrowed(self) -> Segmentation:
         """Without the objects that have ``borrowed_from``: they are in ``dropped``, not in any map."""
@@ -158,19 +116,21 @@ class Segmentation:
         own is empty.
         """
         numbered = enumerate(self.objects, start=1)
-        objects = tuple(replace(item, mask=self.labelmap() == number) for number, item in numbered)
+        objects = tuple(item.changed(mask=self.labelmap() == number) for number, item in numbered)
         return replace(self, objects=objects, disjoint=True)
 
     @property
     def masks(self) -> Bool[np.ndarray, "n H W"]:
         """The masks of the objects, in their order."""
-        empty = np.zeros((0, *self.image.shape[:2]), dtype=bool)
-        return np.stack([item.mask for item in self.objects]) if self.objects else empty
+        return stacked([item.compact for item in self.objects], self.image.shape[:2])
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "H W"]:
         """The union of all the objects' masks."""
-        return np.asarray(self.masks.any(axis=0))
+        union = np.zeros(self.image.shape[:2], dtype=bool)
+        for item in self.objects:
+            union |= item.mask
+        return union
 
     def labelmap(self) -> Integer[np.ndarray, "H W"]:
         """The joint labelling: 0 is background, i + 1 the i-th object; read-only.
@@ -181,7 +141,7 @@ class Segmentation:
 
     @cached_property
     def _labelmap(self) -> Integer[np.ndarray, "H W"]:
-        maps, masks = [item.saliency for item in self.objects], [item.mask for item in self.objects]
+        maps, masks = [item.saliency for item in self.objects], [item.compact for item in self.objects]
         labels = overlaps.joint_labels(masks, maps, self.image.shape[:2])
         labels.setflags(write=False)
         return labels
@@ -259,8 +219,12 @@ class Segmentation:
         found = self.objects
         if not found:
             return np.zeros((0, *self.image.shape[:2]), dtype=np.float32)
-        saliency, masks = np.stack([o.saliency for o in found]), np.stack([o.mask for o in found])
-        return confidence.support(self.image, saliency, [o.seeds for o in found], masks, self.recipe.make_masks)
+        size = self.image.shape[:2]
+        saliency = np.stack([o.saliency for o in found])
+        return confidence.support(
+            self.image, saliency, [o.seeds for o in found], self.masks,
+            lambda *steps: stacked(self.recipe.make_masks(*steps), size),
+        )  # fmt: skip
 
     def overlay(self) -> Picture:
         """The photograph with the joint labelling in colours; objects that are unsure are hatched."""
@@ -294,9 +258,9 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, and a line for each object."""
-        picture = base64.b64encode(self._repr_png_()).decode()
+        picture, pixels = base64.b64encode(self._repr_png_()).decode(), self.image.shape[0] * self.image.shape[1]
         lines = [
-            f"{o.label}: score {o.score:.2f}, " + ("blank" if o.blank else f"{o.mask.mean():.0%} of the photograph")
+            f"{o.label}: score {o.score:.2f}, " + ("blank" if o.blank else f"{o.area / pixels:.0%} of the photograph")
             for o in self.objects
         ]
         if self.advice:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from gradcut import confidence, images, overlaps
 from gradcut.classifiers import Classifier, Detection, load_classifier
 from gradcut.classifiers.arguments import check_limits
 from gradcut.classifiers.classifier import NoMemoryError, memory_errors
+from gradcut.compact import CompactMask
 from gradcut.errors import ClassifierError, GradcutError, SaliencyError
 from gradcut.images import Photograph, Photographs
 from gradcut.network.view import View
@@ -285,7 +286,7 @@ class Segmenter:
         result = result if self.min_confidence is None else result.confident(self.min_confidence)
         return result.without_overlaps() if self.disjoint else result
 
-    def _owners(self, masks: Bool[np.ndarray, "n H W"], detections: Sequence[Detection]) -> Sequence[str | None]:
+    def _owners(self, masks: Sequence[CompactMask], detections: Sequence[Detection]) -> Sequence[str | None]:
         """Whose pixels each class has, if not its own. Where classes share one probability out, nothing is known."""
         if not self.classifier.multilabel:
             return [None] * len(detections)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from gradcut import confidence, images
+from gradcut import confidence
+from gradcut.compact import Patch, is_nowhere, nowhere, together
 from gradcut.errors import GradcutError
 from gradcut.recipes import fitted_name
 from gradcut.results import Segmentation
@@ -42,32 +43,36 @@ def refine(
     found = segmentation.objects
     if not found:
         return segmentation
-    anyone = np.logical_or.reduce([own.foreground for own in strokes])
-    taken = [anyone & ~own.foreground for own in strokes]
+    recipe, image, size = segmentation.recipe, segmentation.image, segmentation.image.shape[:2]
+    patches = [(Patch(inside), Patch(outside)) for inside, outside in strokes]
     clock = [time.perf_counter()]
+    taken = [
+        together([*(inside for inside, _ in patches if inside is not own), Patch(nowhere(size))], own)
+        for own, _ in patches
+    ]
     seeds = [
-        _merge(segmentation.recipe.make_seeds(o.saliency), own, others, o.saliency)
-        for o, own, others in zip(found, strokes, taken, strict=True)
+        _merge(recipe.make_seeds(o.saliency), own, against, others, o.saliency)
+        for o, (own, against), others in zip(found, patches, taken, strict=True)
     ]
     clock.append(time.perf_counter())
-    masks = segmentation.recipe.make_masks(segmentation.image, np.stack([o.saliency for o in found]), seeds)
+    maps = np.stack([o.saliency for o in found])
+    masks = recipe.make_masks(image, maps, seeds)
     # A mask maker works at the saliency's size, where a stroke's boundary falls inside a pixel.
     exact = [
-        (mask | own.foreground) & ~own.background & ~others
-        for mask, own, others in zip(masks, strokes, taken, strict=True)
+        mask.with_painted([(others, False), (against, False), (own, True)])
+        for mask, (own, against), others in zip(masks, patches, taken, strict=True)
     ]
     clock.append(time.perf_counter())
     seconds = {**segmentation.seconds, **dict(zip(("seeds", "masks"), np.diff(clock).tolist(), strict=True))}
-    maps, scores = np.stack([o.saliency for o in found]), [o.score for o in found]
-    expected = confidence.expected(maps, np.stack(exact), scores, fitted_name(segmentation.recipe))
+    expected = confidence.expected(maps, exact, [o.score for o in found], fitted_name(recipe))
     objects = tuple(
-        replace(o, seeds=seed, mask=mask, strokes=stroke, confidence=iou)
+        o.changed(seeds=seed, mask=mask, strokes=stroke, confidence=iou)
         for o, seed, mask, stroke, iou in zip(found, seeds, exact, strokes, expected, strict=True)
     )
     # What a person has painted is nothing that the confidence was fitted to, and is nobody else's.
     objects = tuple(
-        replace(o, confidence=None, borrowed_from=None) if any(map(np.any, stroke)) else o
-        for o, stroke in zip(objects, strokes, strict=True)
+        o.changed(confidence=None, borrowed_from=None) if any(painted) else o
+        for o, painted in zip(objects, patches, strict=True)
     )
     refined = replace(segmentation, objects=objects, seconds=seconds)
     return refined.without_overlaps() if segmentation.disjoint else refined
@@ -92,27 +97,41 @@ def _strokes(segmentation: Segmentation, foreground: Painted | None, background:
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != size:
                 raise GradcutError(f"{argument}: expected a boolean mask of {size}, got {_described(mask)}")
         painted[argument] = dict(given or {})
-    nowhere = np.zeros(size, dtype=bool)
-    inside = [painted["foreground"].get(label, nowhere) for label in labels]
-    outside = [painted["background"].get(label, nowhere) for label in labels]
+    nothing = nowhere(size)
+    inside = [painted["foreground"].get(label, nothing) for label in labels]
+    outside = [painted["background"].get(label, nothing) for label in labels]
     for label, a, b in zip(labels, inside, outside, strict=True):
-        if both := int((a & b).sum()):
+        if a is not nothing and b is not nothing and (both := int((a & b).sum())):
             raise GradcutError(
                 f"foreground, background: expected disjoint masks, got {both} pixels of {label!r} in both"
             )
-    anyone = np.logical_or.reduce([nowhere, *inside])
+    now = [a for a in inside if a is not nothing]
     strokes = []
     for o, a, b in zip(segmentation.objects, inside, outside, strict=True):
-        before = o.strokes or Seeds(nowhere, nowhere)
-        strokes.append(Seeds((before.foreground & ~b & ~anyone) | a, (before.background & ~a) | b))
+        before = o.strokes or Seeds(nothing, nothing)
+        strokes.append(Seeds(_over(before.foreground, a, [b, *now]), _over(before.background, b, [a])))
     return strokes
+
+
+def _over(
+    before: Bool[np.ndarray, "H W"], now: Bool[np.ndarray, "H W"], against: Sequence[Bool[np.ndarray, "H W"]]
+) -> Bool[np.ndarray, "H W"]:
+    """Strokes before without what is painted against them, and those of now."""
+    if is_nowhere(before):
+        return now if is_nowhere(now) else now.copy()
+    painted = before.copy()
+    for other in against:
+        if not is_nowhere(other):
+            painted &= ~other
+    painted |= now
+    return painted
 
 
 def _described(mask: object) -> str:
     return f"{mask.dtype} of {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
 
 
-def _merge(seeds: Seeds, own: Seeds, others: Bool[np.ndarray, "H W"], saliency: Float[np.ndarray, "h w"]) -> Seeds:
+def _merge(seeds: Seeds, own: Patch, against: Patch, others: Patch, saliency: Float[np.ndarray, "h w"]) -> Seeds:
     """Automatic seeds with an object's own strokes and the other objects' foreground laid over them.
 
     All at the saliency's size. A region of automatic seeds that a stroke of the other kind touches is wrong
@@ -120,12 +139,14 @@ def _merge(seeds: Seeds, own: Seeds, others: Bool[np.ndarray, "H W"], saliency: 
     leaves a side without seeds, the unpainted pixels of the highest (lowest) saliency count. Where the map says
     nothing there are no automatic seeds, and the strokes alone count.
     """
-    inside, against = (images.coverage(stroke, saliency.shape) for stroke in own)
-    outside = images.coverage(own.background | others, saliency.shape)
+    if not (own or against or others):
+        return seeds
+    size = saliency.shape
+    inside, contrary, outside = (stroke.coverage(size) for stroke in (own, against, together([against, others])))
     unpainted = (inside == 0) & (outside == 0)
     if not unpainted.any():
         return seeds  # the strokes decide every pixel, whatever is cut
-    foreground = (_uncontradicted(seeds.foreground, against > 0) & (outside == 0)) | (inside > outside)
+    foreground = (_uncontradicted(seeds.foreground, contrary > 0) & (outside == 0)) | (inside > outside)
     background = (_uncontradicted(seeds.background, inside > 0) & (inside == 0)) | (outside > inside)
     if seeds.foreground.any() and not foreground.any():
         foreground = unpainted & (saliency == saliency[unpainted].max())
@@ -138,5 +159,7 @@ def _merge(seeds: Seeds, own: Seeds, others: Bool[np.ndarray, "H W"], saliency: 
 
 def _uncontradicted(seeds: Bool[np.ndarray, "h w"], against: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """The connected regions (4 neighbours) of the seeds that the other kind's strokes do not touch."""
+    if not (seeds & against).any():
+        return seeds
     regions, _ = ndimage.label(seeds)
     return seeds & ~np.isin(regions, regions[seeds & against])

@@ -104,6 +104,11 @@ class Cleaned:
                 self._clean(mask, box, class_map, drawn)
         return cleaned
 
+    def unmoved(self, saliency: Float[np.ndarray, "h w"], before: Seeds, after: Seeds) -> bool:
+        """Whether added seeds leave the other maker's mask alone: in it they hold parts and holes that stay anyway."""
+        moved: bool = not self.maker.unmoved(saliency, before, after)  # type: ignore[attr-defined]
+        return not moved
+
     def _clean(
         self,
         mask: Bool[np.ndarray, "H W"],

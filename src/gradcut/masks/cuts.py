@@ -19,17 +19,18 @@ from scipy.special import expit
 from skimage.color import rgb2lab
 
 from gradcut import images
+from gradcut.compact import CompactMask
 from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
 from gradcut.masks.contrasts import Contrast, Exponential, Inverse
-from gradcut.masks.makers import check_between, check_callable, check_input, enlarged
+from gradcut.masks.makers import CompactMaker, check_between, check_callable, check_input, enlarged, only_more
 from gradcut.masks.maxflow import alpha_expansion, ends, min_cut
 from gradcut.masks.mixtures import fit_mixture, log_likelihood, products
 from gradcut.seeds import Seeds, is_constant
 
 
 @dataclass(frozen=True)
-class GraphCut:
+class GraphCut(CompactMaker):
     """The minimum cut between hard seeds (Boykov & Jolly 2001), one class at a time.
 
     Neighbouring pixels are held together by the contrast's weights; nothing else draws a pixel to either side.
@@ -53,14 +54,15 @@ class GraphCut:
         if self.grid is not None:
             check_least(MaskError, self, grid=2)
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         check_input(photograph, saliency, seeds)
         h, w = saliency.shape[1:] if self.grid is None else (self.grid, self.grid)
         pairwise = self.contrast(images.resize(photograph, (h, w)))[: self.neighbours // 2]
         unary = np.zeros((h, w))
-        return enlarged([_minimum(unary, _trimap(drawn, (h, w)), pairwise) for drawn in seeds], photograph)
+        size = photograph.shape[:2]
+        return [CompactMask(_minimum(unary, _trimap(drawn, (h, w)), pairwise), size) for drawn in seeds]
 
 
 class Energy(NamedTuple):
@@ -80,7 +82,7 @@ class Energy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ColourCut:
+class ColourCut(CompactMaker):
     """A cut with unaries: saliency as log odds, and colour models of either side, as in GrabCut (Rother et al. 2004).
 
     One class at a time, on a square grid of ``grid`` places a side. With ``s`` the saliency relative to its maximum,
@@ -139,12 +141,12 @@ class ColourCut:
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         unary, foreground, background, pairwise = self.energy(photograph, saliency, seeds)
-        trimaps = map(Seeds, foreground, background)
-        return enlarged([_minimum(u, trimap, pairwise) for u, trimap in zip(unary, trimaps, strict=True)], photograph)
+        trimaps, size = map(Seeds, foreground, background), photograph.shape[:2]
+        return [CompactMask(_minimum(u, trimap, pairwise), size) for u, trimap in zip(unary, trimaps, strict=True)]
 
     def energy(self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]) -> Energy:
         """The energy's terms; with several rounds those of the last.
@@ -171,11 +173,20 @@ class ColourCut:
             foreground[n], background[n] = trimap
         return Energy(unary, foreground, background, pairwise)
 
+    def unmoved(self, saliency: Float[np.ndarray, "h w"], before: Seeds, after: Seeds) -> bool:
+        """Whether added seeds leave the colours' models alone: then a cut that agrees with them is still the least."""
+        if not only_more(before, after):
+            return False
+        size = (self.grid, self.grid)
+        probability = expit(self.steepness * (_relative(saliency, size) - self.middle))
+        contradicted = [_contradicted(probability, _trimap(seeds, size)) for seeds in (before, after)]
+        return bool((contradicted[0] == contradicted[1]).all())
+
     def _colour_odds(
         self, colours: Float32[np.ndarray, "10 p"], probability: Float[np.ndarray, "grid grid"], trimap: Seeds
     ) -> Float[np.ndarray, "grid grid"]:
         """``log p(colour | foreground) - log p(colour | background)``, clipped; 0 where too few pixels are left."""
-        is_contradicted = np.where(trimap.foreground, probability < 0.5, trimap.background & (probability > 0.5))
+        is_contradicted = _contradicted(probability, trimap)
         probability = np.where(is_contradicted, trimap.foreground, probability)
         weight = np.where(is_contradicted, self.seed_weight, 1.0)
         step = max(1, round(self.grid / self.sample))
@@ -229,7 +240,7 @@ class JointCut:
 
 
 @dataclass(frozen=True)
-class RandomWalker:
+class RandomWalker(CompactMaker):
     """Pixels from which a random walk reaches the foreground's seeds before the background's (Grady 2006).
 
     The walk steps to a neighbour with a chance in proportion to the contrast's weight. The chance ``x`` of reaching
@@ -254,9 +265,9 @@ class RandomWalker:
         _check_neighbours(self)
         check_callable(self, "contrast", "a contrast")
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         check_input(photograph, saliency, seeds)
         size = (self.grid, self.grid)
         pairwise = self.contrast(images.resize(photograph, size))[: self.neighbours // 2]
@@ -264,7 +275,7 @@ class RandomWalker:
         affinity = _affinity(tuple(weight + 1e-10 for weight in pairwise), size)
         chances = (_foreground_chance(affinity, _trimap(drawn, size)) for drawn in seeds)
         # Halfway between the seeds of a flat photograph the solver's rounding would decide: ties are background.
-        return enlarged([chance > 0.5 + 1e-9 for chance in chances], photograph)
+        return [CompactMask(chance > 0.5 + 1e-9, photograph.shape[:2]) for chance in chances]
 
 
 def _foreground_chance(affinity: sparse.csr_array, trimap: Seeds) -> Float[np.ndarray, "h w"]:
@@ -287,6 +298,12 @@ def _affinity(pairwise: Sequence[np.ndarray], size: tuple[int, int]) -> sparse.c
     a, b = (np.concatenate([pair[side].ravel() for pair in neighbours]) for side in (0, 1))
     one_way = sparse.coo_array((np.concatenate([weight.ravel() for weight in pairwise]), (a, b)), (places.size,) * 2)
     return (one_way + one_way.T).tocsr()
+
+
+def _contradicted(probability: Float[np.ndarray, "h w"], trimap: Seeds) -> Bool[np.ndarray, "h w"]:
+    """Seeds where the saliency says the opposite."""
+    contradicted: np.ndarray = np.where(trimap.foreground, probability < 0.5, trimap.background & (probability > 0.5))
+    return contradicted
 
 
 def _relative(saliency: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float64[np.ndarray, "grid grid"]:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gradcut import images
+from gradcut.compact import CompactMask, stacked
 from gradcut.errors import MaskError
 from gradcut.images import Photograph
+from gradcut.masks.contrasts import EdgeMap, Exponential, Inverse
 from gradcut.seeds import Seeds, described
 
 #: Called with a photograph ``UInt8 "H W 3"``, the saliency of its ``n`` classes (finite, at least 0, any scale) and
@@ -23,11 +24,48 @@ from gradcut.seeds import Seeds, described
 MaskMaker = Callable[[Photograph, Float[np.ndarray, "n h w"], Sequence[Seeds]], Bool[np.ndarray, "n H W"]]
 
 
+class CompactMaker:
+    """A mask maker that works on fewer pixels than a large photograph has, and can leave the masks so.
+
+    It is called as any other, or by `compact`, which it defines.
+    """
+
+    def __call__(
+        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
+    ) -> Bool[np.ndarray, "n H W"]:
+        return stacked(self.compact(photograph, saliency, seeds), photograph.shape[:2])
+
+    def compact(
+        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
+    ) -> list[CompactMask]:
+        """The masks as they were made, before they are enlarged."""
+        raise NotImplementedError
+
+
+def is_one_by_one(maker: object) -> bool:
+    """Whether a class's mask depends on nothing but the photograph, that class's map and its seeds.
+
+    A maker says so by a method ``unmoved(saliency, before, after)``, which tells whether seeds that were added, each on
+    its own side of the mask from those before, leave that mask as it was. One that is made of another maker is so if
+    the other is, and one with a contrast if that is gradcut's.
+    """
+    parts = [getattr(maker, name, None) for name in ("maker", "contrast")]
+    return (
+        hasattr(maker, "unmoved")
+        and (parts[0] is None or is_one_by_one(parts[0]))
+        and (parts[1] is None or isinstance(parts[1], Inverse | Exponential | EdgeMap))
+    )
+
+
+def only_more(before: Seeds, after: Seeds) -> bool:
+    """Whether seeds were added and none taken away."""
+    return not any((a & ~b).any() for a, b in zip(before, after, strict=True))
+
+
 def enlarged(masks: Iterable[Bool[np.ndarray, "_ _"]], photograph: Photograph) -> Bool[np.ndarray, "n H W"]:
     """Masks of any size, brought to the photograph's."""
     size = photograph.shape[:2]
-    resized = [images.resize_mask(mask, size) for mask in masks]
-    return np.stack(resized) if resized else np.zeros((0, *size), dtype=bool)
+    return stacked([CompactMask(mask, size) for mask in masks], size)
 
 
 def check_input(photograph: Any, saliency: Any, seeds: Any) -> None:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Int32, UInt8
 from scipy import ndimage
 
 from gradcut import images
+from gradcut.compact import CompactMask
 from gradcut.errors import MaskError, check_least
 from gradcut.images import Photograph
+from gradcut.masks.bands import contrast_within, likeness, widen
 from gradcut.masks.contrasts import DIAGONAL
-from gradcut.masks.makers import MaskMaker, check_between, check_callable, check_input, check_masks, enlarged
+from gradcut.masks.kept import KEPT, digest
+from gradcut.masks.makers import (
+    CompactMaker,
+    MaskMaker,
+    check_between,
+    check_callable,
+    check_input,
+    check_masks,
+    is_one_by_one,
+)
 from gradcut.masks.maxflow import NEIGHBOURS, min_cut_within
 from gradcut.seeds import Seeds
 
 
 @dataclass(frozen=True)
-class Outlined:
+class Outlined(CompactMaker):
     """Another maker's masks, with the outline cut again at the photograph's own resolution.
 
     A mask that was made on a coarse grid has steps as long as a place. Of the pixels within ``reach`` places of its
@@ -27,8 +38,8 @@ class Outlined:
     al., "Object Segmentation Using Graph Cuts Based Active Contours", CVPR 2003). The energy is ``sum_p (2 g_p - 1)
     [L_p = 0] / d + smoothness sum_pq w_pq [L_p != L_q]`` over 8 neighbours, with ``g`` the mask blurred by a Gaussian,
     ``d`` a place's size in pixels, and weights ``w = exp(-|a_p - a_q|^2 / 2 mean)`` of the photograph's own colours
-    (RGB), with the mean over the bands. So the outline follows an edge of the photograph where there is one, and is
-    smooth where there is none.
+    (RGB), with the mean over the bands, rounded. So the outline follows an edge of the photograph where there is one,
+    and is smooth where there is none. The last outlines are kept, so that the same is not cut twice.
 
     All other pixels, and seeds, stay what they are. Of what is thinner than the band the middle half stays and the mask
     is not blurred, so that nothing thin is lost. Two masks that touch may overlap afterwards by a few pixels. Time and
@@ -59,39 +70,80 @@ class Outlined:
         check_between(self, "reach", 0)
         check_between(self, "blur", 0)
 
-    def __call__(
+    def compact(
         self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    ) -> list[CompactMask]:
         check_input(photograph, saliency, seeds)
-        h, w = photograph.shape[:2]
-        if h * w > self.limit:
-            scale = np.sqrt(self.limit / (h * w))
-            small = images.resize(photograph, (max(1, int(h * scale)), max(1, int(w * scale))))
-            return enlarged(self._outlined(small, saliency, seeds), photograph)
-        return self._outlined(photograph, saliency, seeds)
+        size = photograph.shape[:2]
+        if not is_one_by_one(self.maker):
+            small = self._small(photograph)
+            return self._cut(small, self._outlines(small, size, saliency, seeds))
+        look = digest(photograph)
+        small = KEPT.get(("small", look, self.limit), lambda: self._small(photograph))
+        keys = [("outline", self, look, digest(class_map)) for class_map in saliency]
+        known = [self._known(*each) for each in zip(keys, saliency, seeds, strict=True)]
+        missing = [number for number, outline in enumerate(known) if outline is None]
+        made = self._outlines(small, size, saliency[missing], [seeds[number] for number in missing])
+        for number, outline in zip(missing, made, strict=True):
+            known[number] = KEPT.put((*keys[number], *map(digest, seeds[number])), outline)
+        return self._cut(small, [outline for outline in known if outline is not None])
 
-    def _outlined(
-        self, photograph: Photograph, saliency: Float[np.ndarray, "n h w"], seeds: Sequence[Seeds]
-    ) -> Bool[np.ndarray, "n H W"]:
+    def _small(self, photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
+        """The photograph, shrunk if it has more pixels than the limit."""
+        h, w = photograph.shape[:2]
+        if h * w <= self.limit:
+            return photograph
+        scale = np.sqrt(self.limit / (h * w))
+        return images.resize(photograph, (max(1, int(h * scale)), max(1, int(w * scale))))
+
+    def _known(self, key: tuple[Hashable, ...], saliency: Float[np.ndarray, "h w"], seeds: Seeds) -> _Outline | None:
+        """The same map's outline from before, if it had the same seeds or the new ones say nothing new."""
+        unmoved = self.maker.unmoved  # type: ignore[attr-defined]
+        same: _Outline | None = KEPT.find((*key, *map(digest, seeds)))
+        others = (one for one in KEPT.alike(key) if one.agrees(seeds) and unmoved(saliency, one.seeds, seeds))
+        return next(others, None) if same is None else same
+
+    def _outlines(
+        self,
+        photograph: Photograph,
+        size: tuple[int, int],
+        saliency: Float[np.ndarray, "n h w"],
+        seeds: Sequence[Seeds],
+    ) -> list[_Outline]:
+        """The masks and their bands, before the second cut."""
+        if not len(saliency):
+            return []
         masks = self.maker(photograph, saliency, seeds)
         check_masks(masks, photograph, saliency, self.maker)
-        cut, size = masks.copy(), masks.shape[1:]
+        small = masks.shape[1:]
         # Two cells a place; a cell is a pixel at least.
-        cells = tuple(min(2 * self.grid, side) for side in size)
-        bands, pulls = [], []
-        for mask, drawn in zip(cut, seeds, strict=True):
-            cover = images.coverage(mask, cells)
-            is_near, blurred = self._band(cover)
-            near = np.flatnonzero(_nearest(is_near, size))
-            foreground, background = (_nearest(side, size).flat[near] for side in drawn)
-            mask.flat[near] = (mask.flat[near] | foreground) & ~background
-            bands.append(near[~(foreground | background)])
-            pulls.append(self._pull(blurred, bands[-1], size))
-        weights = _likeness(photograph, bands)
-        for mask, band, pull, weight in zip(cut, bands, pulls, weights, strict=True):
-            if len(band):
-                mask.flat[band] = min_cut_within(mask, band, pull, self.smoothness * weight)
-        return cut
+        cells = tuple(min(2 * self.grid, side) for side in small)
+        outlines = []
+        for mask, drawn in zip(masks, seeds, strict=True):
+            cut = mask.copy()
+            is_near, blurred = self._band(images.coverage(mask, cells))
+            near = np.flatnonzero(_nearest(is_near, small))
+            foreground, background = (_nearest(side, small).flat[near] for side in drawn)
+            cut.flat[near] = (cut.flat[near] | foreground) & ~background
+            band = near[~(foreground | background)].astype(np.int32)
+            pull = self._pull(blurred, band, small)
+            outlines.append(_Outline(mask, drawn, band, pull, (None, CompactMask(cut, size))))
+        return outlines
+
+    def _cut(self, photograph: Photograph, outlines: Sequence[_Outline]) -> list[CompactMask]:
+        """The masks with their bands cut."""
+        scale, masks = _scale(photograph, outlines), []
+        for outline in outlines:
+            cut_by, mask = outline.newest
+            if len(outline.band) and cut_by != scale:
+                weight = np.zeros((8, len(outline.band)), np.float32)
+                likeness(photograph, outline.band, np.array(NEIGHBOURS), scale, DIAGONAL, weight)
+                cut = mask.made.copy()
+                cut.flat[outline.band] = min_cut_within(cut, outline.band, outline.pull, self.smoothness * weight)
+                mask = CompactMask(cut, mask.size)
+                outline.newest = scale, mask
+            masks.append(mask)
+        return masks
 
     def _band(self, cover: Float[np.ndarray, "r c"]) -> tuple[Bool[np.ndarray, "r c"], Float[np.ndarray, "r c"]]:
         """Which cells are the band's, and the blurred mask."""
@@ -112,7 +164,7 @@ class Outlined:
         return near, blurred
 
     def _pull(
-        self, blurred: Float[np.ndarray, "r c"], band: Integer[np.ndarray, " m"], size: tuple[int, int]
+        self, blurred: Float[np.ndarray, "r c"], band: Int32[np.ndarray, " m"], size: tuple[int, int]
     ) -> Float[np.ndarray, " m"]:
         """What draws the band's pixels to the foreground."""
         pixels = zip(np.divmod(band, size[1]), blurred.shape, size, strict=True)
@@ -122,37 +174,45 @@ class Outlined:
         return pull
 
 
-def _likeness(photograph: Photograph, bands: Sequence[Integer[np.ndarray, " _"]]) -> list[Float[np.ndarray, "8 _"]]:
-    """`contrasts.Exponential` in RGB, only where it is needed: of each band's pixels to their `NEIGHBOURS`."""
-    h, w = photograph.shape[:2]
-    near = np.zeros((h, w), dtype=bool)
-    for band in bands:
-        near.flat[band] = True
-    pixels = np.flatnonzero(ndimage.binary_dilation(near, np.ones((3, 3))))
-    number = np.full(h * w, -1, np.int32)
-    number[pixels] = np.arange(len(pixels))
-    colours = photograph.reshape(-1, 3)[pixels].astype(np.float32)
-    y, x = np.divmod(pixels, w)
-    squared = np.zeros((4, len(pixels)), np.float32)  # to the right, down, down right and down left
-    total, count = 0.0, 0
-    for steps, (down, right) in zip(squared, NEIGHBOURS[::2], strict=True):
-        inside = np.flatnonzero((y + down < h) & (x + right >= 0) & (x + right < w))
-        other = number[pixels[inside] + (down * w + right)]
-        inside, other = inside[other >= 0], other[other >= 0]
-        difference = colours[inside] - colours[other]
-        steps[inside] = np.einsum("mc,mc->m", difference, difference)
-        total, count = total + float(steps.sum(dtype=np.float64)), count + len(inside)
-    weight = np.exp(squared * (-0.5 * count / total)) if total else np.ones_like(squared)
-    weight[2:] *= DIAGONAL
-    likeness = []
-    for band in bands:
-        both = []
-        for alike, (down, right) in zip(weight, NEIGHBOURS[::2], strict=True):
-            # What lies beyond the photograph's border gets some weight or other, which the cut ignores.
-            back = np.maximum(band - (down * w + right), 0)
-            both += [alike[number[band]], alike[number[back]]]
-        likeness.append(np.stack(both))
-    return likeness
+@dataclass(eq=False)
+class _Outline:
+    """A class's mask with the band in which it is cut again.
+
+    ``inner`` is the other maker's mask, ``newest`` the one after the cut, with the contrast's scale; before it None.
+    """
+
+    inner: Bool[np.ndarray, "h w"]
+    seeds: Seeds
+    band: Int32[np.ndarray, " m"]
+    pull: Float[np.ndarray, " m"]
+    newest: tuple[float | None, CompactMask]
+
+    def agrees(self, seeds: Seeds) -> bool:
+        """Whether seeds that were added are on their own side of both masks already."""
+        final = self.newest[1].made
+        for now, before, side in zip(seeds, self.seeds, (True, False), strict=True):
+            if (added := now & ~before).any():
+                pixels = _nearest(added, self.inner.shape)
+                if (self.inner[pixels] != side).any() or (final[pixels] != side).any():
+                    return False
+        return True
+
+
+#: Steps of an octave in which the contrast's scale is counted.
+STEPS = 16
+
+
+def _scale(photograph: Photograph, outlines: Sequence[_Outline]) -> float:
+    """``-1 / 2 mean(|a_p - a_q|^2)`` over all bands together and the pixels beside them; 0 where they are all alike.
+
+    The mean is rounded by 2 % at most, to steps of 4 %: a stroke in one class's mask, which hardly changes it, leaves
+    the others' alone.
+    """
+    near = np.zeros(photograph.shape[:2], dtype=np.uint8)
+    for outline in outlines:
+        widen(near, outline.band)
+    total, count = contrast_within(photograph, near)
+    return float(-0.5 * 2 ** (-round(STEPS * np.log2(total / count)) / STEPS)) if total else 0.0
 
 
 def _nearest(values: Bool[np.ndarray, "r c"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
