@@ -16,12 +16,12 @@ from gradcut.classifiers.words import words_of
 from gradcut.errors import GradcutError
 from gradcut.formats.label_studio import brush_mask, prediction, regions
 from gradcut.images import Photograph
+from gradcut.integrations import asking
 from gradcut.integrations.label_studio.interface import Interface, read_interface
 from gradcut.integrations.label_studio.photographs import Photographs
 from gradcut.painting import Stroke, rasterise
 from gradcut.records import fingerprint
 from gradcut.results import Object, Segmentation
-from gradcut.saliency.presence import detection_logits
 from gradcut.segmenter import Segmenter
 from gradcut.strokes import refine
 
@@ -119,20 +119,10 @@ class Backend:
     def _found(
         self, segmenter: Segmenter, interface: Interface, known: Mapping[str, list[str]], photograph: Photograph
     ) -> dict[str, Any]:
-        """The labels that reach the segmenter's threshold, at most ``top_k``, a group by its classes' probability."""
-        threshold, most = segmenter.limits
-        scores = self._scores(segmenter, known, photograph)
-        names = {name: label for label, own in known.items() for name in own if scores[name] >= threshold}
-        asked = sorted(names, key=lambda name: -scores[name])[:most]
-        result = segmenter(photograph, asked).without_borrowed()
-        labels = {called: names[name] for name in asked for called in segmenter.asked([name])}
+        names = {name: label for label, own in known.items() for name in own}
+        result = asking.found(segmenter, list(names), photograph)
+        labels = {called: label for name, label in names.items() for called in segmenter.asked([name])}
         return self._prediction(interface, [(item, labels[item.label]) for item in result.objects])
-
-    def _scores(self, segmenter: Segmenter, known: Mapping[str, list[str]], photograph: Photograph) -> dict[str, float]:
-        classifier = segmenter.classifier
-        (probabilities,) = classifier.probabilities(detection_logits(classifier, [photograph]))
-        names = {name for own in known.values() for name in own}
-        return {name: classifier.score(probabilities, classifier.find(name)) for name in names}
 
     def _corrected(
         self, segmenter: Segmenter, interface: Interface, known: Mapping[str, list[str]], task: Mapping[str, Any],
@@ -144,7 +134,7 @@ class Backend:
             raise GradcutError(f"label: {segmenter.classifier.name} does not know {unknown[0]!r}")
         names = {label: known[label] for label in strokes}
         if any(len(own) > 1 for own in names.values()):
-            scores = self._scores(segmenter, names, photograph)
+            scores = asking.scores(segmenter, [name for own in names.values() for name in own], photograph)
             names = {label: [max(own, key=scores.__getitem__)] for label, own in names.items()}
         labels = {called: label for label, own in names.items() for called in segmenter.asked(own)}
         key = hashlib.sha256(photograph.tobytes()).digest(), tuple(labels)
