@@ -45,6 +45,7 @@ class Backend:
         self.segmenter, self.photographs, self.tolerance = segmenter, photographs, tolerance
         record = {**segmenter.record(), "tolerance": tolerance}
         self.version = f"gradcut {segmenter.classifier.name} {segmenter.recipe.name} {fingerprint(record)[:8]}"
+        self._told: set[str] = set()
         self._segmenters: dict[tuple[str, ...], Segmenter] = {}
         self._looked_at: dict[tuple[bytes, tuple[str, ...]], Segmentation] = {}
 
@@ -57,9 +58,11 @@ class Backend:
         interface = read_interface(configuration)
         if words_of(self.segmenter.classifier.model) is None:
             known = interface.known(self.segmenter.classifier)
-            if others := [label for label in interface.labels if label not in known]:
+            others = ", ".join(label for label in interface.labels if label not in known)
+            if others and others not in self._told:
+                self._told.add(others)
                 name = self.segmenter.classifier.name
-                log.warning("gradcut: labels that %s does not know get no masks: %s", name, ", ".join(others))
+                log.warning("gradcut: labels that %s does not know get no masks: %s", name, others)
         return interface
 
     def predict(self, document: Mapping[str, Any], token: str | None = None) -> list[Any]:
@@ -141,7 +144,7 @@ class Backend:
         if key not in self._looked_at:
             # What is painted is asked for, however sure the mask.
             painter = Segmenter(segmenter.classifier, segmenter.recipe, disjoint=segmenter.disjoint)
-            _keep(self._looked_at, key, painter(photograph, list(labels)))
+            _keep(self._looked_at, key, asking.found(painter, list(labels), photograph, always=True))
         sides = ({called: strokes[label][side] for called, label in labels.items()} for side in (True, False))
         refined = refine(self._looked_at[key], *sides)
         return self._prediction(interface, [(item, labels[item.label]) for item in refined.objects])
