@@ -175,18 +175,20 @@ def look(url: str, tasks: dict[str, tuple[int, int]], folder: Path) -> None:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=options)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(60_000)
         page.route("**/*", lambda route: route.continue_() if urlsplit(route.request.url).hostname in
                    ("127.0.0.1", None) else route.abort())  # fmt: skip
         page.goto(f"{url}/user/login/")
         page.fill("input[name=email]", USER)
         page.fill("input[name=password]", PASSWORD)
         page.click("button[type=submit]")
+        page.wait_for_url(lambda address: "/user/login" not in address)
         for name, (number, task) in tasks.items():
             page.goto(f"{url}/projects/{number}/data?task={task}")
             page.wait_for_selector("canvas")
             page.wait_for_timeout(8000)
             page.screenshot(path=folder / f"{name}.png")
+            assert page.get_by_text("gradcut").count() > 1, f"{name}: no tab of a prediction beside the project's name"
             print(folder / f"{name}.png")
         browser.close()
 
