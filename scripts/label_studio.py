@@ -33,8 +33,8 @@ from playwright.sync_api import sync_playwright
 from gradcut import Segmenter
 from gradcut.formats.label_studio import brush_mask
 
-USER, PASSWORD = "me@example.org", "secretsecret"
-TOKEN = "0123456789abcdef0123456789abcdef01234567"  # of a server on loopback that ends with this script
+# Of a server on loopback that ends with this script.
+USER, PASSWORD, TOKEN = "me@example.org", "secretsecret", "0123456789abcdef0123456789abcdef01234567"
 PHOTOGRAPHS = ("chelsea.png", "coffee.png")
 RECIPE = "fast"
 QUIET = {
@@ -184,11 +184,14 @@ def look(url: str, tasks: dict[str, tuple[int, int]], folder: Path) -> None:
         page.click("button[type=submit]")
         page.wait_for_url(lambda address: "/user/login" not in address)
         for name, (number, task) in tasks.items():
-            page.goto(f"{url}/projects/{number}/data?task={task}")
-            page.wait_for_selector("canvas")
-            page.wait_for_timeout(8000)
+            for _ in range(3):  # the first visit may come before Label Studio has its predictions at hand
+                page.goto(f"{url}/projects/{number}/data?task={task}")
+                page.wait_for_selector("canvas")
+                page.wait_for_timeout(8000)
+                if shown := page.get_by_text("gradcut").count() > 1:  # the prediction's tab, and the project's name
+                    break
             page.screenshot(path=folder / f"{name}.png")
-            assert page.get_by_text("gradcut").count() > 1, f"{name}: no tab of a prediction beside the project's name"
+            assert shown, f"{name}: Label Studio's page does not show the prediction"
             print(folder / f"{name}.png")
         browser.close()
 
