@@ -452,6 +452,9 @@ def test_the_protocol(backend, photograph, caplog):
         status, answer = call(server, "POST", "/setup", setup | {"schema": "<View/>"})
         assert (status, answer["error"].startswith("label_config: ")) == (400, True)
         assert call(server, "POST", "/predict", {"tasks": 1, "label_config": BRUSH})[0] == 400
+        assert call(server, "POST", "/predict", asking(config="<View \ud800/>"))[0] == 400
+        half = [region("keypointlabels", "\ud800", x=1, y=1)]
+        assert call(server, "POST", "/predict", asking(inline(photograph), painted=half))[0] == 400
         assert call(server, "POST", "/predict", asking(), content_type="text/plain")[0] == 400
         assert call(server, "GET", "/health", host="elsewhere.example.org")[0] == 421
 
@@ -474,8 +477,8 @@ def test_a_login_is_asked_for(backend):
         assert call(server, "GET", "/health", authorization=f"Basic {right}")[0] == 200
 
 
-def test_the_command_serves(photograph):
-    with Site({"/data/upload/cat.png": (200, png(photograph))}) as site:
+def test_the_command_serves(cat):
+    with Site({"/data/upload/cat.png": (200, png(cat))}) as site:
         environment = {**os.environ, "LABEL_STUDIO_API_KEY": "abc"}
         line = [
             sys.executable,
@@ -501,7 +504,7 @@ def test_the_command_serves(photograph):
         finally:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
-        assert set(masks_of(answer["results"][0])) == {"cat"}
+        assert set(masks_of(answer["results"][0], cat.shape[:2])) == {"cat"}
         assert site.asked == [("/data/upload/cat.png", "Token abc")]
 
 

@@ -31,7 +31,7 @@ from gradcut.listening import listen
 @app.command(
     "label-studio",
     examples="""
-    gradcut label-studio                                 # of http://localhost:8080
+    gradcut label-studio                              # of http://localhost:8080
     gradcut label-studio http://localhost:8080 -c embedded -r fast
     gradcut label-studio --photographs-from https://photographs.example.org
     """,

@@ -68,7 +68,7 @@ def read_interface(text: object) -> Interface:
         raise GradcutError("label_config: expected a labelling configuration as XML without a document type")
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeError) as error:
         raise GradcutError(f"label_config: expected XML: {one_line(error)}") from None
     images = {tag.get("name"): tag.get("value", "") for tag in root.iter("Image")}
     for tag in root.iter():

@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gradcut.errors import GradcutError
 from gradcut.integrations.label_studio.backend import Backend
+from gradcut.web.guard import Guard
 from gradcut.web.requests import document
-from gradcut.web.server import LOOPBACK, Guard
+from gradcut.web.server import LOOPBACK
 from gradcut.web.state import BusyError, Queue
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,9 @@ async def _document(request: Request) -> dict[str, Any]:
 async def _sentence(request: Request, error: Exception) -> Response:
     """Label Studio shows no more than the status, so the reason is told in the terminal, too."""
     log.warning("gradcut: %s: %s", request.url.path, error)
-    return JSONResponse({"error": str(error)}, 503 if isinstance(error, BusyError) else 400)
+    # Half of a surrogate pair, which JSON may have, is no text that can be sent.
+    message = str(error).encode("utf-8", "replace").decode()
+    return JSONResponse({"error": message}, 503 if isinstance(error, BusyError) else 400)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
