@@ -5,10 +5,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := imagenet-seg,ray,supervision,hf,web
+EXTRAS := imagenet-seg,ray,supervision,hf,web,cvat
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test fuzz lint format wheel lowest sweep conformance docs-pictures clean
+.PHONY: demo test fuzz lint format wheel lowest sweep conformance docs-pictures label-studio clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -64,6 +64,10 @@ conformance: .venv/test
 docs-pictures: .venv/test
 	OMP_NUM_THREADS=1 $(BIN)/python docs/pictures.py $(ARGS)
 
+# The backend with a real Label Studio, in an environment of its own: minutes, most of them its first start. Needs a Chromium.
+label-studio: .venv/test .venv/label-studio/bin/label-studio
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/label_studio.py .venv/label-studio/bin/label-studio runs/label-studio
+
 $(BIN)/uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
@@ -81,6 +85,10 @@ $(BIN)/uv:
 .venv/datumaro/bin/datum: | $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/datumaro
 	$(BIN)/uv pip install --quiet --python .venv/datumaro/bin/python datumaro==1.13.12
+
+.venv/label-studio/bin/label-studio: | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/label-studio
+	$(BIN)/uv pip install --quiet --python .venv/label-studio/bin/python label-studio==1.23.2
 
 clean:
 	rm -rf .venv gradcut-demo

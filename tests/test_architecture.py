@@ -35,6 +35,7 @@ FLOORS = (
     {"runs", "evaluation"},
     {"formats"},
     {"web"},
+    {"integrations"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -19,6 +19,7 @@ EXAMPLES = {
     "five_lines": ([], ["cat: score 0."]),
     "audit": ([], ["photograph", "chelsea.png", "coffee.png", "astronaut.png", "motorcycle_left.png"]),
     "pseudo_labels": (["run", "photographs"], ["cat ", "background ", "unsure "]),
+    "train": (["run", "photographs", "--seconds", "3"], ["1 photographs, ", "background ", "cat "]),
     "own_recipe": (["photographs/cat.png"], ["cat: score 0."]),
     "compare": ([], ["CAM: class IoU 0.", "LayerCAM: class IoU 0.", "difference in class IoU: "]),
 }

@@ -15,6 +15,7 @@ import typing as _typing
 if _typing.TYPE_CHECKING:
     from gradcut.classifiers import Classifier, Detection, load_classifier
     from gradcut.errors import GradcutError
+    from gradcut.integrations.hugging_face import pipeline
     from gradcut.recipes import RECIPES, Recipe
     from gradcut.results import Object, Segmentation
     from gradcut.runs.segment import segment_folder
@@ -39,6 +40,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "load_classifier",
+    "pipeline",
     "refine",
     "segment_folder",
 ]
@@ -54,6 +56,7 @@ _HOMES = {
     "Segmentation": "results",
     "Segmenter": "segmenter",
     "load_classifier": "classifiers",
+    "pipeline": "integrations.hugging_face",
     "refine": "strokes",
     "segment_folder": "runs.segment",
 }

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from gradcut.cli import demo, segment, run, classify, fit, evaluate, serve, doctor  # isort: skip  in the order that the help lists them
+from gradcut.cli import demo, segment, run, classify, fit, evaluate, serve, label_studio, doctor  # isort: skip  in the order that the help lists them
 from gradcut.cli.options import app
 from gradcut.cli.progress import err
 from gradcut.errors import GradcutError
 
-__all__ = ["app", "classify", "demo", "doctor", "evaluate", "fit", "main", "run", "segment", "serve"]
+__all__ = [
+    "app",
+    "classify",
+    "demo",
+    "doctor",
+    "evaluate",
+    "fit",
+    "label_studio",
+    "main",
+    "run",
+    "segment",
+    "serve",
+]
 
 
 def main() -> None:

@@ -191,6 +191,11 @@ def _without(classmap: Callable[[], Integer[np.ndarray, "H W"]], numbers: Sequen
     return np.where(np.isin(values, numbers), 0, values).astype(values.dtype)
 
 
+def _values(folder: str, size: tuple[int, int], path: str | None) -> Any:
+    """The numbers in a file of a run; zeros where there is none."""
+    return np.zeros(size, np.uint8) if path is None else images.read_values(f"{folder}/{path}")
+
+
 def _inside(values: Callable[[str], Any], path: str) -> Bool[np.ndarray, "H W"]:
     mask: np.ndarray = values(path) > 0
     return mask
@@ -199,6 +204,11 @@ def _inside(values: Callable[[str], Any], path: str) -> Bool[np.ndarray, "H W"]:
 def _own(values: Callable[[str], Any], path: str, value: int) -> Bool[np.ndarray, "H W"]:
     mask: np.ndarray = values(path) == value
     return mask
+
+
+def _numbered(labelmap: Callable[[], Any], objects: Sequence[runs.Entry], numbers: Mapping[str, int]) -> Any:
+    """A corrected class map: its label map's values as numbers of classes."""
+    return corrections.numbered(labelmap(), objects, numbers)
 
 
 @dataclass(frozen=True)
@@ -230,20 +240,12 @@ class _Run:
         objects = [item | {"index": self.numbers[item["label"]]} for item in line["objects"]]
         photograph = self._annotated(line | {"objects": objects})
 
-        def classmap() -> Integer[np.ndarray, "H W"]:
-            path = line["files"].get("labelmap")
-            if path is None:
-                return np.zeros(photograph.size, np.uint8)
-            return corrections.numbered(images.read_values(f"{self.folder}/{path}"), objects, self.numbers)
-
-        return replace(photograph, classmap=classmap, decided=True)
+        labelmap = partial(_values, self.folder, photograph.size, line["files"].get("labelmap"))
+        return replace(photograph, classmap=partial(_numbered, labelmap, objects, self.numbers), decided=True)
 
     def _annotated(self, line: runs.Entry) -> AnnotatedPhotograph:
         size = line["height"], line["width"]
-
-        def values(path: str | None) -> Any:
-            return np.zeros(size, np.uint8) if path is None else images.read_values(f"{self.folder}/{path}")
-
+        values = partial(_values, self.folder, size)  # which other processes can be given
         objects = tuple(
             AnnotatedObject(
                 o["label"],
@@ -258,7 +260,7 @@ class _Run:
         )
         blank = len(line["objects"]) - len(objects)
         return AnnotatedPhotograph(
-            line["name"], line["photograph"], size, objects, lambda: values(line["files"].get("classmap")), blank
+            line["name"], line["photograph"], size, objects, partial(values, line["files"].get("classmap")), blank
         )
 
 

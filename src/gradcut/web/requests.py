@@ -46,13 +46,13 @@ async def content(request: Request, limit: int, what: str) -> bytes:
     return bytes(data)
 
 
-async def document(request: Request) -> dict[str, Any]:
-    """The request's body, a JSON object.
+async def document(request: Request, limit: int = DOCUMENT) -> dict[str, Any]:
+    """The request's body, a JSON object of at most ``limit`` bytes.
 
     Raises:
         GradcutError: as for `content`, or something else.
     """
-    data = await content(request, DOCUMENT, "The request")
+    data = await content(request, limit, "The request")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
