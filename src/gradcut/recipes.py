@@ -279,6 +279,10 @@ METHODS: Mapping[str, type[Method]] = {
         CAM,
         DeconvNet,
         DenseProbability,
+        saliency.EigenCAM,
+        saliency.EigenGradCAM,
+        saliency.FinerCAM,
+        saliency.FullGrad,
         saliency.GradCAM,
         saliency.GradCAMPlusPlus,
         Gradient,
@@ -290,9 +294,12 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.LayerCAM,
         saliency.LeGrad,
         PlaceProbability,
+        saliency.RefineCAM,
+        saliency.ShapleyCAM,
         saliency.SmoothGrad,
         SoftmaxGradCAM,
         saliency.VarGrad,
+        saliency.XGradCAM,
     )
 }
 

@@ -12,17 +12,23 @@ The model is left as it was: no hook, no flag, no ``.grad``.
 from gradcut.errors import SaliencyError
 from gradcut.network.view import View
 from gradcut.saliency.attentions import AttentionGradient, AttentionRollout, BeyondIntuition, LeGrad
-from gradcut.saliency.cams import (
-    CAM,
+from gradcut.saliency.cams import CAM, PlaceProbability
+from gradcut.saliency.dense import DenseProbability
+from gradcut.saliency.eigencams import EigenCAM, EigenGradCAM
+from gradcut.saliency.fullgrad import FullGrad
+from gradcut.saliency.gradcams import (
+    Difference,
+    FinerCAM,
     GradCAM,
     GradCAMPlusPlus,
     GuidedGradCAM,
     HiResCAM,
     LayerCAM,
-    PlaceProbability,
+    RefineCAM,
+    ShapleyCAM,
     SoftmaxGradCAM,
+    XGradCAM,
 )
-from gradcut.saliency.dense import DenseProbability
 from gradcut.saliency.gradients import (
     DeconvNet,
     Gradient,
@@ -37,7 +43,7 @@ from gradcut.saliency.gradients import (
 from gradcut.saliency.kinds import SUITED, Kind, at_one_size, kind_of, suited
 from gradcut.saliency.method import Method, explained, resolved, scales_of
 from gradcut.saliency.scales import Crops, MultiScale
-from gradcut.saliency.targets import Saliency, Score, Target, Targets, resolve, score_gradient
+from gradcut.saliency.targets import Saliency, Score, ScoreFunction, Target, Targets, resolve, score_gradient, scores
 from gradcut.saliency.walks import Attention, Features, Mean, Rivals, Walk
 
 __all__ = [
@@ -50,7 +56,12 @@ __all__ = [
     "Crops",
     "DeconvNet",
     "DenseProbability",
+    "Difference",
+    "EigenCAM",
+    "EigenGradCAM",
     "Features",
+    "FinerCAM",
+    "FullGrad",
     "GradCAM",
     "GradCAMPlusPlus",
     "Gradient",
@@ -67,10 +78,13 @@ __all__ = [
     "MultiScale",
     "PixelMethod",
     "PlaceProbability",
+    "RefineCAM",
     "Rivals",
     "Saliency",
     "SaliencyError",
     "Score",
+    "ScoreFunction",
+    "ShapleyCAM",
     "SmoothGrad",
     "SoftmaxGradCAM",
     "Target",
@@ -78,6 +92,7 @@ __all__ = [
     "VarGrad",
     "View",
     "Walk",
+    "XGradCAM",
     "at_one_size",
     "explained",
     "input_gradient",
@@ -86,5 +101,6 @@ __all__ = [
     "resolved",
     "scales_of",
     "score_gradient",
+    "scores",
     "suited",
 ]
