@@ -59,10 +59,11 @@ FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "cvat", "fifty
 
 #: Saliency methods that `gradcut.recipes.with_saliency` takes: those that need no other method.
 METHODS = (
-    "AttentionGradient", "AttentionRollout", "BeyondIntuition", "CAM", "DeconvNet", "DenseProbability", "EigenCAM",
-    "EigenGradCAM", "FinerCAM", "FullGrad", "GradCAM", "GradCAMPlusPlus", "Gradient", "GradientXInput",
-    "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "LayerCAM", "LeGrad", "PlaceProbability",
-    "RefineCAM", "ShapleyCAM", "SmoothGrad", "SoftmaxGradCAM", "VarGrad", "XGradCAM",
+    "AblationCAM", "AttentionGradient", "AttentionRollout", "AttnLRP", "BeyondIntuition", "CAM", "DeconvNet",
+    "DenseProbability", "EigenCAM", "EigenGradCAM", "FinerCAM", "FullGrad", "GradCAM", "GradCAMPlusPlus",
+    "Gradient", "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "LRP",
+    "LayerCAM", "LeGrad", "Occlusion", "PlaceProbability", "RISE", "RefineCAM", "ScoreCAM", "ShapleyCAM",
+    "SmoothGrad", "SoftmaxGradCAM", "VarGrad", "XGradCAM",
 )  # fmt: skip
 
 

@@ -273,8 +273,10 @@ def as_recipe(recipe: Recipe | str) -> Recipe:
 METHODS: Mapping[str, type[Method]] = {
     method.__name__: method
     for method in (
+        saliency.AblationCAM,
         saliency.AttentionGradient,
         saliency.AttentionRollout,
+        saliency.AttnLRP,
         saliency.BeyondIntuition,
         CAM,
         DeconvNet,
@@ -291,10 +293,14 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.GuidedGradCAM,
         saliency.HiResCAM,
         saliency.IntegratedGradients,
+        saliency.LRP,
         saliency.LayerCAM,
         saliency.LeGrad,
+        saliency.Occlusion,
         PlaceProbability,
+        saliency.RISE,
         saliency.RefineCAM,
+        saliency.ScoreCAM,
         saliency.ShapleyCAM,
         saliency.SmoothGrad,
         SoftmaxGradCAM,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import captum.attr
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.saliency import (
+    AblationCAM,
     DeconvNet,
     EigenCAM,
     EigenGradCAM,
@@ -31,8 +33,10 @@ from gradcut.saliency import (
     HiResCAM,
     IntegratedGradients,
     LayerCAM,
+    Occlusion,
     PixelMethod,
     RefineCAM,
+    ScoreCAM,
     ShapleyCAM,
     SmoothGrad,
     VarGrad,
@@ -243,6 +247,50 @@ def test_pytorch_refine_cam() -> None:
     assert_equal(
         RefineCAM()(case.classifier, case.x, TARGETS), RefineCAM(layers=names)(case.classifier, case.x, TARGETS)
     )
+
+
+@pytest.mark.parametrize("name", ["ScoreCAM", "AblationCAM"])
+def test_pytorch_grad_cam_by_trying_out(name: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer's masks begin at the centre of the first place and end at that of the last; here places are whole.
+
+    Of Ablation-CAM the peer's, as the paper's, turns around where the score is negative.
+    """
+    monkeypatch.setattr(nn, "UpsamplingBilinear2d", partial(nn.Upsample, mode="bilinear"))
+    with torch.no_grad():
+        case.head.bias += 5
+    expected = case.one_by_one(lambda x, index: peers_cam(name, case.model, [case.layer], x.detach(), index))
+    method = ScoreCAM(batch=100) if name == "ScoreCAM" else AblationCAM(batch=100)
+    assert_equal(scaled(method(case.classifier, case.x, TARGETS)), expected)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(12, 6), (13, 5)])
+def test_captum_occlusion(window: int, stride: int) -> None:
+    case = Case("small")
+    peer = captum.attr.Occlusion(case.model)
+    options = {"sliding_window_shapes": (3, window, window), "strides": (3, stride, stride)}
+    expected = case.one_by_one(lambda x, index: peer.attribute(x.detach(), target=index, **options))[:, 0]
+    found = Occlusion(window=window / 24, stride=stride / window)(case.classifier, case.x, TARGETS)
+    assert_equal(found, expected.clamp(min=0).to(found.dtype))
+
+
+@pytest.mark.parametrize("baseline", ["mean", "own"])
+def test_captum_completeness(baseline: str, case: Case) -> None:
+    """A photograph as the baseline, and how far from complete five steps are."""
+    own = torch.randn(3, *case.x.shape[2:], generator=torch.Generator().manual_seed(9)).double()
+    method = IntegratedGradients(steps=5, baseline=own if baseline == "own" else "mean")
+    peer = captum.attr.IntegratedGradients(separate_activations(case.model))
+    options = {"n_steps": 5, "baselines": own[None] if baseline == "own" else 0, "return_convergence_delta": True}
+    gaps = []
+
+    def attribute(x: Tensor, index: int) -> Tensor:
+        values, gap = peer.attribute(x, target=index, **options)
+        gaps.append(gap)
+        return values
+
+    assert_equal(case.one_by_one(attribute), method.attribution(View(case.classifier, case.x), TARGETS))
+    found = method.gap(case.classifier, case.x, lambda logits: TARGETS)
+    torch.testing.assert_close(found, torch.cat(gaps), rtol=1e-6, atol=1e-9)
+    assert float(found.abs().max()) > 1e-6
 
 
 OF_LAYERS = [name for name in CAMS if name != "FullGrad"]

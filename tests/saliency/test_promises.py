@@ -24,6 +24,8 @@ from gradcut.network.activations import Backward, guided
 from gradcut.network.passes import Wanted
 from gradcut.saliency import (
     CAM,
+    RISE,
+    AblationCAM,
     Attention,
     AttentionGradient,
     AttentionRollout,
@@ -43,7 +45,9 @@ from gradcut.saliency import (
     IntegratedGradients,
     LayerCAM,
     MultiScale,
+    Occlusion,
     RefineCAM,
+    ScoreCAM,
     ShapleyCAM,
     SmoothGrad,
     VarGrad,
@@ -107,6 +111,18 @@ TARGETS = [(0, 1), (1, 3), (0, 4)]
         (FinerCAM(of=Difference(similar=1)), FinerCAM()),
         (FullGrad(), FullGrad(of="probability")),
         (ShapleyCAM(of="probability"), ShapleyCAM(of="contrast")),
+        (IntegratedGradients(steps=2, baseline=torch.ones(3, 24, 24)), IntegratedGradients(steps=2)),
+        (Occlusion(), Occlusion(of="probability")),
+        (Occlusion(window=0.3), Occlusion()),
+        (Occlusion(stride=1.0), Occlusion()),
+        (Occlusion(baseline="black"), Occlusion()),
+        (RISE(masks=40), RISE(masks=50)),
+        (RISE(masks=40, cells=4), RISE(masks=40)),
+        (RISE(masks=40, keep=0.3), RISE(masks=40)),
+        (RISE(masks=40, seed=1), RISE(masks=40)),
+        (RISE(masks=40, of="contrast"), RISE(masks=40)),
+        (ScoreCAM(layers="body.1"), ScoreCAM()),
+        (AblationCAM(of="contrast"), AblationCAM()),
         (XGradCAM(layers="body.1"), GradCAM(layers="body.1")),
         (GradCAM(layers=("stem", "body")), GradCAM(layers="stem")),
         (GuidedGradCAM(pixels=Gradient()), GuidedGradCAM()),
@@ -147,8 +163,19 @@ def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
         (IntegratedGradients, {"method": CAM()}, "method: expected"),
         (GuidedGradCAM, {"pixels": CAM()}, "method: expected"),
         (IntegratedGradients, {"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
-        (IntegratedGradients, {"baseline": "grey"}, "baseline: expected 'mean', 'black' or 'white', got 'grey'"),
+        (
+            IntegratedGradients,
+            {"baseline": "grey"},
+            "baseline: expected 'mean', 'black', .* or a tensor, got 'grey'",
+        ),
         (GradCAM, {"layers": 0}, "layers: expected a number from 1, a name or a tuple of names, got 0"),
+        (Occlusion, {"window": 0.0}, "window: expected a number above 0, at most 1, got 0.0"),
+        (Occlusion, {"stride": 1.5}, "stride: expected a number above 0, at most 1, got 1.5"),
+        (Occlusion, {"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
+        (Occlusion, {"baseline": "grey"}, "baseline: expected"),
+        (RISE, {"masks": 0}, "masks: expected a whole number of at least 1, got 0"),
+        (RISE, {"keep": 0.0}, "keep: expected a number above 0, at most 1, got 0.0"),
+        (ScoreCAM, {"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
         (Difference, {"strength": -1.0}, "strength: expected a number of at least 0, got -1.0"),
         (Difference, {"similar": 0}, "similar: expected a whole number of at least 1, got 0"),
         (FullGrad, {"of": "loss"}, "of: expected"),
@@ -377,6 +404,73 @@ def test_full_grad_needs_biases(x: Tensor) -> None:
         FullGrad()(Classifier(model, 5, 24), x, [(0, 1)])
 
 
+def test_rise_by_hand(x: Tensor) -> None:
+    classifier = net()
+    generator = torch.Generator().manual_seed(3)
+    grids = torch.rand(9, 5, 5, generator=generator) < 0.4
+    shifts = torch.stack([torch.randint(0, 5, (9,), generator=generator) for _ in range(2)], 1)
+    masks = []
+    for grid, (top, left) in zip(grids, shifts.tolist(), strict=True):
+        larger = F.interpolate(grid[None, None].float(), (30, 30), mode="bilinear")[0, 0]
+        masks.append(larger[top : top + 24, left : left + 24])
+    with torch.no_grad():
+        p = torch.stack([classifier.model(x[1:] * mask).softmax(1)[0, 3] for mask in masks])
+    total = sum(mask * (value - p.mean()) for mask, value in zip(masks, p, strict=True)) / (9 * 0.4)
+    found = RISE(masks=9, cells=5, keep=0.4, seed=3, batch=4)(classifier, x, [(0, 1), (1, 3)])[1]
+    torch.testing.assert_close(found, total - total.min(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [Occlusion, RISE, ScoreCAM, AblationCAM])
+def test_the_batch_decides_nothing_and_progress_is_told(method: Any, x: Tensor) -> None:
+    classifier, told = net(), []
+    options = {"masks": 20} if method is RISE else {}
+    expected = method(**options)(classifier, x, TARGETS)
+    watched = method(**options, batch=7, progress=lambda done, total: told.append((done, total)))
+    torch.testing.assert_close(watched(classifier, x, TARGETS), expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert {total for _, total in told} == {told[-1][0]}
+    assert len(told) > 2
+    assert watched == method(**options, batch=7)
+
+
+def test_a_dead_channel_is_tried_once(x: Tensor) -> None:
+    classifier = net()
+    with torch.no_grad():
+        classifier.model.body[2].bias[:7] = -1e4
+    ScoreCAM()(classifier, x, TARGETS)  # finds the maps
+    told: list[int] = []
+    with Costs(classifier) as costs:
+        found = ScoreCAM(batch=1, progress=lambda done, total: told.append(done))(classifier, x[:1], [(0, 1)])
+        with torch.no_grad():
+            alive = int((classifier.model.body(classifier.model.stem(x[:1])).std((2, 3)) > 0).sum())
+    assert 1 < alive <= 5
+    assert costs.forward == 1 + alive + 1 + 1  # the last is this test's own
+    assert told[-1] == 12
+    assert float(found.max()) > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_what_tries_out_needs_no_sight(x: Tensor) -> None:
+    classifier = net()
+    scripted = Classifier(torch.jit.trace(classifier.model, x), 5, 24)
+    for method in (Occlusion(), RISE(masks=20)):
+        expected = method(classifier, x, TARGETS)
+        torch.testing.assert_close(method(scripted, x, TARGETS), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (1, 24, 24), (3, 12, 12), (4, 3, 24, 24)])
+def test_baselines_of_another_shape(shape: tuple[int, ...], x: Tensor) -> None:
+    with pytest.raises(
+        SaliencyError, match=r"baseline: expected a shape that broadcasts to the photographs' \(2, 3, 24"
+    ):
+        IntegratedGradients(baseline=torch.zeros(shape))(net(), x, TARGETS)
+
+
+def test_gaps_are_of_plain_gradients(x: Tensor) -> None:
+    with pytest.raises(SaliencyError, match="gap: expected the plain gradient"):
+        IntegratedGradients(GuidedBackprop()).gap(net(), x, TARGETS)
+
+
 class Costs(TorchFunctionMode):
     """Counts a network's passes by its first convolution: forward, and backward by its input's gradient."""
 
@@ -411,6 +505,10 @@ class Costs(TorchFunctionMode):
         (EigenCAM(), 1, 0),
         (ShapleyCAM(), 1, 0),
         (FullGrad(), 1, 3),
+        (Occlusion(window=0.5, stride=1.0, batch=3), 1 + 2 * 2, 0),
+        (RISE(masks=6, batch=3), 1 + 2 * 2, 0),
+        (ScoreCAM(batch=12), 1 + 2, 0),
+        (AblationCAM(batch=6), 1 + 2 * 2, 0),
         (GuidedGradCAM(), 2, 3),
         (SmoothGrad(samples=2), 3, 6),
         (IntegratedGradients(steps=2), 3, 6),

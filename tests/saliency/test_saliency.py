@@ -26,18 +26,27 @@ from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
 from gradcut.errors import SaliencyError
 from gradcut.saliency import (
     CAM,
+    LRP,
+    RISE,
+    AblationCAM,
+    AlphaBeta,
     Attention,
     AttentionGradient,
     AttentionRollout,
+    AttnLRP,
     BeyondIntuition,
+    Box,
+    Composite,
     Crops,
     DeconvNet,
     DenseProbability,
     EigenCAM,
     EigenGradCAM,
+    Epsilon,
     Features,
     FinerCAM,
     FullGrad,
+    Gamma,
     GradCAM,
     GradCAMPlusPlus,
     Gradient,
@@ -51,9 +60,11 @@ from gradcut.saliency import (
     Mean,
     Method,
     MultiScale,
+    Occlusion,
     PlaceProbability,
     RefineCAM,
     Rivals,
+    ScoreCAM,
     ShapleyCAM,
     SmoothGrad,
     SoftmaxGradCAM,
@@ -75,6 +86,9 @@ METHODS: dict[str, Any] = {
     "SmoothGrad(GuidedBackprop)": SmoothGrad(GuidedBackprop(of="logit"), samples=3),
     "VarGrad": VarGrad(samples=3),
     "IntegratedGradients": IntegratedGradients(steps=4),
+    "LRP": LRP(),
+    "LRP, gamma, box": LRP(composite=Composite(Gamma(), Epsilon(0.1), Box())),
+    "LRP, alpha-beta": LRP(composite=Composite(AlphaBeta(), AlphaBeta()), signed=True),
     "CAM": CAM(),
     "CAM, contrast": CAM(of="contrast"),
     "PlaceProbability": PlaceProbability(),
@@ -92,6 +106,10 @@ METHODS: dict[str, Any] = {
     "FinerCAM": FinerCAM(),
     "ShapleyCAM": ShapleyCAM(of="probability"),
     "FullGrad": FullGrad(),
+    "ScoreCAM": ScoreCAM(batch=5),
+    "AblationCAM": AblationCAM(batch=5),
+    "Occlusion": Occlusion(window=0.25),
+    "RISE": RISE(masks=60, cells=4),
     "GuidedGradCAM": GuidedGradCAM(),
     "MultiScale(CAM)": MultiScale(CAM()),
     "Crops(CAM)": Crops(CAM()),
@@ -104,7 +122,10 @@ METHODS: dict[str, Any] = {
     "MultiScale(Gradient)": MultiScale(Gradient(), scales=(1.0, 1.5)),
     "Gradient, transformer": Gradient(of="logit"),
     "GuidedBackprop, transformer": GuidedBackprop(of="logit"),
+    "LRP, transformer": LRP(composite=Composite(attention="constant")),
+    "AttnLRP, transformer": AttnLRP(),
     "GradCAM, transformer": GradCAM(),
+    "AblationCAM, transformer": AblationCAM(of="contrast", layers="features.4"),
     "ShapleyCAM, transformer": ShapleyCAM(layers="features.4"),
     "LayerCAM, transformer": LayerCAM(layers="features.4"),
     "AttentionRollout, transformer": AttentionRollout(),
@@ -146,7 +167,7 @@ def network(row: str) -> Classifier:
     randomised(model)
     if "PlaceProbability" in row:
         model.head.places.weight.data *= 10  # what the features make of them is far from the same everywhere
-    if "Dense" in row:
+    if "Dense" in row or "ScoreCAM" in row:  # so that probabilities, and a softmax over scores, are far from even
         model.head.weight.data *= 10
     return as_classifier(model, multilabel="words" in row)
 
@@ -302,7 +323,7 @@ class TestEveryMethod:
 def test_every_method_is_among_them() -> None:
     classes = {value for name in package.__all__ if isinstance(value := getattr(package, name), type)}
     methods = {value for value in classes if issubclass(value, Method) and is_dataclass(value)}
-    assert len(methods) == 32
+    assert len(methods) == 38
     parts = {type(part) for method in METHODS.values() for part in (method, *vars(method).values())}
     assert methods <= parts
     assert {Features, Attention} <= parts

@@ -26,6 +26,8 @@ from gradcut.network.forward import ForwardPass, OnMap
 from gradcut.network.frozen import Frozen
 from gradcut.network.layouts import MapCall
 from gradcut.network.proof import Answers, Proven, changed_pairs
+from gradcut.network.relevance import Relevance
+from gradcut.network.rules import Composite
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Wanted:
         cuts: calls at which the graph begins if it has not begun before.
         rule: for the backward pass of the activations.
         biases: are to be noted, with what leads back to them.
+        relevance: is to go back by these rules, in the place of the gradient; attention is written out for it.
     """
 
     levels: int = 0
@@ -52,6 +55,7 @@ class Wanted:
     cuts: tuple[MapCall, ...] = ()
     rule: Rule | None = None
     biases: bool = False
+    relevance: Composite | None = None
 
     @property
     def places(self) -> bool:
@@ -68,6 +72,7 @@ class Pass(NamedTuple):
         cut: for each of the cuts the tensor as the model has it, fit to take gradients of.
         followed: how many activations followed the backward rule.
         biases: of the convolutions and batch norms, if they were asked for.
+        relevance: the context by whose rules the graph was made, if there was one.
     """
 
     x: Float[Tensor, "b 3 h w"]
@@ -77,6 +82,7 @@ class Pass(NamedTuple):
     cut: tuple[Tensor, ...]
     followed: int
     biases: tuple[Bias, ...] = ()
+    relevance: Relevance | None = None
 
 
 #: Kinds of passes that were found to give the bare model's logits.
@@ -205,14 +211,15 @@ def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -
     seen = ForwardPass(x, wanted.levels, prefix_of(classifier.model), wanted.on_map, maps)
     attention = None
     kept = wanted.attention or wanted.from_attention
-    if kept or wanted.written_out:
+    if kept or wanted.written_out or wanted.relevance is not None:
         attention = WrittenOut(wanted.from_attention, seen.queries, lambda: seen.calls)
     biases = Biases() if wanted.biases else None
+    relevance = None if wanted.relevance is None else Relevance(wanted.relevance, classifier.model)
     x.requires_grad_(wanted.gradients)
-    logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts, biases))
+    logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts, biases, relevance))
     return Pass(
         x, logits, seen, tuple(attention.layers if attention and kept else ()), tuple(cuts.tensors if cuts else ()),
-        rule.followed if rule else 0, tuple(biases.found if biases else ()),
+        rule.followed if rule else 0, tuple(biases.found if biases else ()), relevance,
     )  # fmt: skip
 
 
@@ -223,11 +230,13 @@ def _modes(
     attention: WrittenOut | None = None,
     cuts: Cuts | None = None,
     biases: Biases | None = None,
+    relevance: Relevance | None = None,
 ) -> list[TorchFunctionMode]:
     """Outermost first: the watch sees the calls that the model itself makes, the others what is left of them."""
-    faster = Faster() if x.device.type == "cpu" else None
+    # Functions of its own would hide the network's from the rules.
+    faster = Faster() if x.device.type == "cpu" and relevance is None else None
     frozen = Frozen() if torch.is_grad_enabled() else None
-    return [mode for mode in (rule, faster, frozen, biases, attention, cuts, seen) if mode is not None]
+    return [mode for mode in (rule, relevance, faster, frozen, biases, attention, cuts, seen) if mode is not None]
 
 
 def _run(classifier: Classifier, x: Float[Tensor, "b 3 h w"], modes: Sequence[TorchFunctionMode]) -> Tensor:
@@ -259,7 +268,7 @@ def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], made: Pass,
     kind = (
         tuple(x.shape[1:]) if depends else None, x.dtype, x.device.type, _autocast(x), made.x.is_contiguous(),
         torch.get_num_threads() == 1, made.seen.calls, tuple(place.call for place in wanted.cuts), wanted.rule,
-        wanted.attention or wanted.from_attention or wanted.written_out,
+        wanted.relevance, wanted.attention or wanted.from_attention or wanted.written_out,
     )  # fmt: skip
     if _CHECKED.get(model, kind):
         return None
