@@ -26,7 +26,7 @@ from gradcut.network.forward import ForwardPass, OnMap
 from gradcut.network.frozen import Frozen
 from gradcut.network.layouts import MapCall
 from gradcut.network.proof import Answers, Proven, changed_pairs
-from gradcut.network.relevance import Relevance
+from gradcut.network.relevance import NoRuleError, Relevance
 from gradcut.network.rules import Composite
 
 
@@ -216,7 +216,10 @@ def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -
     biases = Biases() if wanted.biases else None
     relevance = None if wanted.relevance is None else Relevance(wanted.relevance, classifier.model)
     x.requires_grad_(wanted.gradients)
-    logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts, biases, relevance))
+    try:
+        logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts, biases, relevance))
+    except NoRuleError as error:
+        raise SaliencyError(f"{classifier.name}: {error}") from None
     return Pass(
         x, logits, seen, tuple(attention.layers if attention and kept else ()), tuple(cuts.tensors if cuts else ()),
         rule.followed if rule else 0, tuple(biases.found if biases else ()), relevance,

@@ -24,6 +24,10 @@ from gradcut.network.layouts import SOFTMAXES
 from gradcut.network.rules import Composite, InputRule, Layer, LayerRule, stable, wide
 
 
+class NoRuleError(Exception):
+    """A network does what relevance cannot be led back through."""
+
+
 class Relevance(TorchFunctionMode):
     """While this context is open, a network's functions go backwards by the rules of a composite.
 
@@ -43,6 +47,7 @@ class Relevance(TorchFunctionMode):
 
     Raises:
         SaliencyError: no module has a name.
+        NoRuleError: within, where there is no rule for what the network does.
 
     Attributes:
         outside: what the first layer's own rule gives to the photographs is the gradient with respect to this; None
@@ -104,7 +109,7 @@ class Relevance(TorchFunctionMode):
         if not _needs(input):
             return func(input, weight, bias, *a, **k)
         if _needs(weight):
-            raise SaliencyError("relevance: a layer's weights depend on the photograph, for which there is no rule")
+            raise NoRuleError("a layer's weights depend on the photograph, for which relevance has no rule")
         self.layers += 1
         rule = self._of(func, input)
         with torch.no_grad():
@@ -131,7 +136,7 @@ class Relevance(TorchFunctionMode):
     def _begin(self, input: Tensor) -> None:
         if self._read is None:
             if input.ndim != 4 or input.shape[1] != 3:
-                raise SaliencyError(
+                raise NoRuleError(
                     f"first: expected None for this network, whose first layer reads {tuple(input.shape[1:])} and not "
                     f"the photograph as it is, got {self._composite.first!r}"
                 )
@@ -154,7 +159,7 @@ class Relevance(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         if running_mean is None or running_var is None or training:
-            raise SaliencyError("relevance: a batch norm without fixed statistics, for which there is no rule")
+            raise NoRuleError("it has a batch norm without fixed statistics, for which relevance has no rule")
         last, self._last = self._last, None
         if last is None or last[0] is not input or input._version != last[4]:
             return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
