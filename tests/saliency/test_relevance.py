@@ -129,6 +129,16 @@ def test_relevance_is_conserved(composite: Composite) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("first", [Flat(TINY), Box(epsilon=TINY)], ids=repr)
+def test_no_relevance_is_lost_around_the_photograph(first: Any) -> None:
+    model, x = convolutional(norm=False, bias=False), photographs()
+    method = LRP(composite=Composite(PLUS, EPSILON, first))
+    expected = method.attribution(View(Classifier(model, 7, 20), x), TARGETS)
+    model[0].padding = (0, 0)
+    padded = Classifier(nn.Sequential(nn.ZeroPad2d(1), model), 7, 20)
+    torch.testing.assert_close(method.attribution(View(padded, x), TARGETS), expected, rtol=1e-9, atol=1e-12)
+
+
 class Gated(nn.Module):
     """A squeezed gate, a branch, a group norm, activations that are no ReLU, and a division."""
 

@@ -214,7 +214,7 @@ def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -
     if kept or wanted.written_out or wanted.relevance is not None:
         attention = WrittenOut(wanted.from_attention, seen.queries, lambda: seen.calls)
     biases = Biases() if wanted.biases else None
-    relevance = None if wanted.relevance is None else Relevance(wanted.relevance, classifier.model)
+    relevance = None if wanted.relevance is None else Relevance(wanted.relevance, classifier.model, x.shape)
     x.requires_grad_(wanted.gradients)
     try:
         logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts, biases, relevance))

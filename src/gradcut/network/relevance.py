@@ -44,6 +44,7 @@ class Relevance(TorchFunctionMode):
     Args:
         composite: the rules.
         model: the network, whose modules have the names.
+        shape: of the photographs.
 
     Raises:
         SaliencyError: no module has a name.
@@ -56,7 +57,7 @@ class Relevance(TorchFunctionMode):
         attends: whether there was a softmax inside the network.
     """
 
-    def __init__(self, composite: Composite, model: nn.Module) -> None:
+    def __init__(self, composite: Composite, model: nn.Module, shape: torch.Size) -> None:
         super().__init__()
         modules = dict(model.named_modules()) if composite.named else {}
         for name, _ in composite.named:
@@ -66,6 +67,8 @@ class Relevance(TorchFunctionMode):
         self.outside: Tensor | None = None
         self.layers, self.attends = 0, False
         self._composite = composite
+        self._shape = shape
+        self._padded: tuple[Tensor, Tensor, Any] | None = None  # result, input, by how much
         self._read: Tensor | None = None  # what the first layer reads
         self._last: tuple[Tensor, Tensor, Layer, LayerRule | InputRule, int] | None = None  # with its result's version
         self._gates: list[Tensor] = []
@@ -82,6 +85,10 @@ class Relevance(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _LAYERS:
             return self._layer(func, *args, **kwargs)
+        if func is F.pad:
+            result = func(*args, **kwargs)
+            self._padded = _zeros_around(result, *args, **kwargs)
+            return result
         if func is F.batch_norm:
             return self._batch_norm(*args, **kwargs)
         if func in _NORMS:
@@ -111,9 +118,14 @@ class Relevance(TorchFunctionMode):
         if _needs(weight):
             raise NoRuleError("a layer's weights depend on the photograph, for which relevance has no rule")
         self.layers += 1
-        rule = self._of(func, input)
+        padded, source, pad = self._padded or (None, None, None)
+        source = source if padded is input and source is not None else input
+        rule = self._of(func, source)
         with torch.no_grad():
             y = func(input, weight, bias, *a, **k)
+        if source is not input and isinstance(rule, InputRule):
+            # What is around the photograph gets no relevance: the padding is a part of the layer.
+            layer, input = layer._replace(function=partial(_called_padded, layer.function, pad)), source
         result = self._ruled(layer, input, y, rule)
         self._last = result, input, layer, rule, result._version
         return result
@@ -135,7 +147,7 @@ class Relevance(TorchFunctionMode):
 
     def _begin(self, input: Tensor) -> None:
         if self._read is None:
-            if input.ndim != 4 or input.shape[1] != 3:
+            if input.shape != self._shape:
                 raise NoRuleError(
                     f"first: expected None for this network, whose first layer reads {tuple(input.shape[1:])} and not "
                     f"the photograph as it is, got {self._composite.first!r}"
@@ -241,6 +253,16 @@ class _Quotient(torch.autograd.Function):
 
 def _called(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Any, x: Tensor, *weights: Any) -> Tensor:
     return func(x, *weights, *args, **kwargs)
+
+
+def _called_padded(func: Callable[..., Tensor], pad: Any, x: Tensor, *weights: Any) -> Tensor:
+    return func(F.pad(x, pad), *weights)
+
+
+def _zeros_around(
+    result: Tensor, input: Tensor, pad: Any, mode: str = "constant", value: float | None = None
+) -> tuple[Tensor, Tensor, Any] | None:
+    return (result, input, pad) if mode == "constant" and not value else None
 
 
 def _half(gradient: Tensor) -> Tensor:
