@@ -167,8 +167,10 @@ def network(row: str) -> Classifier:
     randomised(model)
     if "PlaceProbability" in row:
         model.head.places.weight.data *= 10  # what the features make of them is far from the same everywhere
-    if "Dense" in row or "ScoreCAM" in row:  # so that probabilities, and a softmax over scores, are far from even
+    if "Dense" in row:
         model.head.weight.data *= 10
+    if "ScoreCAM" in row:
+        model.head.weight.data *= 40  # its softmax over the channels' scores is far from even
     return as_classifier(model, multilabel="words" in row)
 
 
