@@ -250,11 +250,12 @@ def test_pytorch_refine_cam() -> None:
 
 
 @pytest.mark.parametrize("name", ["ScoreCAM", "AblationCAM"])
-def test_pytorch_grad_cam_by_trying_out(name: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_grad_cam_by_trying_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The peer's masks begin at the centre of the first place and end at that of the last; here places are whole.
 
     Of Ablation-CAM the peer's, as the paper's, turns around where the score is negative.
     """
+    case = Case("small")  # on resnet18 the peer takes a minute
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", partial(nn.Upsample, mode="bilinear"))
     with torch.no_grad():
         case.head.bias += 5
@@ -274,8 +275,9 @@ def test_captum_occlusion(window: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize("baseline", ["mean", "own"])
-def test_captum_completeness(baseline: str, case: Case) -> None:
+def test_captum_completeness(baseline: str) -> None:
     """A photograph as the baseline, and how far from complete five steps are."""
+    case = Case("small")
     own = torch.randn(3, *case.x.shape[2:], generator=torch.Generator().manual_seed(9)).double()
     method = IntegratedGradients(steps=5, baseline=own if baseline == "own" else "mean")
     peer = captum.attr.IntegratedGradients(separate_activations(case.model))
