@@ -235,7 +235,19 @@ def test_attnlrp_by_hand() -> None:
 
 
 def test_epsilon_zero_is_gradient_times_input_in_a_network_of_relus() -> None:
+    """Where a convolution answers with 0 too, and where weights are standardised on the way."""
     model, x = convolutional(), photographs()
+    x[:, :, :10] = 0
+    with torch.no_grad():
+        model[0].bias.copy_(model[1].running_mean)
+        model[1].bias.zero_()
+
+    class Standardised(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            weight = F.batch_norm(self.weight.flatten(1)[None], None, None, training=True, momentum=0.0)
+            return F.conv2d(x, weight.view_as(self.weight), self.bias, self.stride)
+
+    model[4].__class__ = Standardised
     view = View(Classifier(model, 7, 20), x)
     found = LRP(composite=Composite(Epsilon(0.0), Epsilon(0.0))).attribution(view, TARGETS)
     expected = GradientXInput(Gradient()).attribution(view, TARGETS)

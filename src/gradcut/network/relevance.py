@@ -89,11 +89,13 @@ class Relevance(TorchFunctionMode):
             result = func(*args, **kwargs)
             self._padded = _zeros_around(result, *args, **kwargs)
             return result
+        if not _needs(args[0] if args else kwargs.get("input")) and func in _OF_ONE:
+            return func(*args, **kwargs)  # of weights, as some networks standardise them
         if func is F.batch_norm:
             return self._batch_norm(*args, **kwargs)
         if func in _NORMS:
             return _NORMS[func](*args, **kwargs)
-        if func in _ELEMENTWISE and _needs(args[0] if args else kwargs.get("input")):
+        if func in _ELEMENTWISE:
             return self._elementwise(func, args, kwargs)
         if func in SOFTMAXES:
             self.attends = True
@@ -331,3 +333,4 @@ _HOMOGENEOUS = frozenset({
     F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.leaky_relu, F.leaky_relu_, F.prelu, torch.prelu,
 })  # fmt: skip
 _ELEMENTWISE = ACTIVATIONS | CLAMPS | _GATES
+_OF_ONE = _ELEMENTWISE | _NORMS.keys() | {F.batch_norm}

@@ -166,7 +166,9 @@ class Composite:
 
 
 def stable(z: Tensor, epsilon: float) -> Tensor:
-    """Away from 0 by epsilon, to the side on which it is; 0 itself upwards."""
+    """Away from 0 by epsilon, to the side on which it is; 0 itself upwards, and to 1 if epsilon is 0."""
+    if epsilon == 0:
+        return z.masked_fill(z == 0, 1)  # where nothing comes together there is nothing to share out
     return z + torch.where(z < 0, -epsilon, epsilon).to(z.dtype)
 
 
