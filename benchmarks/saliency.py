@@ -1,4 +1,4 @@
-"""Time of the saliency methods against the bare passes that they need, and against captum and pytorch-grad-cam.
+"""Time of the saliency methods against the bare passes that they need, and against captum, pytorch-grad-cam and zennit.
 
     OMP_NUM_THREADS=1 python benchmarks/saliency.py -o saliency.json
 
@@ -29,6 +29,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,29 @@ import pytorch_grad_cam
 import timm
 import torch
 import torch.nn.functional as F
+import zennit.attribution
+import zennit.composites
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from zennit.canonizers import SequentialMergeBatchNorm
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.sources import load_classifier
 from gradcut.saliency import (
     CAM,
+    LRP,
+    RISE,
+    AblationCAM,
+    AlphaBeta,
+    Composite,
     DeconvNet,
+    EigenCAM,
+    EigenGradCAM,
+    Epsilon,
+    FinerCAM,
+    FullGrad,
     GradCAM,
     GradCAMPlusPlus,
     Gradient,
@@ -57,13 +71,19 @@ from gradcut.saliency import (
     IntegratedGradients,
     LayerCAM,
     MultiScale,
+    Occlusion,
+    RefineCAM,
     Saliency,
+    ScoreCAM,
+    ShapleyCAM,
     SmoothGrad,
     VarGrad,
+    XGradCAM,
 )
 
 Work = Callable[[], object]
 
+PLUS = Composite(AlphaBeta(1.0, 0.0), Epsilon())
 SAMPLES = 2  # noisy copies, or steps: on every side, so that a run ends; time is proportional to them
 OURS: dict[str, Saliency] = {
     "Gradient": Gradient(of="logit"),
@@ -80,9 +100,26 @@ OURS: dict[str, Saliency] = {
     "SmoothGrad": SmoothGrad(samples=SAMPLES),
     "VarGrad": VarGrad(samples=SAMPLES),
     "IntegratedGradients": IntegratedGradients(steps=SAMPLES),
+    "XGradCAM": XGradCAM(),
+    "EigenCAM": EigenCAM(),
+    "EigenGradCAM": EigenGradCAM(),
+    "FinerCAM": FinerCAM(),
+    "ShapleyCAM": ShapleyCAM(),
+    "RefineCAM": RefineCAM(layers=1),
+    "FullGrad": FullGrad(),
+    "ScoreCAM": ScoreCAM(),
+    "AblationCAM": AblationCAM(),
+    "Occlusion": Occlusion(window=1 / 4, stride=1.0),
+    "RISE": RISE(masks=16),
+    "LRP": LRP(composite=PLUS),
 }
 SAMPLED = ("SmoothGrad", "VarGrad", "IntegratedGradients")
-REGIONS = ("CAM", "GradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM")
+REGIONS = (
+    "CAM", "GradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM", "XGradCAM", "EigenCAM", "EigenGradCAM", "FinerCAM",
+    "ShapleyCAM", "RefineCAM",
+)  # fmt: skip
+#: Methods that look at many versions of a photograph; for the bare passes, how many: of a channel each, where None.
+TRIED = {"ScoreCAM": None, "AblationCAM": None, "Occlusion": 17, "RISE": 17}
 CAPTUM = {
     "Gradient": captum.attr.Saliency,
     "GuidedBackprop": captum.attr.GuidedBackprop,
@@ -113,16 +150,16 @@ class Contender:
         return taken * len(self.calls) / number, number
 
 
-def network(name: str, size: int) -> tuple[Classifier, Callable[[nn.Module], nn.Module]]:
-    """A classifier, and where the peers are told that its last map is made."""
+def network(name: str, size: int) -> tuple[Classifier, Callable[[nn.Module], nn.Module], int]:
+    """A classifier, where the peers are told that its last map is made, and its channels."""
     if name == "embedded":
-        return load_classifier("embedded").at(size), lambda model: model.bn2
+        return load_classifier("embedded").at(size), lambda model: model.bn2, 1280
     torch.manual_seed(0)
     model = timm.create_model(name).eval()  # random weights: time does not depend on them
-    return Classifier(model, [str(i) for i in range(1000)], size), lambda model: model.layer4[-1]
+    return Classifier(model, [str(i) for i in range(1000)], size), lambda model: model.layer4[-1], model.num_features
 
 
-def bare(model: nn.Module, x: Tensor, classes: Sequence[int], method: str) -> Work:
+def bare(model: nn.Module, x: Tensor, classes: Sequence[int], method: str, channels: int) -> Work:
     def forward(x: Tensor = x) -> None:
         with torch.no_grad():
             model(x)
@@ -135,6 +172,10 @@ def bare(model: nn.Module, x: Tensor, classes: Sequence[int], method: str) -> Wo
 
     if method in REGIONS:
         return forward
+    if method in TRIED:
+        versions = TRIED[method] or channels + 1
+        batches = [min(16, versions - first) for first in range(0, versions, 16)]
+        return lambda: [forward(one.expand(m, -1, -1, -1).contiguous()) for one in x for m in batches]
     if method == "MultiScale(CAM)":
         sizes = [[round(side * scale) for side in x.shape[2:]] for scale in (1, 0.5, 1.5)]
         resized = [F.interpolate(x, size, mode="bilinear") for size in sizes for _ in ("as it is", "mirrored")]
@@ -166,18 +207,52 @@ def by_captum(model: nn.Module, layer: nn.Module, x: Tensor, index: int, method:
         guided = captum.attr.GuidedGradCam(model, layer)
         options |= {"interpolate_mode": "bilinear"}
         return lambda: guided.attribute(x.clone().requires_grad_(), **options).detach().abs().amax(1)
+    if method == "Occlusion":
+        side = x.shape[2] // 4
+        options |= {"sliding_window_shapes": (3, side, side), "strides": (3, side, side), "perturbations_per_eval": 16}
+        occlusion = captum.attr.Occlusion(model)
+        return lambda: [occlusion.attribute(one[None], **options)[:, 0].clamp(min=0) for one in x]
     return None
+
+
+def by_zennit(model: nn.Module, x: Tensor, index: int, method: str) -> Work | None:
+    if method != "LRP":
+        return None
+    composite = zennit.composites.EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])
+
+    def work() -> Tensor:
+        with zennit.attribution.Gradient(model=model, composite=composite) as attributor:
+            _, relevance = attributor(x.clone().requires_grad_(), lambda logits: logits.detach() * _only(index, logits))
+            return relevance.sum(1).clamp(min=0)
+
+    return work
+
+
+def _only(index: int, like: Tensor) -> Tensor:
+    asked = torch.zeros_like(like)
+    asked[:, index] = 1
+    return asked
 
 
 def by_grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, index: int, method: str) -> Work | None:
     if method == "GuidedBackprop":
         guided = pytorch_grad_cam.GuidedBackpropReLUModel(model)  # of one photograph at a time
         return lambda: [abs(guided(one[None].clone(), index)).max(2) for one in x]
-    if method not in REGIONS or method == "CAM":
+    others = ("FullGrad", "ScoreCAM", "AblationCAM")
+    if (method not in REGIONS and method not in others) or method == "CAM":
         return None
 
     def work() -> None:
-        with getattr(pytorch_grad_cam, method)(model=model, target_layers=[layer]) as cam:
+        if method in ("FinerCAM", "RefineCAM"):  # has no context of its own, or none that takes a target's class
+            peer = getattr(pytorch_grad_cam, method)(model, [layer])
+            with peer.base_cam if method == "FinerCAM" else peer.base_cam_per_layer[0]:
+                if method == "FinerCAM":
+                    peer(x, target_idx=index)
+                else:
+                    peer(x, [ClassifierOutputTarget(index)] * len(x))
+            return
+        layer_list = [] if method == "FullGrad" else [layer]
+        with getattr(pytorch_grad_cam, method)(model=model, target_layers=layer_list) as cam:
             cam(input_tensor=x, targets=[ClassifierOutputTarget(index)] * len(x))
 
     return work
@@ -240,7 +315,7 @@ def cell(row: dict[str, Any]) -> str:
     times = row["times"]
     ours = times["gradcut"]["seconds"]
     parts = [f"{ours / times['bare']['seconds']:.2f}"]
-    for peer in ("captum", "grad-cam"):
+    for peer in ("captum", "zennit" if "zennit" in times else "grad-cam"):
         part = "-"
         if peer in times:
             cut = "+" * (times[peer]["calls"] < row["classes"])
@@ -266,7 +341,7 @@ def main() -> None:
     torch.set_num_threads(1)
     synchronize = torch.cuda.synchronize if options.device.startswith("cuda") else None
     record: dict[str, Any] = {
-        "torch": torch.__version__, "captum": captum.__version__, "device": options.device,
+        "torch": torch.__version__, "captum": captum.__version__, "zennit": version("zennit"), "device": options.device,
         "machine": platform.machine(), "threads": 1, "size": options.size, "samples": SAMPLES,
         "rounds": options.rounds, "patience": options.patience, "rows": [],
     }  # fmt: skip
@@ -281,7 +356,7 @@ def main() -> None:
     networks = {name: network(name, options.size) for name in options.networks}
     # What takes least comes first, so that a run that is broken off has the most.
     cells = sorted(((b, K) for b in options.photographs for K in options.classes), key=lambda at: at[0] * at[1])
-    for (b, K), (name, (classifier, find)) in ((at, item) for at in cells for item in networks.items()):
+    for (b, K), (name, (classifier, find, channels)) in ((at, item) for at in cells for item in networks.items()):
         model = classifier.to(options.device).model
         x = torch.randn(b, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
         x = x.to(options.device)
@@ -296,11 +371,16 @@ def main() -> None:
                 if hasattr(module, "inplace"):
                     module.inplace = False
             contenders = {
-                "bare": Contender([bare(model, x, range(K), method)]),
+                "bare": Contender([bare(model, x, range(K), method, channels)]),
                 "gradcut": Contender([partial(OURS[method], classifier, x, targets)]),
             }
-            for peer, make in (("captum", by_captum), ("grad-cam", by_grad_cam)):
-                calls = [make(theirs, find(theirs), x, index, method) for index in range(K)]
+            peers = {
+                "captum": partial(by_captum, theirs, find(theirs)),
+                "grad-cam": partial(by_grad_cam, theirs, find(theirs)),
+                "zennit": partial(by_zennit, theirs),
+            }
+            for peer, make in peers.items():
+                calls = [make(x, index, method) for index in range(K)]
                 if calls[0] is not None:
                     contenders[peer] = Contender([call for call in calls if call is not None])
             relu = any(isinstance(module, nn.ReLU) for module in theirs.modules())

@@ -147,13 +147,18 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_a_call_works(brightn
     exec("step = lambda *arguments: CAM()(*arguments)", scope)
 
     @dataclass
-    class Weighing:
-        weights: torch.Tensor
+    class Drawing:
+        draws: torch.Generator
 
         def __call__(self, *arguments):
             return CAM()(*arguments)
 
-    for step in (scope["step"], functools.partial(scope["step"]), MultiScale(scope["step"]), Weighing(torch.ones(2))):
+    for step in (
+        scope["step"],
+        functools.partial(scope["step"]),
+        MultiScale(scope["step"]),
+        Drawing(torch.Generator()),
+    ):
         recipe = replace(RECIPE, saliency=step)
         with pytest.raises(GradcutError, match=r"recipe: the source of .* cannot be read") as refused:
             recipe.record()
@@ -172,6 +177,7 @@ def test_what_holds_on_to_itself_is_refused():
 def test_values_are_told_apart():
     values = [
         1, 1.0, True, "1", b"1", None, (1,), [1], {1}, {1: 1}, {"a": 1}, np.ones(2), np.ones(3), np.ones(2, int),
+        torch.ones(4), torch.zeros(4),
         np.mean, max, Vote, Vote((GraphCut(),)), [1].append, [2].append, "a".join, Pair(1), Pair(2),
     ]  # fmt: skip
     assert len({described(value) for value in values}) == len(values)

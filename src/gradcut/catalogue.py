@@ -59,9 +59,11 @@ FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "cvat", "fifty
 
 #: Saliency methods that `gradcut.recipes.with_saliency` takes: those that need no other method.
 METHODS = (
-    "AttentionGradient", "AttentionRollout", "BeyondIntuition", "CAM", "DeconvNet", "DenseProbability", "GradCAM",
-    "GradCAMPlusPlus", "Gradient", "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM",
-    "IntegratedGradients", "LayerCAM", "LeGrad", "PlaceProbability", "SmoothGrad", "SoftmaxGradCAM", "VarGrad",
+    "AblationCAM", "AttentionGradient", "AttentionRollout", "AttnLRP", "BeyondIntuition", "CAM", "DeconvNet",
+    "DenseProbability", "EigenCAM", "EigenGradCAM", "FinerCAM", "FullGrad", "GradCAM", "GradCAMPlusPlus",
+    "Gradient", "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "LRP",
+    "LayerCAM", "LeGrad", "Occlusion", "PlaceProbability", "RISE", "RefineCAM", "ScoreCAM", "ShapleyCAM",
+    "SmoothGrad", "SoftmaxGradCAM", "VarGrad", "XGradCAM",
 )  # fmt: skip
 
 

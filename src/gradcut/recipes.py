@@ -273,12 +273,18 @@ def as_recipe(recipe: Recipe | str) -> Recipe:
 METHODS: Mapping[str, type[Method]] = {
     method.__name__: method
     for method in (
+        saliency.AblationCAM,
         saliency.AttentionGradient,
         saliency.AttentionRollout,
+        saliency.AttnLRP,
         saliency.BeyondIntuition,
         CAM,
         DeconvNet,
         DenseProbability,
+        saliency.EigenCAM,
+        saliency.EigenGradCAM,
+        saliency.FinerCAM,
+        saliency.FullGrad,
         saliency.GradCAM,
         saliency.GradCAMPlusPlus,
         Gradient,
@@ -287,12 +293,19 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.GuidedGradCAM,
         saliency.HiResCAM,
         saliency.IntegratedGradients,
+        saliency.LRP,
         saliency.LayerCAM,
         saliency.LeGrad,
+        saliency.Occlusion,
         PlaceProbability,
+        saliency.RISE,
+        saliency.RefineCAM,
+        saliency.ScoreCAM,
+        saliency.ShapleyCAM,
         saliency.SmoothGrad,
         SoftmaxGradCAM,
         saliency.VarGrad,
+        saliency.XGradCAM,
     )
 }
 

@@ -50,6 +50,8 @@ def _described(step: object) -> str:
         return f"{_described(owner)}.{step.__name__}" if bound else _function(step)
     if inspect.isclass(step):
         return _class(step)
+    if hasattr(step, "detach") and hasattr(step, "numpy"):  # a tensor, without importing torch for it
+        step = step.detach().cpu().numpy()
     if hasattr(step, "tobytes") and hasattr(step, "dtype"):
         return f"array({step.dtype}, {step.shape}, {_digest(step.tobytes())})"  # type: ignore[attr-defined]
     kind = "" if type(step) in _CONTAINERS else _class(type(step))

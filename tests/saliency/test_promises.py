@@ -21,12 +21,20 @@ from gradcut import saliency
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.network.activations import Backward, guided
+from gradcut.network.passes import Wanted
 from gradcut.saliency import (
     CAM,
+    RISE,
+    AblationCAM,
     Attention,
     AttentionGradient,
     AttentionRollout,
     DeconvNet,
+    Difference,
+    EigenCAM,
+    EigenGradCAM,
+    FinerCAM,
+    FullGrad,
     GradCAM,
     GradCAMPlusPlus,
     Gradient,
@@ -37,12 +45,18 @@ from gradcut.saliency import (
     IntegratedGradients,
     LayerCAM,
     MultiScale,
+    Occlusion,
+    RefineCAM,
+    ScoreCAM,
+    ShapleyCAM,
     SmoothGrad,
     VarGrad,
     View,
     Walk,
+    XGradCAM,
     resolve,
     score_gradient,
+    scores,
 )
 
 
@@ -88,7 +102,28 @@ TARGETS = [(0, 1), (1, 3), (0, 4)]
         (GradCAM(of="contrast"), GradCAM()),
         (GradCAM(layers=2), GradCAM()),
         (GradCAM(layers=2, fuse="max"), GradCAM(layers=2)),
+        (GradCAM(layers=2, fuse="product"), GradCAM(layers=2)),
+        (RefineCAM(layers=2), GradCAMPlusPlus(layers=2)),
         (GradCAM(layers="body.1"), GradCAM()),
+        (EigenCAM(), EigenGradCAM()),
+        (FinerCAM(), GradCAM()),
+        (FinerCAM(of=Difference(strength=0.5)), FinerCAM()),
+        (FinerCAM(of=Difference(similar=1)), FinerCAM()),
+        (FullGrad(), FullGrad(of="probability")),
+        (ShapleyCAM(of="probability"), ShapleyCAM(of="contrast")),
+        (IntegratedGradients(steps=2, baseline=torch.ones(3, 24, 24)), IntegratedGradients(steps=2)),
+        (Occlusion(), Occlusion(of="probability")),
+        (Occlusion(window=0.3), Occlusion()),
+        (Occlusion(stride=1.0), Occlusion()),
+        (Occlusion(baseline="black"), Occlusion()),
+        (RISE(masks=40), RISE(masks=50)),
+        (RISE(masks=40, cells=4), RISE(masks=40)),
+        (RISE(masks=40, keep=0.3), RISE(masks=40)),
+        (RISE(masks=40, seed=1), RISE(masks=40)),
+        (RISE(masks=40, of="contrast"), RISE(masks=40)),
+        (ScoreCAM(layers="body.1"), ScoreCAM()),
+        (AblationCAM(of="contrast"), AblationCAM()),
+        (XGradCAM(layers="body.1"), GradCAM(layers="body.1")),
         (GradCAM(layers=("stem", "body")), GradCAM(layers="stem")),
         (GuidedGradCAM(pixels=Gradient()), GuidedGradCAM()),
         (GuidedGradCAM(regions=LayerCAM(layers=2)), GuidedGradCAM()),
@@ -110,7 +145,11 @@ def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        (Gradient, {"of": "loss"}, "of: expected 'logit', 'probability', 'contrast' or 'share', got 'loss'"),
+        (
+            Gradient,
+            {"of": "loss"},
+            "of: expected 'logit', 'probability', .* or a function of .*, got 'loss'",
+        ),
         (CAM, {"of": "loss"}, "of: expected"),
         (GradCAM, {"of": "loss"}, "of: expected"),
         (AttentionGradient, {"of": "loss"}, "of: expected"),
@@ -124,9 +163,23 @@ def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
         (IntegratedGradients, {"method": CAM()}, "method: expected"),
         (GuidedGradCAM, {"pixels": CAM()}, "method: expected"),
         (IntegratedGradients, {"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
-        (IntegratedGradients, {"baseline": "grey"}, "baseline: expected 'mean', 'black' or 'white', got 'grey'"),
+        (
+            IntegratedGradients,
+            {"baseline": "grey"},
+            "baseline: expected 'mean', 'black', .* or a tensor, got 'grey'",
+        ),
         (GradCAM, {"layers": 0}, "layers: expected a number from 1, a name or a tuple of names, got 0"),
-        (GradCAM, {"fuse": "sum"}, "fuse: expected 'mean' or 'max', got 'sum'"),
+        (Occlusion, {"window": 0.0}, "window: expected a number above 0, at most 1, got 0.0"),
+        (Occlusion, {"stride": 1.5}, "stride: expected a number above 0, at most 1, got 1.5"),
+        (Occlusion, {"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
+        (Occlusion, {"baseline": "grey"}, "baseline: expected"),
+        (RISE, {"masks": 0}, "masks: expected a whole number of at least 1, got 0"),
+        (RISE, {"keep": 0.0}, "keep: expected a number above 0, at most 1, got 0.0"),
+        (ScoreCAM, {"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
+        (Difference, {"strength": -1.0}, "strength: expected a number of at least 0, got -1.0"),
+        (Difference, {"similar": 0}, "similar: expected a whole number of at least 1, got 0"),
+        (FullGrad, {"of": "loss"}, "of: expected"),
+        (GradCAM, {"fuse": "sum"}, "fuse: expected 'mean', 'max' or 'product', got 'sum'"),
     ],
 )
 def test_unusable_options(method: type, options: dict[str, Any], message: str) -> None:
@@ -141,6 +194,48 @@ def test_unusable_options(method: type, options: dict[str, Any], message: str) -
 def test_unusable_scales(scales: tuple[float, ...]) -> None:
     with pytest.raises(SaliencyError, match="scales: expected positive numbers, none twice, got"):
         MultiScale(CAM(), scales=scales)
+
+
+SCORES = ["logit", "probability", "contrast", "share", Difference(), lambda z, classes: z[list(classes)].square().sum()]
+
+
+@pytest.mark.parametrize("of", SCORES, ids=lambda of: of if isinstance(of, str) else type(of).__name__)
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_scores_have_the_gradient_that_is_taken(of: Any, multilabel: bool) -> None:
+    classifier = net(multilabel=multilabel or of == "share")
+    z = (torch.randn(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 2).requires_grad_()
+    groups = [(2,), (1, 4)]
+    values = scores(classifier, z, groups, of)
+    assert values.shape == (2, 2)
+    for column, group in enumerate(groups):
+        (expected,) = torch.autograd.grad(values[1, column], z, retain_graph=True)
+        found = score_gradient(classifier, z.detach(), [(1, other) for other in groups], of)[column]
+        torch.testing.assert_close(found, expected[1], rtol=1e-6, atol=1e-12), group
+
+
+def test_a_score_of_ones_own(x: Tensor) -> None:
+    """Of two classes in one target: what speaks for the one and not for the other."""
+    classifier = net(deep=True)
+    between = Gradient(of=lambda z, classes: z[classes[0]] - z[classes[1]])
+    found = between.attribution(View(classifier, x), [(0, (3, 1)), (1, (2, 0))])
+    leaf = x.clone().requires_grad_()
+    z = classifier.model(leaf)
+    (expected,) = torch.autograd.grad(z[0, 3] - z[0, 1] + z[1, 2] - z[1, 0], leaf)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        (lambda z, classes: z, r"of: expected <function .* to return a tensor of one finite number, got .* \(5,\)"),
+        (lambda z, classes: 1.0, "one finite number, got float"),
+        (lambda z, classes: z.sum() / 0, "one finite number, got NaN or infinity"),
+        (lambda z, classes: z.detach().sum(), "to be differentiable in the logits, got a constant"),
+    ],
+)
+def test_unusable_scores(of: Any, message: str, x: Tensor) -> None:
+    with pytest.raises(SaliencyError, match=message):
+        Gradient(of=of)(net(), x, [(0, 1)])
 
 
 @pytest.mark.parametrize("of", ["logit", "probability", "contrast"])
@@ -262,6 +357,120 @@ def test_cam_and_its_gradient_kin_agree_on_a_linear_head(x: Tensor) -> None:
         torch.testing.assert_close(method(classifier, x, TARGETS) * 36, cam, rtol=1e-4, atol=1e-5)
 
 
+def test_kin_of_grad_cam_under_a_linear_head(x: Tensor) -> None:
+    """Where the gradient is the same at all places and the score linear in the map, these are Grad-CAM."""
+    classifier = net()
+    expected = GradCAM()(classifier, x, TARGETS)
+    for method in (XGradCAM(), ShapleyCAM()):
+        torch.testing.assert_close(method(classifier, x, TARGETS), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_shapley_cam_by_hand(x: Tensor) -> None:
+    """The Hessian written out, behind a head of two layers and a softmax."""
+    classifier = net(deep=True)
+    model = classifier.model
+    with torch.no_grad():
+        A = model.body(model.stem(x[:1]))
+
+    def score(features: Tensor) -> Tensor:
+        return model.head(features.mean((2, 3))).softmax(1)[0, 3]
+
+    G = torch.autograd.functional.jacobian(score, A)
+    H = torch.autograd.functional.hessian(score, A).reshape(A.numel(), A.numel())
+    assert float(H.abs().max()) > 0
+    weights = (G - (H @ A.flatten()).view_as(A) / 2).mean((2, 3))
+    expected = torch.einsum("nc,nchw->nhw", weights, A).clamp(min=0)
+    expected = F.interpolate(expected[:, None], (24, 24), mode="bilinear")[:, 0].detach()
+    found = ShapleyCAM(of="probability")(classifier, x, [(1, 2), (0, 3)])
+    torch.testing.assert_close(found[1:], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_full_gradients_are_complete(x: Tensor) -> None:
+    """The photograph's part, that of the biases of the convolutions and that of the head's sum to the score."""
+    classifier = net()
+    with torch.enable_grad():
+        made = View(classifier, x).watch(Wanted(gradients=True, biases=True))
+        ends = [made.x, *(bias.edge for bias in made.biases)]
+        own, *found = torch.autograd.grad(made.logits[1, 3], ends)
+    parts = [bias.values[:, None, None] * gradient[1] for bias, gradient in zip(made.biases, found, strict=True)]
+    total = (x[1] * own[1]).sum() + sum(part.sum() for part in parts) + classifier.model.head.bias[3]
+    assert len(parts) == 3
+    torch.testing.assert_close(total, made.logits[1, 3], rtol=1e-4, atol=1e-5)
+
+
+def test_full_grad_needs_biases(x: Tensor) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    with pytest.raises(SaliencyError, match=r"FullGrad needs a convolution or a batch norm with biases; custom shows"):
+        FullGrad()(Classifier(model, 5, 24), x, [(0, 1)])
+
+
+def test_rise_by_hand(x: Tensor) -> None:
+    classifier = net()
+    generator = torch.Generator().manual_seed(3)
+    grids = torch.rand(9, 5, 5, generator=generator) < 0.4
+    shifts = torch.stack([torch.randint(0, 5, (9,), generator=generator) for _ in range(2)], 1)
+    masks = []
+    for grid, (top, left) in zip(grids, shifts.tolist(), strict=True):
+        larger = F.interpolate(grid[None, None].float(), (30, 30), mode="bilinear")[0, 0]
+        masks.append(larger[top : top + 24, left : left + 24])
+    with torch.no_grad():
+        p = torch.stack([classifier.model(x[1:] * mask).softmax(1)[0, 3] for mask in masks])
+    total = sum(mask * (value - p.mean()) for mask, value in zip(masks, p, strict=True)) / (9 * 0.4)
+    found = RISE(masks=9, cells=5, keep=0.4, seed=3, batch=4)(classifier, x, [(0, 1), (1, 3)])[1]
+    torch.testing.assert_close(found, total - total.min(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [Occlusion, RISE, ScoreCAM, AblationCAM])
+def test_the_batch_decides_nothing_and_progress_is_told(method: Any, x: Tensor) -> None:
+    classifier, told = net(), []
+    options = {"masks": 20} if method is RISE else {}
+    expected = method(**options)(classifier, x, TARGETS)
+    watched = method(**options, batch=7, progress=lambda done, total: told.append((done, total)))
+    torch.testing.assert_close(watched(classifier, x, TARGETS), expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert {total for _, total in told} == {told[-1][0]}
+    assert len(told) > 2
+    assert watched == method(**options, batch=7)
+
+
+def test_a_dead_channel_is_tried_once(x: Tensor) -> None:
+    classifier = net()
+    with torch.no_grad():
+        classifier.model.body[2].bias[:7] = -1e4
+    ScoreCAM()(classifier, x, TARGETS)  # finds the maps
+    told: list[int] = []
+    with Costs(classifier) as costs:
+        found = ScoreCAM(batch=1, progress=lambda done, total: told.append(done))(classifier, x[:1], [(0, 1)])
+        with torch.no_grad():
+            alive = int((classifier.model.body(classifier.model.stem(x[:1])).std((2, 3)) > 0).sum())
+    assert 1 < alive <= 5
+    assert costs.forward == 1 + alive + 1 + 1  # the last is this test's own
+    assert told[-1] == 12
+    assert float(found.max()) > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_what_tries_out_needs_no_sight(x: Tensor) -> None:
+    classifier = net()
+    scripted = Classifier(torch.jit.trace(classifier.model, x), 5, 24)
+    for method in (Occlusion(), RISE(masks=20)):
+        expected = method(classifier, x, TARGETS)
+        torch.testing.assert_close(method(scripted, x, TARGETS), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (1, 24, 24), (3, 12, 12), (4, 3, 24, 24)])
+def test_baselines_of_another_shape(shape: tuple[int, ...], x: Tensor) -> None:
+    with pytest.raises(
+        SaliencyError, match=r"baseline: expected a shape that broadcasts to the photographs' \(2, 3, 24"
+    ):
+        IntegratedGradients(baseline=torch.zeros(shape))(net(), x, TARGETS)
+
+
+def test_gaps_are_of_plain_gradients(x: Tensor) -> None:
+    with pytest.raises(SaliencyError, match="gap: expected the plain gradient"):
+        IntegratedGradients(GuidedBackprop()).gap(net(), x, TARGETS)
+
+
 class Costs(TorchFunctionMode):
     """Counts a network's passes by its first convolution: forward, and backward by its input's gradient."""
 
@@ -293,6 +502,13 @@ class Costs(TorchFunctionMode):
         (CAM(), 1, 0),
         (GradCAM(), 1, 0),
         (LayerCAM(), 1, 0),
+        (EigenCAM(), 1, 0),
+        (ShapleyCAM(), 1, 0),
+        (FullGrad(), 1, 3),
+        (Occlusion(window=0.5, stride=1.0, batch=3), 1 + 2 * 2, 0),
+        (RISE(masks=6, batch=3), 1 + 2 * 2, 0),
+        (ScoreCAM(batch=12), 1 + 2, 0),
+        (AblationCAM(batch=6), 1 + 2 * 2, 0),
         (GuidedGradCAM(), 2, 3),
         (SmoothGrad(samples=2), 3, 6),
         (IntegratedGradients(steps=2), 3, 6),

@@ -61,15 +61,15 @@ class Backward(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in ACTIVATIONS or (func in _CLAMPS and _is_rectifier(func, args[1:], kwargs)):
+        if func in ACTIVATIONS or (func in CLAMPS and _is_rectifier(func, args[1:], kwargs)):
             x, args = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
             if torch.is_grad_enabled() and x.requires_grad:
                 return self._follow(x, func, args, kwargs)
             return func(x, *args, **kwargs)
-        if func in _PRODUCTS and len(args) == 2 and not kwargs:
+        if func in PRODUCTS and len(args) == 2 and not kwargs:
             return self._multiply(func, *args)
         result = func(*args, **kwargs)
-        if func in _SIGMOIDS and args:
+        if func in SIGMOIDS and args:
             scaled = self._scaled
             known = scaled is not None and scaled.result() is args[0]
             self._gate = _Link(
@@ -176,14 +176,14 @@ _MONOTONE = frozenset({
 #: The functions that count as ReLU-like: element by element, and rectifying the larger part of their range.
 ACTIVATIONS = _MONOTONE | {F.prelu, torch.prelu, F.silu, F.gelu, F.mish, F.hardswish}
 
-_CLAMPS = frozenset({
+CLAMPS = frozenset({
     torch.clamp, torch.clamp_, torch.clip, torch.clip_, Tensor.clamp, Tensor.clamp_, Tensor.clip, Tensor.clip_,
     torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_,
 })  # fmt: skip
-_MONOTONE |= _CLAMPS
-_SIGMOIDS = frozenset({torch.sigmoid, Tensor.sigmoid, F.sigmoid})
+_MONOTONE |= CLAMPS
+SIGMOIDS = frozenset({torch.sigmoid, Tensor.sigmoid, F.sigmoid})
 _PRODUCTS_IN_PLACE = frozenset({Tensor.mul_, Tensor.__imul__})
-_PRODUCTS = _PRODUCTS_IN_PLACE | {torch.mul, torch.multiply, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
+PRODUCTS = _PRODUCTS_IN_PLACE | {torch.mul, torch.multiply, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
 
 
 def _is_rectifier(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

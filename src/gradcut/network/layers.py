@@ -73,7 +73,9 @@ BEFORE_ATTENTION = "before attention"
 _KNOWN: Known[tuple[tuple[MapCall, ...], int]] = Known()
 
 
-def pass_from_maps(view: View, layers: int | tuple[str, ...]) -> tuple[Pass, tuple[MapCall, ...]]:
+def pass_from_maps(
+    view: View, layers: int | tuple[str, ...], written_out: bool = False
+) -> tuple[Pass, tuple[MapCall, ...]]:
     """A forward pass whose graph begins at maps inside the network.
 
     The first call for a model and a size of photograph makes one or two more forward passes, to find
@@ -83,6 +85,7 @@ def pass_from_maps(view: View, layers: int | tuple[str, ...]) -> tuple[Pass, tup
         layers: the last map of each of the last so many resolutions, or the last map that is made in
             each of the modules of these names (as in ``model.named_modules()``); `BEFORE_ATTENTION` alone, the last map
             before the last layer in which all the places attend to all.
+        written_out: as for `Wanted`.
 
     Returns:
         The pass, and the calls at which it was cut: ``place.layout.of(tensor)`` of a cut tensor is the map
@@ -100,7 +103,7 @@ def pass_from_maps(view: View, layers: int | tuple[str, ...]) -> tuple[Pass, tup
             _KNOWN.put(model, key, known)
         places, calls = known
         try:
-            made = view.watch(Wanted(cuts=places))
+            made = view.watch(Wanted(cuts=places, written_out=written_out))
             if made.seen.calls != calls:
                 raise OtherPathError(f"it called {calls} functions, now {made.seen.calls}")
             return made, places

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from gradcut.classifiers.classifier import Classifier, NoMemoryError
@@ -18,12 +19,15 @@ from gradcut.errors import ClassifierError, SaliencyError
 from gradcut.known import Known
 from gradcut.network.activations import Backward, Rule
 from gradcut.network.attention import Attended, WrittenOut
+from gradcut.network.biases import Bias, Biases
 from gradcut.network.cuts import Cuts
 from gradcut.network.faster import Faster
 from gradcut.network.forward import ForwardPass, OnMap
 from gradcut.network.frozen import Frozen
 from gradcut.network.layouts import MapCall
 from gradcut.network.proof import Answers, Proven, changed_pairs
+from gradcut.network.relevance import NoRuleError, Relevance
+from gradcut.network.rules import Composite
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,24 @@ class Wanted:
         levels, on_map: as for `ForwardPass`; what is not proven to be a map is none.
         gradients: of the photographs are wanted: they begin the graph.
         attention: is to be written out and kept.
+        written_out: attention is to be, so that it can be differentiated twice and follows rules, but not kept.
         from_attention: as ``attention``, and the graph begins there if it has not begun before.
         cuts: calls at which the graph begins if it has not begun before.
         rule: for the backward pass of the activations.
+        biases: are to be noted, with what leads back to them.
+        relevance: is to go back by these rules, in the place of the gradient; attention is written out for it.
     """
 
     levels: int = 0
     on_map: OnMap | None = None
     gradients: bool = False
     attention: bool = False
+    written_out: bool = False
     from_attention: bool = False
     cuts: tuple[MapCall, ...] = ()
     rule: Rule | None = None
+    biases: bool = False
+    relevance: Composite | None = None
 
     @property
     def places(self) -> bool:
@@ -61,6 +71,8 @@ class Pass(NamedTuple):
         attention: of every layer, if it was asked for.
         cut: for each of the cuts the tensor as the model has it, fit to take gradients of.
         followed: how many activations followed the backward rule.
+        biases: of the convolutions and batch norms, if they were asked for.
+        relevance: the context by whose rules the graph was made, if there was one.
     """
 
     x: Float[Tensor, "b 3 h w"]
@@ -69,6 +81,8 @@ class Pass(NamedTuple):
     attention: tuple[Attended, ...]
     cut: tuple[Tensor, ...]
     followed: int
+    biases: tuple[Bias, ...] = ()
+    relevance: Relevance | None = None
 
 
 #: Kinds of passes that were found to give the bare model's logits.
@@ -116,19 +130,28 @@ def watched(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted 
 
 
 def gradients(
-    classifier: Classifier, logits: Tensor, inputs: Sequence[Tensor], upstream: Tensor, again: bool = False
+    classifier: Classifier,
+    logits: Tensor,
+    inputs: Sequence[Tensor | GradientEdge],
+    upstream: Tensor,
+    again: bool = False,
+    twice: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of ``(logits * upstream).sum()`` with respect to the inputs; None where it depends on one not.
 
     Args:
         again: keep the graph for another backward pass.
+        twice: the gradients can be differentiated themselves.
 
     Raises:
         SaliencyError: the logits depend on none of the inputs, or the model hides how they do.
     """
     found: tuple[Tensor | None, ...] = ()
     if logits.requires_grad:
-        found = torch.autograd.grad(logits, inputs, upstream, retain_graph=again, allow_unused=True)
+        # Tensors and edges may be mixed, whatever the annotation says.
+        found = torch.autograd.grad(
+            logits, cast(Sequence[Tensor], inputs), upstream, retain_graph=again, create_graph=twice, allow_unused=True
+        )
     if all(gradient is None for gradient in found):
         raise SaliencyError(
             f"{classifier.name}: no gradient leads from its logits back into the network: its forward pass switches "
@@ -187,12 +210,20 @@ def _made(classifier: Classifier, x: Float[Tensor, "b 3 h w"], wanted: Wanted) -
     maps = None if proven is None else proven.maps
     seen = ForwardPass(x, wanted.levels, prefix_of(classifier.model), wanted.on_map, maps)
     attention = None
-    if wanted.attention or wanted.from_attention:
+    kept = wanted.attention or wanted.from_attention
+    if kept or wanted.written_out or wanted.relevance is not None:
         attention = WrittenOut(wanted.from_attention, seen.queries, lambda: seen.calls)
+    biases = Biases() if wanted.biases else None
+    relevance = None if wanted.relevance is None else Relevance(wanted.relevance, classifier.model, x.shape)
     x.requires_grad_(wanted.gradients)
-    logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts))
-    layers = tuple(attention.layers if attention else ())
-    return Pass(x, logits, seen, layers, tuple(cuts.tensors if cuts else ()), rule.followed if rule else 0)
+    try:
+        logits = _run(classifier, x, _modes(x, seen, rule, attention, cuts, biases, relevance))
+    except NoRuleError as error:
+        raise SaliencyError(f"{classifier.name}: {error}") from None
+    return Pass(
+        x, logits, seen, tuple(attention.layers if attention and kept else ()), tuple(cuts.tensors if cuts else ()),
+        rule.followed if rule else 0, tuple(biases.found if biases else ()), relevance,
+    )  # fmt: skip
 
 
 def _modes(
@@ -201,11 +232,14 @@ def _modes(
     rule: Backward | None = None,
     attention: WrittenOut | None = None,
     cuts: Cuts | None = None,
+    biases: Biases | None = None,
+    relevance: Relevance | None = None,
 ) -> list[TorchFunctionMode]:
     """Outermost first: the watch sees the calls that the model itself makes, the others what is left of them."""
-    faster = Faster() if x.device.type == "cpu" else None
+    # Functions of its own would hide the network's from the rules.
+    faster = Faster() if x.device.type == "cpu" and relevance is None else None
     frozen = Frozen() if torch.is_grad_enabled() else None
-    return [mode for mode in (rule, faster, frozen, attention, cuts, seen) if mode is not None]
+    return [mode for mode in (rule, relevance, faster, frozen, biases, attention, cuts, seen) if mode is not None]
 
 
 def _run(classifier: Classifier, x: Float[Tensor, "b 3 h w"], modes: Sequence[TorchFunctionMode]) -> Tensor:
@@ -237,7 +271,7 @@ def _difference(classifier: Classifier, x: Float[Tensor, "b 3 h w"], made: Pass,
     kind = (
         tuple(x.shape[1:]) if depends else None, x.dtype, x.device.type, _autocast(x), made.x.is_contiguous(),
         torch.get_num_threads() == 1, made.seen.calls, tuple(place.call for place in wanted.cuts), wanted.rule,
-        wanted.attention or wanted.from_attention,
+        wanted.relevance, wanted.attention or wanted.from_attention or wanted.written_out,
     )  # fmt: skip
     if _CHECKED.get(model, kind):
         return None

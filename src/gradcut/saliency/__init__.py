@@ -10,19 +10,27 @@ The model is left as it was: no hook, no flag, no ``.grad``.
 """
 
 from gradcut.errors import SaliencyError
+from gradcut.network.rules import AlphaBeta, Box, Composite, Epsilon, Flat, Gamma
 from gradcut.network.view import View
 from gradcut.saliency.attentions import AttentionGradient, AttentionRollout, BeyondIntuition, LeGrad
-from gradcut.saliency.cams import (
-    CAM,
+from gradcut.saliency.baselines import Baseline
+from gradcut.saliency.cams import CAM, PlaceProbability
+from gradcut.saliency.dense import DenseProbability
+from gradcut.saliency.eigencams import EigenCAM, EigenGradCAM
+from gradcut.saliency.fullgrad import FullGrad
+from gradcut.saliency.gradcams import (
+    Difference,
+    FinerCAM,
     GradCAM,
     GradCAMPlusPlus,
     GuidedGradCAM,
     HiResCAM,
     LayerCAM,
-    PlaceProbability,
+    RefineCAM,
+    ShapleyCAM,
     SoftmaxGradCAM,
+    XGradCAM,
 )
-from gradcut.saliency.dense import DenseProbability
 from gradcut.saliency.gradients import (
     DeconvNet,
     Gradient,
@@ -36,21 +44,39 @@ from gradcut.saliency.gradients import (
 )
 from gradcut.saliency.kinds import SUITED, Kind, at_one_size, kind_of, suited
 from gradcut.saliency.method import Method, explained, resolved, scales_of
+from gradcut.saliency.perturbation import RISE, AblationCAM, Occlusion, Progress, ScoreCAM
+from gradcut.saliency.relevance import LRP, AttnLRP
 from gradcut.saliency.scales import Crops, MultiScale
-from gradcut.saliency.targets import Saliency, Score, Target, Targets, resolve, score_gradient
+from gradcut.saliency.targets import Saliency, Score, ScoreFunction, Target, Targets, resolve, score_gradient, scores
 from gradcut.saliency.walks import Attention, Features, Mean, Rivals, Walk
 
 __all__ = [
     "CAM",
+    "LRP",
+    "RISE",
     "SUITED",
+    "AblationCAM",
+    "AlphaBeta",
     "Attention",
     "AttentionGradient",
     "AttentionRollout",
+    "AttnLRP",
+    "Baseline",
     "BeyondIntuition",
+    "Box",
+    "Composite",
     "Crops",
     "DeconvNet",
     "DenseProbability",
+    "Difference",
+    "EigenCAM",
+    "EigenGradCAM",
+    "Epsilon",
     "Features",
+    "FinerCAM",
+    "Flat",
+    "FullGrad",
+    "Gamma",
     "GradCAM",
     "GradCAMPlusPlus",
     "Gradient",
@@ -65,12 +91,18 @@ __all__ = [
     "Mean",
     "Method",
     "MultiScale",
+    "Occlusion",
     "PixelMethod",
     "PlaceProbability",
+    "Progress",
+    "RefineCAM",
     "Rivals",
     "Saliency",
     "SaliencyError",
     "Score",
+    "ScoreCAM",
+    "ScoreFunction",
+    "ShapleyCAM",
     "SmoothGrad",
     "SoftmaxGradCAM",
     "Target",
@@ -78,6 +110,7 @@ __all__ = [
     "VarGrad",
     "View",
     "Walk",
+    "XGradCAM",
     "at_one_size",
     "explained",
     "input_gradient",
@@ -86,5 +119,6 @@ __all__ = [
     "resolved",
     "scales_of",
     "score_gradient",
+    "scores",
     "suited",
 ]

@@ -19,7 +19,8 @@ from gradcut.network.layouts import MapCall
 from gradcut.network.passes import Wanted
 from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
-from gradcut.saliency.cams import GradCAM, HiResCAM, linear_head
+from gradcut.saliency.cams import linear_head
+from gradcut.saliency.gradcams import GradCAM, HiResCAM
 from gradcut.saliency.method import Method, scales_of
 from gradcut.saliency.scales import MultiScale
 from gradcut.saliency.targets import Saliency

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
@@ -42,13 +43,86 @@ Saliency = Callable[[Classifier, Tensor, Targets], Tensor]
 #: ``"share"``: of a classifier with sigmoids, the softmax's share of the class among those that are asked for in its
 #: photograph and a logit of 0 (the group's sum). Logits of words are log-odds against the background words, so that
 #: these have their places in the softmax, as CLIP-ES (Lin et al. 2023) has it.
-Score = Literal["logit", "probability", "contrast", "share"]
+NamedScore = Literal["logit", "probability", "contrast", "share"]
+
+#: From the logits of one photograph, ``Float "classes"``, and the classes of a target to one number, by differentiable
+#: torch functions: ``lambda z, classes: z[classes[0]] - z[classes[1]]`` of a target ``(0, (281, 282))``.
+ScoreFunction = Callable[[Tensor, tuple[int, ...]], Tensor]
+
+Score = NamedScore | ScoreFunction
 
 
-def check_score(of: str) -> None:
+def check_score(of: object) -> None:
     """Raise SaliencyError unless ``of`` is a `Score`."""
-    if of not in get_args(Score):
-        raise SaliencyError(f"of: expected 'logit', 'probability', 'contrast' or 'share', got {of!r}")
+    if not callable(of) and of not in get_args(NamedScore):
+        raise SaliencyError(
+            f"of: expected 'logit', 'probability', 'contrast', 'share' or a function of a photograph's logits and a "
+            f"target's classes, got {of!r}"
+        )
+
+
+def scores(
+    classifier: Classifier, logits: Float[Tensor, "m classes"], groups: Sequence[tuple[int, ...]], of: Score
+) -> Float[Tensor, "m n"]:
+    """The scores of groups of classes, all asked of the same photograph, by each of its rows of logits.
+
+    In float32 at least, with gradients as the caller's context has them.
+
+    Args:
+        logits: of one photograph, or of as many versions of it.
+        groups: the classes of the photograph's targets; for ``"share"`` all of them.
+
+    Raises:
+        SaliencyError: as `score_gradient`.
+    """
+    z = wide(logits)
+    if not isinstance(of, str):
+        rows = [torch.stack([_called(of, row, members) for members in groups]) for row in z] if groups else []
+        return torch.stack(rows) if rows else z.new_zeros(len(z), len(groups))
+    asked = sorted({member for members in groups for member in members})
+    background = z.new_zeros(len(z), 1)
+
+    def score(members: tuple[int, ...]) -> Float[Tensor, " m"]:
+        own = z[:, list(members)]
+        if of == "logit":
+            return own.logsumexp(1)
+        if of == "contrast":
+            return own.logsumexp(1) - z[:, _others(classifier, members)].logsumexp(1)
+        if of == "share":
+            _check_share(classifier)
+            return (own.logsumexp(1) - torch.cat([z[:, asked], background], 1).logsumexp(1)).exp()
+        if classifier.multilabel:
+            return 1 - (-own).sigmoid().prod(1)
+        return z.softmax(1)[:, list(members)].sum(1)
+
+    return torch.stack([score(members) for members in groups], 1) if groups else z.new_zeros(len(z), 0)
+
+
+def _others(classifier: Classifier, members: tuple[int, ...]) -> list[int]:
+    others = [index for index in range(len(classifier.labels)) if index not in members]
+    if not others:
+        raise SaliencyError(
+            f"of: 'contrast' needs another class to compare with; {classifier.name} has {len(members)} in all"
+        )
+    return others
+
+
+def _check_share(classifier: Classifier) -> None:
+    if not classifier.multilabel:
+        raise SaliencyError(
+            f"of: 'share' needs a classifier with sigmoids, such as one of words; {classifier.name} has a softmax, "
+            "whose 'probability' is a share already"
+        )
+
+
+def _called(of: ScoreFunction, logits: Float[Tensor, " classes"], members: tuple[int, ...]) -> Float[Tensor, ""]:
+    """What a function of one's own says, if it is a number."""
+    score = of(logits, members)
+    if not isinstance(score, Tensor) or score.numel() != 1 or not bool(score.isfinite().all()):
+        came = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+        came = "NaN or infinity" if isinstance(score, Tensor) and score.numel() == 1 else came
+        raise SaliencyError(f"of: expected {of!r} to return a tensor of one finite number, got {came}")
+    return score.reshape(())
 
 
 def resolve(targets: Targets, logits: Float[Tensor, "b classes"]) -> list[Target]:
@@ -117,16 +191,19 @@ def score_gradient(
 ) -> Float[Tensor, "n classes"]:
     """The gradient of each target's score with respect to its photograph's logits.
 
-    In closed form and float64 (on the CPU: not every device has it), so that a saturated probability has
-    a tiny gradient, not none; in float32 at least.
+    In closed form, unless the score is a function of one's own, and float64 (on the CPU: not every device has it), so
+    that a saturated probability has a tiny gradient, not none; in float32 at least.
 
     Raises:
         SaliencyError: ``of`` is ``"contrast"`` and a target leaves no other class, or ``"share"`` and the classifier
-            has a softmax.
+            has a softmax; or a function that returns no finite number, or one that does not depend on the logits.
     """
     if not pairs:
         return wide(logits.new_zeros(0, logits.shape[1]))
     z = logits.detach().cpu().double()[[photograph for photograph, _ in pairs]]
+    if not isinstance(of, str):
+        gradient = torch.stack([_differentiated(of, row, members) for row, (_, members) in zip(z, pairs, strict=True)])
+        return gradient.to(logits.device, wide(logits).dtype)
     inside = torch.zeros_like(z, dtype=torch.bool)
     for row, (_, members) in enumerate(pairs):
         inside[row, list(members)] = True
@@ -134,17 +211,11 @@ def score_gradient(
     if of == "logit":
         gradient = within
     elif of == "contrast":
-        if bool(inside.all(1).any()):
-            raise SaliencyError(
-                f"of: 'contrast' needs another class to compare with; {classifier.name} has {z.shape[1]} in all"
-            )
+        for _, members in pairs:
+            _others(classifier, members)
         gradient = within - z.masked_fill(inside, -torch.inf).softmax(1)
     elif of == "share":
-        if not classifier.multilabel:
-            raise SaliencyError(
-                f"of: 'share' needs a classifier with sigmoids, such as one of words; {classifier.name} has a softmax, "
-                "whose 'probability' is a share already"
-            )
+        _check_share(classifier)
         asked = torch.stack([inside[[other == b for other, _ in pairs]].any(0) for b, _ in pairs])
         p = F.pad(z.masked_fill(~asked, -torch.inf), (0, 1)).softmax(1)
         p, rest = p[:, :-1], p[:, -1:]
@@ -159,6 +230,18 @@ def score_gradient(
         own, others = (torch.where(side, p, 0).sum(1, keepdim=True) for side in (inside, ~inside))
         gradient = p * torch.where(inside, others, -own)
     return gradient.to(logits.device, wide(logits).dtype)
+
+
+def _differentiated(
+    of: ScoreFunction, logits: Float[Tensor, " classes"], members: tuple[int, ...]
+) -> Float[Tensor, " classes"]:
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = logits.clone().requires_grad_()
+        score = _called(of, leaf, members)
+        if not score.requires_grad:
+            raise SaliencyError(f"of: expected {of!r} to be differentiable in the logits, got a constant")
+        (gradient,) = torch.autograd.grad(score, leaf)
+    return gradient
 
 
 def backpropagate(
@@ -193,13 +276,13 @@ def backward_passes(
     logits: Float[Tensor, "b classes"],
     pairs: Sequence[Target],
     of: Score,
-    inputs: Sequence[Tensor],
+    inputs: Sequence[Tensor | GradientEdge],
 ) -> Iterator[tuple[list[int], list[int], list[Tensor]]]:
     """The backward passes of `backpropagate`, one by one, for who need not keep the gradients of all.
 
     Yields:
         Positions among the targets, their photographs, none twice, and the gradients ``(b, ...)`` for each input,
-        in float32 at least.
+        in float32 at least; a single 0 for an edge of the graph from which no score depends.
     """
     direction = score_gradient(classifier, logits, pairs, of)
     # What a saturated probability's gradient is would be 0 in float16: it goes through the network at full size.
@@ -207,19 +290,23 @@ def backward_passes(
     if logits.dtype == torch.float16:
         size = direction.abs().amax(1)
         direction = direction / size.clamp(min=torch.finfo(size.dtype).tiny)[:, None]
-    rounds = _rounds(pairs)
-    for number, chosen in enumerate(rounds):
+    turns = rounds(pairs)
+    for number, chosen in enumerate(turns):
         photographs = [pairs[i][0] for i in chosen]
         upstream = torch.zeros_like(logits)
         upstream[photographs] = direction[chosen].to(logits.dtype)
-        more = number + 1 < len(rounds)
+        more = number + 1 < len(turns)
         found = gradients_of(classifier, logits, inputs, upstream, again=more)
-        gradients = [wide(torch.zeros_like(x) if g is None else g) for g, x in zip(found, inputs, strict=True)]
+        gradients = [wide(_nothing(x) if g is None else g) for g, x in zip(found, inputs, strict=True)]
         if logits.dtype == torch.float16:
             factors = torch.zeros(len(logits), device=logits.device)
             factors[photographs] = size[chosen]
-            gradients = [g * factors.view(-1, *(1,) * (g.ndim - 1)) for g in gradients]
+            gradients = [g * factors.view(-1, *(1,) * (g.ndim - 1)) if g.ndim else g for g in gradients]
         yield chosen, photographs, gradients
+
+
+def _nothing(x: Tensor | GradientEdge) -> Tensor:
+    return torch.zeros_like(x) if isinstance(x, Tensor) else torch.zeros(())
 
 
 def of_photographs(values: Tensor, photographs: Sequence[int]) -> Tensor:
@@ -227,14 +314,14 @@ def of_photographs(values: Tensor, photographs: Sequence[int]) -> Tensor:
     return values if list(photographs) == list(range(len(values))) else values[list(photographs)]
 
 
-def _rounds(pairs: Sequence[Target]) -> list[list[int]]:
+def rounds(pairs: Sequence[Target]) -> list[list[int]]:
     """Positions of the targets, grouped so that no group has two of one photograph."""
-    rounds: list[list[int]] = []
+    turns: list[list[int]] = []
     seen: dict[int, int] = {}
     for position, (photograph, _) in enumerate(pairs):
         turn = seen.get(photograph, 0)
         seen[photograph] = turn + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(position)
-    return rounds
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(position)
+    return turns
