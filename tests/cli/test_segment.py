@@ -367,9 +367,9 @@ def test_a_blank_saliency_is_said(command, tmp_path, monkeypatch):
     """In the line, the manifest, the sum, the review and the exports; with what else to try."""
     real = Segmenter._explain
 
-    def explain(self, photographs, asked):
+    def explain(self, photographs, asked, resized):
         blank = [photograph[0, 0, 1] == 9 for photograph in photographs]
-        evidence = real(self, photographs, asked)
+        evidence = real(self, photographs, asked, resized)
         return [replace(e, saliency=e.saliency * (not b)) for e, b in zip(evidence, blank, strict=True)]
 
     monkeypatch.setattr(Segmenter, "_explain", explain)

@@ -209,6 +209,7 @@ def test_the_photograph_is_as_large_as_the_window_allows(desk, width, height):
         assert page.locator("#keys dt kbd", has_text=label).count(), label
     page.keyboard.press("Escape")
     page.click("[aria-label='More about red']")
+    page.locator("#menu").wait_for()
     menu = page.locator("#menu").bounding_box()
     assert menu["x"] >= 0
     assert menu["x"] + menu["width"] <= width
