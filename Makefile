@@ -13,9 +13,10 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 demo: .venv/demo
 	$(BIN)/gradcut demo
 
-# One torch thread in each of two processes: more would only fight over two cores.
+# One torch thread in each of two processes: more would only fight over two cores. Each begins with half of the tests, as
+# they stand in the files, so that what a file's tests share is made once, and takes from the other when it is done.
 test: .venv/test .venv/datumaro/bin/datum
-	OMP_NUM_THREADS=1 DATUMARO_PYTHON=$(CURDIR)/.venv/datumaro/bin/python $(BIN)/pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 DATUMARO_PYTHON=$(CURDIR)/.venv/datumaro/bin/python $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 # More damaged files than the tests look at; SEED chooses others.
 fuzz: .venv/test
@@ -40,7 +41,7 @@ wheel: | $(BIN)/uv
 
 # The tests with the lowest versions that pyproject.toml claims for gradcut and its extras; all else is the newest that fits.
 lowest: .venv/lowest/installed
-	OMP_NUM_THREADS=1 .venv/lowest/bin/pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 .venv/lowest/bin/pytest -n 2 --dist worksteal $(ARGS)
 
 .venv/lowest/installed: pyproject.toml | $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/lowest

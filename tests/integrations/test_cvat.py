@@ -142,17 +142,11 @@ print(json.dumps([len(names), [names[shape.label_id] for shape in shapes]]))
 """
 
 
-@pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [
-        (["classifier=str:coco80", "recipe=str:fast"], [80, ["cat"]]),
-        (["classifier=str:embedded", "recipe=str:fast", "labels=str:cat, dog", "top_k=int:1"], [2, ["cat"]]),
-    ],
-)
-def test_cvat_cli_loads_it(sdk, parameters, expected):
+def test_cvat_cli_loads_it(sdk):
     pytest.importorskip("cvat_cli", reason="needs cvat-cli")
+    parameters = ["classifier=str:embedded", "recipe=str:fast", "labels=str:cat, dog", "top_k=int:1"]
     done = subprocess.run([sys.executable, "-c", CALL, *parameters], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == expected
+    assert json.loads(done.stdout) == [2, ["cat"]]
 
 
 def test_without_the_sdk_one_line(segmenter, monkeypatch):
