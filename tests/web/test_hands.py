@@ -215,6 +215,7 @@ def test_the_photograph_is_as_large_as_the_window_allows(desk, width, height):
     assert menu["x"] + menu["width"] <= width
     assert menu["y"] + menu["height"] <= height
     page.keyboard.press("Escape")
+    page.locator("#menu").wait_for(state="hidden")  # while it is there, keys are its own
     page.keyboard.press("u")
     outlined = picture(page)
     page.keyboard.press("u")
