@@ -34,3 +34,8 @@ def url(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     host = socket.gethostname() if host in ("0.0.0.0", "::") else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_own(host: str) -> bool:
+    """Whether nobody but this machine reaches who listens at that address."""
+    return host in ("127.0.0.1", "localhost", "::1")

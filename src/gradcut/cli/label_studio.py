@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -21,11 +20,12 @@ from gradcut.cli.options import (
     Threshold,
     TopK,
     app,
+    check_web,
     load,
 )
 from gradcut.cli.progress import err, working
 from gradcut.errors import GradcutError
-from gradcut.listening import listen
+from gradcut.listening import is_own, listen
 
 
 @app.command(
@@ -94,10 +94,9 @@ def label_studio(
     project's labelling interface has them, for labels that are called as the classifier's classes or groups. Painted
     with a brush or key points that are "smart", a mask is cut again. It needs gradcut[web].
     """
-    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise GradcutError(f"label-studio: {missing[0]} is missing; pip install 'gradcut[web]'")
+    check_web("label-studio")
     login = os.environ.get("BASIC_AUTH_USER", ""), os.environ.get("BASIC_AUTH_PASS", "")
-    alone = host in ("127.0.0.1", "localhost", "::1")
+    alone = is_own(host)
     if not alone and not all(login):
         raise GradcutError(f"--host: {host} lets other machines in; set BASIC_AUTH_USER and BASIC_AUTH_PASS first")
     listening = listen(host, port)  # before what takes seconds: an address that is taken is told of at once

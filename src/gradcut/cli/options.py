@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -316,6 +317,12 @@ def read_labels(name: str | None) -> tuple[str, ...] | None:
     if not any(names):
         raise GradcutError(f"--labels: {name}: expected a name a line, got none")
     return names
+
+
+def check_web(command: str) -> None:
+    """Refuse a command that serves where what it needs for that is not installed."""
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise GradcutError(f"{command}: {missing[0]} is missing; pip install 'gradcut[web]'")
 
 
 def load(

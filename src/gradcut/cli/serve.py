@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,13 +16,14 @@ from gradcut.cli.options import (
     RecipeName,
     Templates,
     app,
+    check_web,
     classifier_names,
     load,
     unslashed,
 )
 from gradcut.cli.progress import err, working
 from gradcut.errors import GradcutError
-from gradcut.listening import listen
+from gradcut.listening import is_own, listen
 
 if TYPE_CHECKING:
     from gradcut.classifiers.classifier import Classifier
@@ -91,8 +91,7 @@ def serve(
     It needs gradcut[web], works offline, and listens on this machine only unless told otherwise. With RUN it goes
     through a finished run, the least certain photograph first, and saves what is changed and decided in its folder.
     """
-    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise GradcutError(f"serve: {missing[0]} is missing; pip install 'gradcut[web]'")
+    check_web("serve")
     words = {"label": label, "template": template, "background": background}
     if run is not None:
         from gradcut.runs.run import read_run
@@ -107,7 +106,7 @@ def serve(
         from gradcut import web
         from gradcut.recipes import as_recipe
 
-        alone = host in ("127.0.0.1", "localhost", "::1")
+        alone = is_own(host)
         limits, hosts = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels), web.LOOPBACK if alone else None
         token = None if alone else secrets.token_urlsafe(16)
         if run is None:

@@ -47,7 +47,7 @@ class MultiScale(Method):
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
         asked = Remembered(targets, self.method)
         size = view.x.shape[2:]
-        total: Tensor | None = None
+        total = None
         if 1.0 not in self.scales:
             with torch.no_grad():
                 asked(view.at(1.0).watch().logits)
