@@ -457,7 +457,7 @@ def test_by_keyboard_alone(visit, embedded):
 def test_a_slow_model_tells_how_it_goes_and_a_full_line_turns_away(visit, drawn):
     slow = tiny()
     go = threading.Event()
-    slow.model.meanwhile = lambda: go.wait(20)
+    slow.model.meanwhile = lambda: go.wait(60)
     with serve({"slow": slow}, limits=Limits(waiting=2)) as server:
         first, second, third = (visit(server.url) for _ in range(3))
         try:
@@ -473,6 +473,13 @@ def test_a_slow_model_tells_how_it_goes_and_a_full_line_turns_away(visit, drawn)
         settle(first)
         settle(second)
         assert mask_of(second).any()
+
+
+def test_pictures_of_the_examples_take_no_place_in_the_line(drawn):
+    """People who only open the page do not turn away another, who sends a photograph."""
+    with serve({"tiny": tiny()}, limits=Limits(waiting=0)) as server:
+        assert ask(server, "GET", "/api/example/cat")[0].status == 200
+        assert ask(server, "POST", "/api/photograph", png(drawn[0]))[0].status == 503
 
 
 def test_a_server_that_fails_or_goes_becomes_a_sentence(visit, drawn):
