@@ -8,7 +8,7 @@ BIN := .venv/bin
 EXTRAS := imagenet-seg,ray,supervision,hf,web,cvat
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
-.PHONY: demo test fuzz lint format wheel lowest sweep conformance docs-pictures label-studio clean
+.PHONY: demo test fuzz lint format docs wheel lowest sweep conformance docs-pictures label-studio clean
 
 demo: .venv/demo
 	$(BIN)/gradcut demo
@@ -30,6 +30,12 @@ lint: .venv/test
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation's site, in site/: a warning is an error, and so is a link that leads nowhere or a file of another host.
+docs: .venv/docs
+	rm -rf site
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --quiet --fresh-env --doctree-dir .venv/doctrees docs site
+	$(BIN)/python scripts/check_site.py site
 
 # The built wheel, in an environment that holds nothing else, runs in another folder.
 wheel: | $(BIN)/uv
@@ -81,6 +87,10 @@ $(BIN)/uv:
 .venv/test: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --compile-bytecode --group test --group lint
 	@touch $@ .venv/demo
+
+.venv/docs: .venv/test
+	$(INSTALL) --group docs
+	@touch $@
 
 # It asks for older versions of Pillow and pandas than gradcut's tests, so it gets an environment of its own.
 .venv/datumaro/bin/datum: | $(BIN)/uv

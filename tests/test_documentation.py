@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import worded
 from PIL import Image, ImageShow
 from skimage.data import chelsea
 from typer.main import get_command
@@ -25,7 +26,10 @@ from gradcut.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(gradcut.__file__).parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+#: Pages whose commands are run, too: a reader follows them from the first block to the last.
+FOLLOWED = [ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
 
 #: A fenced block, and a comment on the line before it that says why it is not run.
 FENCE = re.compile(r"(?:^<!-- not run: *(.*?) *-->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,10 +42,10 @@ class Block(NamedTuple):
     reason: str | None  # why it is not run
 
 
-def blocks(page: Path, language: str) -> list[Block]:
+def blocks(page: Path, *languages: str) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     every = [Block(m[2], m[3], text.count("\n", 0, m.start(2)) + 1, m[1]) for m in FENCE.finditer(text)]
-    return [block for block in every if block.language == language]
+    return [block for block in every if block.language in languages]
 
 
 def docstrings() -> dict[str, tuple[str, int, str]]:
@@ -97,36 +101,53 @@ def files(tmp_path_factory):
     }
     (folder / "instances_val2017.json").write_text(json.dumps(instances))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["gradcut", "segment", f"{folder}/photographs", "-o", f"{folder}/run", "-r", "fast"])
-        with pytest.raises(SystemExit, match="0"):
-            main()
+        run(f"gradcut segment {folder}/photographs -o {folder}/run -r fast", patch)
     return folder
 
 
+def run(line: str, patch: pytest.MonkeyPatch) -> None:
+    """A command line, in this process; it has to succeed."""
+    patch.setattr("sys.argv", shlex.split(line))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0, line
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
-def test_python_blocks_run(page, files, tmp_path, monkeypatch):
-    """In order, as one program, in a folder with the files that they read."""
+def test_blocks_run(page, files, tmp_path, monkeypatch):
+    """In order, as one program, in a folder with the files that they read; commands too, where a page is followed."""
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     shown: list[Image.Image] = []
     monkeypatch.setattr(ImageShow, "show", lambda picture, title: shown.append(picture) or True)
     module = ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for their module
-    for block in blocks(page, "python"):
-        if block.reason is None:
+    if "hf/clip" in page.read_text():
+        worded.written("clip", tmp_path / "clip")
+    for block in blocks(page, "python", *(["sh"] if page in FOLLOWED else [])):
+        if block.reason is not None:
+            continue
+        if block.language == "sh":
+            for line in lines_of(block.text):
+                run(line, monkeypatch)
+        else:
             exec(compile("\n" * block.line + block.text, str(page), "exec", dont_inherit=True), vars(module))
     assert bool(shown) == any(".show()" in block.text for block in blocks(page, "python"))
 
 
 def test_blocks_that_are_not_run_say_why():
-    reasons = [block.reason for page in PAGES for block in blocks(page, "python") if block.reason is not None]
-    assert all(len(reason.split()) >= 3 for reason in reasons), reasons
-    assert len(reasons) <= 3, "most blocks have to run"
+    every = [block for page in PAGES for block in blocks(page, "python", "sh") if block.reason is not None]
+    assert all(len(block.reason.split()) >= 3 for block in every), every
+    assert sum(block.language == "python" for block in every) <= 3, "most blocks have to run"
 
 
 def lines(page: Path) -> list[str]:
     """The command lines of a page's shell blocks, one for each program in a pipe, without comments."""
-    text = "\n".join(block.text for block in blocks(page, "sh")).replace("\\\n", " ")
+    return lines_of("\n".join(block.text for block in blocks(page, "sh")))
+
+
+def lines_of(text: str) -> list[str]:
+    text = text.replace("\\\n", " ")
     text = "\n".join(" ".join(map(shlex.quote, shlex.split(line, comments=True))) for line in text.splitlines())
     return [part.strip() for part in re.split(r"\n| '\|' ", text) if part.strip()]
 
@@ -137,7 +158,8 @@ LINES = [(page.name, line) for page in PAGES for line in lines(page)]
 @pytest.mark.parametrize(("page", "line"), [(page, line) for page, line in LINES if line.startswith("gradcut ")])
 def test_command_lines_name_options_that_exist(page, line):
     _, name, *arguments = shlex.split(line)
-    command = get_command(app).commands[name]
+    program = get_command(app)
+    command, arguments = (program, [name]) if name.startswith("-") else (program.commands[name], arguments)
     named = {argument.split("=")[0] for argument in arguments if argument.startswith("-") and argument != "-"}
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     assert named <= {name for option in options for name in (*option.opts, *option.secondary_opts)}

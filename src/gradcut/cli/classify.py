@@ -179,11 +179,11 @@ def recipes(
     for name, recipe in chosen.items():
         listing([(name, recipe.summary)])
         for step in ("saliency", "seeds", "masks"):
-            first, *others = _nested(getattr(recipe, step))
+            first, *others = nested(getattr(recipe, step))
             listing([(f"  {step:{len('saliency')}}", first), *((" " * 10, line) for line in others)])
 
 
-def _nested(step: object, name: str = "", depth: int = 0) -> Iterator[str]:
+def nested(step: object, name: str = "", depth: int = 0) -> Iterator[str]:
     """A line for a step with its options, and lines for the steps that it changes, further to the right."""
     options = {part.name: getattr(step, part.name) for part in fields(step) if part.repr} if is_dataclass(step) else {}
     steps = {key: value if isinstance(value, tuple) else (value,) for key, value in options.items()}
@@ -192,7 +192,7 @@ def _nested(step: object, name: str = "", depth: int = 0) -> Iterator[str]:
     yield f"{'  ' * depth}{name}{f'{type(step).__name__}({plain})' if is_dataclass(step) else repr(step)}"
     for key, several in inner.items():
         for value in several:
-            yield from _nested(value, f"{key}: ", depth + 1)
+            yield from nested(value, f"{key}: ", depth + 1)
 
 
 @app.command(

@@ -47,7 +47,8 @@ class _Plain:
         names = [_name(part) if part.required else f"[{_name(part)}]" for part in arguments]
         return ["[OPTIONS]", *names, *(["COMMAND ..."] if hasattr(self, "commands") else [])]
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def entries(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """What the help lists, under its headings: a parameter or a command, and what it does."""
         groups: dict[str, list[tuple[str, str]]] = {}
         *parameters, asked = self.get_params(ctx)  # type: ignore[attr-defined]
         for parameter in parameters:
@@ -59,9 +60,12 @@ class _Plain:
         groups[names[-1]].append(_entry(asked))  # --help, which click puts last
         for command in getattr(self, "commands", {}).values():
             groups.setdefault("Commands", []).append((command.name, command.help.partition("\n")[0]))
-        for group in dict.fromkeys([*names, *groups]):
+        return {group: groups[group] for group in dict.fromkeys([*names, *groups])}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        for group, entries in self.entries(ctx).items():
             with formatter.section(group):
-                formatter.write_dl(groups[group], col_max=24)
+                formatter.write_dl(entries, col_max=24)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if self.epilog:  # type: ignore[attr-defined]

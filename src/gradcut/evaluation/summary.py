@@ -38,7 +38,7 @@ def summarise(rows: Iterable[Row], resamples: int = 1000, seed: int = 0, confide
 
     ``recipes`` holds by recipe:
 
-    ================== ====================================================================================
+    =================== ====================================================================================
     photographs, failed how many
     blank               how many pairs of photograph and class have no mask because the saliency is blank
     class_iou           mean over pairs of photograph and class, true or found
@@ -52,7 +52,7 @@ def summarise(rows: Iterable[Row], resamples: int = 1000, seed: int = 0, confide
     by_size             ``class_iou`` by the class's largest instance, ``union_iou`` by the photograph's
     by_number           likewise by the number of instances
     by_class            ``class_iou`` and ``n`` by class
-    ================== ====================================================================================
+    =================== ====================================================================================
 
     ``differences`` lists of every two recipes the figures of the first minus the second, on the photographs that
     both have, resampled together.
