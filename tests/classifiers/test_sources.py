@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -433,3 +434,30 @@ def test_list():
     assert "timm/resnet18.a1_in1k" in found
     assert all(name.startswith("timm/resnet18") for name in found)
     assert list_classifiers("no such thing") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("timm/resnet18", "hub", "timm"), ("own.json", "card", "timm"), ("hf/org/name", "hugging_face", "hf")],
+)
+def test_a_package_that_is_missing_names_its_extra(name, module, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    for each in {module, "hub"}:
+        monkeypatch.delitem(sys.modules, f"gradcut.classifiers.{each}", raising=False)
+    refused(load_classifier, name, f"timm is not installed; pip install 'gradcut[{extra}]'")
+
+
+def test_looking_through_timm_needs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert list_classifiers() == CLASSIFIERS
+    refused(list_classifiers, "resnet*", "timm is not installed; pip install 'gradcut[timm]'")
+
+
+def test_a_torchvision_of_another_build_is_told_of(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("gradcut.classifiers.sources.import_module", broken)
+    refused(
+        load_classifier, "timm/resnet18", "torchvision are different builds (operator torchvision::nms does not exist)"
+    )

@@ -48,3 +48,9 @@ def test_a_missing_extra_names_what_installs_it(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert doctor._extras()["web"] == "not installed: pip install 'gradcut[web]'"
+
+
+def test_without_the_hub_there_is_no_cache_of_it(monkeypatch):
+    assert "hub's cache" in doctor._folders()
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    assert list(doctor._folders()) == ["gradcut"]

@@ -272,7 +272,7 @@ def _configuration(rest: str, name: str) -> Any:
     try:
         import transformers
     except ModuleNotFoundError:
-        raise ClassifierError(f"classifier: {name} needs the package transformers; install gradcut[hf]") from None
+        raise ClassifierError("classifier: transformers is not installed; pip install 'gradcut[hf]'") from None
     with _found(rest, name):
         document = _document(rest)
         if not isinstance(document.get("id2label") or {}, dict):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,7 +14,7 @@ from gradcut.catalogue import CLASSIFIERS, FILES, check_classifier
 from gradcut.classifiers import heads
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.words import refuse_words, words_of
-from gradcut.errors import ClassifierError
+from gradcut.errors import ClassifierError, one_line
 
 
 def load_classifier(
@@ -96,7 +97,9 @@ def takes_words(name: str) -> bool:
     kind, _, rest = name.partition("/")
     if kind != "hf" or not rest:
         return False
-    return bool(import_module("gradcut.classifiers.hugging_face").takes_words(rest, name))
+    with _extra("hf"):
+        hugging_face = import_module("gradcut.classifiers.hugging_face")
+    return bool(hugging_face.takes_words(rest, name))
 
 
 def reworded(classifier: Classifier, labels: Sequence[str]) -> Classifier:
@@ -128,10 +131,32 @@ def _checked(name: object) -> str:
 
 
 def _loader(name: str) -> Callable[..., Classifier]:
-    """A function of a module beside this one, imported when asked for: they need timm, whose import takes seconds."""
+    """A function of a module beside this one, imported when asked for: most need timm, whose import takes seconds.
+
+    Raises:
+        ClassifierError: an extra's package is not installed.
+    """
     module, _, function = name.partition(".")
-    loader: Callable[..., Classifier] = getattr(import_module(f"gradcut.classifiers.{module}"), function)
+    with _extra("hf" if module == "hugging_face" else "timm"):
+        loader: Callable[..., Classifier] = getattr(import_module(f"gradcut.classifiers.{module}"), function)
     return loader
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Name the extra where its package is missing, and torchvision, which timm needs, where it does not fit torch."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("timm", "huggingface_hub"):
+            raise
+        raise ClassifierError(f"classifier: {error.name} is not installed; pip install 'gradcut[{name}]'") from None
+    except RuntimeError as error:
+        if "torchvision" not in str(error):
+            raise
+        raise ClassifierError(
+            f"classifier: torch and torchvision are different builds ({one_line(error)}); install both from one place"
+        ) from error
 
 
 def list_classifiers(pattern: str | None = None) -> dict[str, str]:
@@ -143,13 +168,14 @@ def list_classifiers(pattern: str | None = None) -> dict[str, str]:
         pattern: part of a name, or a pattern with ``*`` and ``?``; case does not matter.
 
     Raises:
-        ClassifierError: something else than a string.
+        ClassifierError: something else than a string, or a pattern without timm.
     """
     if pattern is None:
         return dict(CLASSIFIERS)
     if not isinstance(pattern, str):
         raise ClassifierError(f"pattern: expected a string, got {pattern!r}")
-    import timm
+    with _extra("timm"):
+        import timm
 
     wanted = pattern.casefold()
     wanted = wanted if set(wanted) & set("*?[") else f"*{wanted}*"

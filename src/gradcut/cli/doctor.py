@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,14 @@ def _machine() -> dict[str, str]:
 
 
 def _folders() -> dict[str, str]:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     import gradcut
 
-    return {"gradcut": _told(Path(gradcut.__file__).parent), "hub's cache": _told(Path(HF_HUB_CACHE))}
+    folders = {"gradcut": _told(Path(gradcut.__file__).parent)}
+    if find_spec("huggingface_hub") is not None:  # which the extras timm and hf bring
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        folders["hub's cache"] = _told(Path(HF_HUB_CACHE))
+    return folders
 
 
 def _told(folder: Path) -> str:

@@ -21,7 +21,7 @@ def detections(result: Segmentation) -> Any:
         GradcutError: the package ``supervision`` is not installed.
     """
     if importlib.util.find_spec("supervision") is None:
-        raise GradcutError("supervision: the package is not installed; pip install supervision")
+        raise GradcutError("supervision: the package is not installed; pip install 'gradcut[supervision]'")
     import supervision
 
     items = [item for item in result.objects if item.mask.any()]
