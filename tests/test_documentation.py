@@ -214,3 +214,14 @@ def test_the_changelog_keeps_its_form():
         assert kinds
         assert len(kinds) == len(set(kinds))
         assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_what_the_folders_export_is_in_the_reference():
+    """The site describes the names in a package's ``__all__``, once a page names the package."""
+    described = " ".join(
+        page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference" / "api").glob("*.rst")
+    )
+    for path in PACKAGE.glob("*/__init__.py"):
+        room = path.parent.name
+        if "__all__" in path.read_text(encoding="utf-8") and room not in ("cli", "web", "network", "pictures"):
+            assert f".. automodule:: gradcut.{room}\n" in described, room
