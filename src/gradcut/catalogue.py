@@ -70,6 +70,21 @@ METHODS = (
 #: Layouts that `gradcut.datasets.open_dataset` opens.
 DATASETS = ("coco", "voc", "imagenet-s", "imagenet-seg", "pets", "folder")
 
+#: Measures of `gradcut.evaluation.faithfulness`: which is better, and what each class in each photograph costs.
+FAITHFULNESS: Mapping[str, str] = {
+    "deletion": "lower is better; 11 forward passes",
+    "insertion": "higher is better; 11 forward passes",
+    "drop": "lower is better; 2 forward passes, with increase",
+    "increase": "higher is better; 2 forward passes, with drop",
+    "road": "higher is better; 8 forward passes",
+    "infidelity": "lower is better; 31 forward passes",
+    "sensitivity": "lower is better; 11 explanations for all classes together",
+    "randomisation": "lower is better; 6 explanations for all classes together",
+    "sparseness": "higher is sparser; nothing",
+    "complexity": "lower is simpler; nothing",
+    "arcc": "higher is better; 8 forward passes, with road, and an explanation, and one more for all classes together",
+}
+
 #: Which labels `gradcut.evaluation.evaluate` asks for.
 LABELS = ("truth", "predicted")
 

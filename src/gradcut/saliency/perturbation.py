@@ -8,9 +8,10 @@ the classes of a photograph share them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -338,6 +339,26 @@ def by_photograph(pairs: Sequence[Target]) -> Iterator[tuple[int, list[int], lis
 
 def _logits(classifier: Classifier, x: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m classes"]:
     return View(classifier, x).watch().logits
+
+
+def tried(
+    classifier: Classifier,
+    versions: Iterable[Float[Tensor, "3 h w"]],
+    members: int | tuple[int, ...],
+    of: Score = "probability",
+    batch: int = 16,
+) -> tuple[float, ...]:
+    """The scores of a class, or of a group, in versions of a photograph, ``batch`` through the network at once.
+
+    Args:
+        versions: made when their turn comes, so that a generator keeps no more than a batch of them.
+    """
+    groups, coming = [members if isinstance(members, tuple) else (members,)], iter(versions)
+    found: list[float] = []
+    with torch.no_grad():
+        while chosen := list(islice(coming, batch)):
+            found += scores(classifier, _logits(classifier, torch.stack(chosen)), groups, of)[:, 0].tolist()
+    return tuple(found)
 
 
 def _check_share(name: str, value: object) -> None:
