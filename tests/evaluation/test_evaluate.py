@@ -18,14 +18,15 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 
 from gradcut import Classifier, Segmenter, datasets, evaluation
 from gradcut.datasets import OBJECT, Dataset, Sample
-from gradcut.errors import EvaluationError
+from gradcut.errors import EvaluationError, GradcutError
 from gradcut.evaluation import BASELINES, Counts, OutOfFold, Rectangle, Region, Regions
 from gradcut.evaluation.evaluate import evaluate
+from gradcut.evaluation.faithfulness import deletion
 from gradcut.evaluation.report import page
 from gradcut.evaluation.scoring import score
 from gradcut.evaluation.summary import summarise
 from gradcut.masks import Expansion, GraphCut
-from gradcut.recipes import Recipe
+from gradcut.recipes import Recipe, with_saliency
 from gradcut.records import fingerprint
 from gradcut.saliency import Gradient
 from gradcut.seeds import Percentiles
@@ -403,10 +404,37 @@ def test_open_segmenters(tmp_path, monkeypatch, brightness):
     assert asked == ["mine"]
     assert {name: one.recipe.name for name, one in opened.items()} == {"simonyan": "simonyan", "fast": "fast"}
     assert opened["fast"].top_k == 3
+    (changed,) = evaluation.open_segmenters(["fast with layercam"], "mine").values()
+    assert changed.recipe == with_saliency("fast", "LayerCAM")
+    with pytest.raises(GradcutError, match="saliency: expected one of"):
+        evaluation.open_segmenters(["fast with nothing"], "mine")
     (tmp_path / "folds.csv").write_text("file,fold\na.png,1\nb.png,0\n")
     folded = evaluation.open_segmenters(folds=tmp_path, threshold=0.1)["default"]
     assert folded.of("images/a.png").classifier.name == str(tmp_path / "fold-1.safetensors")
     assert folded.of("b.png").threshold == 0.1
+
+
+def test_maps_are_asked_about_as_they_are_in_rows(samples, recipes, brightness):
+    """Of every class that was found, with the classifier as the recipe has it; one process or two."""
+    faithfulness = evaluation.Faithfulness(("deletion", "sensitivity"), steps=4, moves=2)
+    rows = untimed(evaluate(samples, recipes, faithfulness=faithfulness))
+    plain = untimed(evaluate(samples, recipes))
+    for row in rows:
+        for label, entry in row["classes"].items():
+            values = entry.pop("faithfulness", None)
+            assert (values is not None) == (row["recipe"] in recipes and entry["found"])
+            if values is not None:
+                segmenter = recipes[row["recipe"]]
+                sample = next(s for s in samples if s.name == row["photograph"])
+                result = segmenter(sample.image, sorted(sample.masks))
+                x = segmenter.classifier.prepare([sample.image])
+                curve = deletion(segmenter.classifier, x, result[label].saliency, result[label].members, steps=4)
+                assert values["curves"]["deletion"] == pytest.approx(curve.scores, abs=1e-5)
+                assert values["deletion"] == pytest.approx(curve.area, abs=1e-5)
+                assert values["sensitivity"] >= 0
+    assert rows == plain, "nothing else changes"
+    with pytest.raises(EvaluationError, match="faithfulness: expected Segmenters, whose network is known, got 'mine'"):
+        evaluate(samples, {"mine": Fixed({})}, faithfulness=faithfulness)
 
 
 def test_a_segment_of_your_own(samples):

@@ -257,13 +257,72 @@ def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder,
     assert command(*chosen, "--json")[0] == 0
     settings = evaluation.read_settings(scores)
     assert settings["dataset"]["value_range"] == [280, 300]
-    assert settings["source"]["saliency"] == "SmoothGrad"
+    assert list(settings["recipes"]) == ["simonyan with SmoothGrad", "expansion with SmoothGrad"]
     assert command("report", scores, "-o", tmp_path / "report.html", "--gallery", 1)[0] == 0
     assert Page((tmp_path / "report.html").read_text()).articles > 0
     status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "SmoothGrad")
     assert status == 2
     status, _, err = command("evaluate", "voc", "--root", folder, "--range", 0, 1)
     assert (status, err) == (2, "gradcut: voc: has no use for value_range\n")
+
+
+def test_what_the_network_says_of_maps(command, folder, tmp_path):
+    """Methods side by side: rows that go on where they stopped, tables, and a page with curves and maps."""
+    scores = tmp_path / "scores.jsonl"
+    asked = [*arguments(folder)[:-6], "-r", "expansion", "--resamples", 50, "-o", scores]
+    asked += ["--saliency", "gradcam", "--saliency", "Gradient"]
+    measures = ["--faithfulness", "insertion", "--faithfulness", "deletion", "--faithfulness", "Road"]
+    status, out, _ = command(*asked, *measures)
+    assert status == 0
+    for word in ("expansion with GradCAM", "deletion", "insertion", "road", "insertion: higher is better"):
+        assert word in " ".join(out.split()), word
+    whole = untimed(scores)
+    assert {row["recipe"] for row in whole} == {"expansion with GradCAM", "expansion with Gradient", "whole", "box"}
+    for row in whole:
+        for entry in row["classes"].values():
+            assert ("faithfulness" in entry) == (" with " in row["recipe"])
+            if "faithfulness" in entry:
+                assert set(entry["faithfulness"]) == {"deletion", "insertion", "road", "curves"}
+                assert len(entry["faithfulness"]["curves"]["deletion"]) == 11
+    scores.write_text("".join(scores.read_text().splitlines(keepends=True)[:5]))
+    status, again, _ = command(*asked, *measures, "--json")
+    assert status == 0
+    assert untimed(scores) == whole
+    figures = json.loads(again)
+    assert figures["settings"]["faithfulness"]["measures"] == ["deletion", "insertion", "road"]
+    values = [
+        entry["faithfulness"]["deletion"]
+        for row in whole
+        if row["recipe"] == "expansion with GradCAM"
+        for entry in row["classes"].values()
+    ]
+    mine = figures["recipes"]["expansion with GradCAM"]
+    assert mine["faithfulness"]["deletion"]["value"] == pytest.approx(np.mean(values))
+    low, high = mine["faithfulness"]["deletion"]["interval"]
+    assert low <= np.mean(values) <= high
+    curve = mine["curves"]["deletion"]
+    assert np.trapezoid([f["value"] for f in curve["figures"]], curve["shares"]) == pytest.approx(np.mean(values), 1e-4)
+    assert mine["curves"]["most"]["shares"] == [0.2, 0.4, 0.6, 0.8]
+    (pair,) = [d for d in figures["differences"] if all(" with " in name for name in d["recipes"])]
+    other = figures["recipes"]["expansion with Gradient"]
+    expected = mine["faithfulness"]["road"]["value"] - other["faithfulness"]["road"]["value"]
+    assert pair["faithfulness"]["road"]["value"] == pytest.approx(expected)
+    assert "faithfulness" not in figures["recipes"]["box"]
+
+    assert command("report", scores, "-o", tmp_path / "page.html", "--gallery", 1)[0] == 0
+    text = (tmp_path / "page.html").read_text()
+    found = Page(text)
+    assert not found.open
+    part = re.search(r'<section id="faithfulness">(.*?)</section>', text, re.S)[1]
+    assert part.count("<polyline") == 2 * 4, "both methods in deletion, insertion, and ROAD both ways"
+    assert part.count("<img") == 3 * found.articles
+    assert f'data-v="{mine["faithfulness"]["deletion"]["value"]:.6f}"' in part
+    status, _, err = command(*asked, "--faithfulness", "all")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "was made with faithfulness" in err
+    status, _, err = command(*asked, "--faithfulness", "deletin")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "did you mean 'deletion'?" in err
 
 
 def test_a_least_confidence_is_kept_with_the_scores(command, folder, tmp_path, monkeypatch, brightness):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
+from gradcut import catalogue
+from gradcut.cli.figures import print_figures
 from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
@@ -21,7 +22,6 @@ from gradcut.cli.options import (
     Limit,
     MinConfidence,
     Resamples,
-    SaliencyName,
     Templates,
     Threshold,
     TopK,
@@ -32,9 +32,10 @@ from gradcut.cli.options import (
     check_gives_confidence,
     classifier_names,
     dataset_names,
+    faithfulness_names,
     labels_names,
-    out,
     recipe_names,
+    saliency_names,
 )
 from gradcut.cli.progress import bar, err, working
 from gradcut.errors import GradcutError
@@ -162,7 +163,22 @@ def evaluate(
             help="How masks are made; may be repeated, to compare.",
         ),
     ] = None,
-    saliency: SaliencyName = None,
+    saliency: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--saliency", **saliency_names, metavar="NAME", rich_help_panel=MASKS, show_default="the recipe's",
+            help="Take this saliency method, such as GradCAM; may be repeated, to compare.",
+        ),
+    ] = None,
+    faithfulness: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--faithfulness", **faithfulness_names, metavar="NAME", rich_help_panel=MASKS, show_default=False,
+            help="Ask the network about the maps, too, at so many passes a class: deletion, insertion (11 each), drop, "
+            "increase (2), road (8), infidelity (31), sensitivity (11 maps), randomisation (6 maps), sparseness, "
+            "complexity (0), arcc (8 and 2 maps), or all; may be repeated.",
+        ),
+    ] = None,
     disjoint: Disjoint = False,
     output: Annotated[
         Path | None,
@@ -206,7 +222,7 @@ def evaluate(
         if path is not None:
             check_file(f"--{name}", path)
     if min_confidence is not None:
-        check_gives_confidence(recipe or ["default"], saliency, None)
+        check_gives_confidence(recipe or ["default"], saliency[0] if saliency else None, None)
     where: dict[str, Any] = {"kind": dataset}
     where |= {key: str(value) for key, value in options.items() if value is not None}
     where |= {} if value_range is None else {"value_range": list(value_range)}
@@ -224,14 +240,21 @@ def evaluate(
         "classifier": classifier or ("embedded" if dataset.startswith("imagenet") else CLASSIFIER),
         "folds": None if folds is None else str(folds), "threshold": threshold, "top_k": top_k,
     }  # fmt: skip
-    source |= {} if saliency is None else {"saliency": saliency}
     source |= {} if min_confidence is None else {"min_confidence": min_confidence}
     source |= {"disjoint": True} if disjoint else {}
     source |= {"half": True} if bfloat16 else {}
     with working(f"loading {source['folds' if folds else 'classifier']}"):
         source |= _words(None if folds else source["classifier"], samples.labels, template, background)
-        segmenters = evaluation.open_segmenters(recipe or ["default"], **source, device=device)
-    settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known)
+        chosen = recipe or ["default"]
+        if saliency:
+            methods = [catalogue.check("saliency", method, catalogue.METHODS) for method in saliency]
+            chosen = [f"{name} with {method}" for name in chosen for method in methods]
+        segmenters = evaluation.open_segmenters(chosen, **source, device=device)
+        measures = None
+        if faithfulness:
+            named = tuple(catalogue.FAITHFULNESS) if "all" in faithfulness else tuple(faithfulness)
+            measures = evaluation.Faithfulness(named)
+    settings = evaluation.settings(samples.title, where, source, segmenters, asked, size, only_known, measures)
     rows: list[dict[str, Any]] = []
     if output is not None:
         with writing(output):
@@ -239,7 +262,7 @@ def evaluate(
     names_here, wanted = set(samples.names), {*segmenters, *evaluation.BASELINES}
     rows = [row for row in rows if row["photograph"] in names_here and row["recipe"] in wanted]
     more = evaluation.evaluate(
-        samples, segmenters, asked, size=size, only_known=only_known, workers=workers,
+        samples, segmenters, asked, size=size, only_known=only_known, faithfulness=measures, workers=workers,
         skip={(row["photograph"], row["recipe"]) for row in rows},
     )  # fmt: skip
     with bar("evaluating", len(samples) * len(wanted), completed=len(rows)) as track:
@@ -256,7 +279,7 @@ def evaluate(
     if as_json:
         print(json.dumps({"settings": settings, **figures, "errors": errors}, indent=1))
     else:
-        _print_figures(samples.title, asked, figures)
+        print_figures(samples.title, asked, figures)
     if output is not None:
         err.print(f"gradcut: the scores are in {output}; 'gradcut report {output}' makes a page of them")
     raise typer.Exit(1 if errors else 0)
@@ -356,59 +379,3 @@ def _check_scores(scores: Path) -> None:
         row = None
     if not isinstance(row, dict):
         raise GradcutError(f"SCORES: expected the JSON lines that 'gradcut evaluate -o' writes, got {scores}")
-
-
-def _print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
-    """The summary as tables that fit a terminal of 80 columns, and what they mean; --json has what they leave out."""
-    from gradcut.evaluation.report import NAMES
-
-    recipes = figures["recipes"]
-    share = figures["bootstrap"]["confidence"]
-    out.print(f"{title}, {labels} labels; {share:.0%} intervals over photographs", highlight=False)
-    first = {"class IoU": "class_iou", "union IoU": "union_iou", "mIoU": "miou"}
-    table = Table("recipe", "photographs", *first)
-    for name, recipe in recipes.items():
-        table.add_row(name, str(recipe["photographs"]), *(_figure(recipe[key]) for key in first.values()))
-    out.print(table)
-    for name, recipe in recipes.items():
-        if recipe["blank"]:
-            out.print(f"{name}: {recipe['blank']} without a mask, their saliency being blank", highlight=False)
-    second = {
-        "precision": "precision", "recall": "recall", "pixels right": "pixel_accuracy", "pointing": "pointing",
-        "energy inside": "energy", "mAP": "map",
-    }  # fmt: skip
-    second = {title: key for title, key in second.items() if any(recipe[key]["n"] for recipe in recipes.values())}
-    table = Table("recipe", *second)
-    for name, recipe in recipes.items():
-        table.add_row(name, *(_figure({**recipe[key], "interval": None}) for key in second.values()))
-    out.print(table)
-    if any("protocol" in recipe for recipe in recipes.values()):
-        table = Table("ImageNet-Segmentation protocol", "pixels right", "mIoU", "mAP")
-        for name, recipe in recipes.items():
-            if "protocol" in recipe:
-                table.add_row(name, *(_figure(recipe["protocol"][key]) for key in ("pixel_accuracy", "miou", "map")))
-        out.print(table)
-    for key, heading in (("by_size", "largest instance"), ("by_number", "number of instances")):
-        groups = next(iter(recipes.values()))[key]
-        for measure, of in (("class_iou", "class IoU"), ("union_iou", "union IoU")):
-            heads = (f"{group}\nn = {by[measure]['n']}" for group, by in groups.items())
-            table = Table(f"{of} by\n{heading}", *heads)
-            for name, recipe in recipes.items():
-                table.add_row(name, *(_figure(recipe[key][group][measure]) for group in groups))
-            out.print(table)
-    if figures["differences"]:
-        table = Table("paired difference", *first)
-        for entry in figures["differences"]:
-            shown = (_figure(entry[key], sign="+") for key in first.values())
-            table.add_row(" - ".join(entry["recipes"]), *shown)
-        out.print(table)
-    meant = dict(NAMES.values())
-    for name in (*first, *second):
-        out.print(f"{name}: {meant[name]}", highlight=False)
-
-
-def _figure(figure: dict[str, Any], sign: str = "") -> str:
-    if figure["value"] is None:
-        return ""
-    value, interval = f"{figure['value']:{sign}.3f}", figure["interval"]
-    return value if interval is None else f"{value}\n{interval[0]:{sign}.3f}..{interval[1]:{sign}.3f}"

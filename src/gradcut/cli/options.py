@@ -62,6 +62,7 @@ def _one_of(argument: str, names: Collection[str]) -> dict[str, Any]:
 
 recipe_names = _one_of("recipe", catalogue.RECIPES)
 saliency_names = _one_of("saliency", catalogue.METHODS)
+faithfulness_names = _one_of("faithfulness", {**catalogue.FAITHFULNESS, "all": "every one of them"})
 format_names = _one_of("format", catalogue.FORMATS)
 dataset_names = _one_of("dataset", catalogue.DATASETS)
 labels_names = _one_of("labels", catalogue.LABELS)

@@ -3,6 +3,7 @@
 from gradcut.errors import EvaluationError
 from gradcut.evaluation.baselines import BASELINES, Rectangle
 from gradcut.evaluation.evaluate import evaluate, judged_labels, prepared
+from gradcut.evaluation.faithfulness import Faithfulness
 from gradcut.evaluation.measures import PROTOCOL_SIZE, Counts, counts, energy_inside, iou, pointing, protocol
 from gradcut.evaluation.opening import open_segmenters, read_folds
 from gradcut.evaluation.rows import check_unchanged, line, read_rows, read_settings, resume, settings, settings_path
@@ -15,6 +16,7 @@ __all__ = [
     "PROTOCOL_SIZE",
     "Counts",
     "EvaluationError",
+    "Faithfulness",
     "ObjectLike",
     "OutOfFold",
     "Rectangle",

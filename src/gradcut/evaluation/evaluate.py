@@ -23,7 +23,8 @@ from gradcut.classifiers.threads import each_on_one_thread
 from gradcut.datasets import OBJECT, Dataset, Sample
 from gradcut.errors import EvaluationError, GradcutError
 from gradcut.evaluation.baselines import BASELINES
-from gradcut.evaluation.scoring import Row, score, short
+from gradcut.evaluation.faithfulness import Faithfulness
+from gradcut.evaluation.scoring import Row, score, short, shortened, spelt
 from gradcut.evaluation.segment import OutOfFold, ResultLike, Segment, segmenter_for
 from gradcut.results import Segmentation
 from gradcut.saliency.presence import detect
@@ -39,6 +40,7 @@ def evaluate(
     baselines: bool = True,
     classification: bool = True,
     only_known: bool = False,
+    faithfulness: Faithfulness | None = None,
     workers: int = 1,
     skip: Collection[tuple[str, str]] = (),
 ) -> Iterator[Row]:
@@ -53,6 +55,7 @@ def evaluate(
         classification: add the probabilities of all classes, for the mean average precision: one more forward
             pass a photograph and input size.
         only_known: leave classes that a classifier does not know out of the truth. Otherwise they are an error.
+        faithfulness: ask the network about the maps, too: what it measures stands in each class's ``faithfulness``.
         workers: processes. The numbers do not depend on it: torch gets one thread in each, and in this one while
             a photograph is at work. A script that asks for more than one needs ``if __name__ == "__main__":``.
         skip: pairs of photograph and recipe that need no row.
@@ -69,6 +72,11 @@ def evaluate(
         raise EvaluationError(
             f"segmenters: expected one at least, none called {' or '.join(BASELINES)}, got {list(segmenters)}"
         )
+    if faithfulness is not None:
+        parts = {name: s.segmenters if isinstance(s, OutOfFold) else (s,) for name, s in segmenters.items()}
+        others = [name for name, several in parts.items() if not all(isinstance(s, Segmenter) for s in several)]
+        if others:
+            raise EvaluationError(f"faithfulness: expected Segmenters, whose network is known, got {others[0]!r}")
     if workers < 1:
         raise EvaluationError(f"workers: expected 1 at least, got {workers}")
     dataset = samples if isinstance(samples, Dataset) else _as_dataset(samples)
@@ -76,7 +84,8 @@ def evaluate(
     if square is not None and min(square) < 1:
         raise EvaluationError(f"size: expected positive height and width, got {square}")
     known = judged_labels(dataset, segmenters, labels, only_known)
-    task = _Task(dataset, dict(segmenters), labels, square, baselines, classification, known, frozenset(skip))
+    ours, done = dict(segmenters), frozenset(skip)
+    task = _Task(dataset, ours, labels, square, baselines, classification, known, faithfulness, done)
     wanted = [number for number, name in enumerate(dataset.names) if task.todo(name)]
     return task.here(wanted) if workers == 1 else task.elsewhere(wanted, workers)
 
@@ -145,6 +154,7 @@ class _Task:
     baselines: bool
     classification: bool
     known: tuple[str, ...] | None
+    faithfulness: Faithfulness | None
     skip: frozenset[tuple[str, str]]
 
     def todo(self, name: str) -> list[str]:
@@ -199,6 +209,8 @@ class _Task:
             result = self._segment(segmenter, photograph)
             photograph.found.setdefault(recipe, [item.label for item in result.objects])
             row = score(result, sample, self.known)
+            if self.faithfulness is not None and isinstance(result, Segmentation):
+                self._judge_maps(self.faithfulness, result, row)
             if self.classification and self.known is not None and isinstance(segmenter, Segmenter):
                 row["scores"] = self._probabilities(segmenter.classifier, photograph)
             if isinstance(result, Segmentation):
@@ -206,6 +218,17 @@ class _Task:
             return row
         except GradcutError as error:
             return {"error": f"{sample.name}: {error}"}
+
+    def _judge_maps(self, faithfulness: Faithfulness, result: Segmentation, row: Row) -> None:
+        """Add to each class that was found what the network says of its map."""
+        items = result.objects
+        names = [OBJECT] * len(items[:1]) if self.known is None else spelt(items, self.known)
+        judged = {name: item for name, item in zip(names, items, strict=False) if name in row["classes"]}
+        classifier, method = result.classifier, result.recipe.saliency
+        groups, maps = ([getattr(item, key) for item in judged.values()] for key in ("members", "saliency"))
+        values = faithfulness(classifier, method, classifier.prepare([result.image]), groups, maps)
+        for name, value in zip(judged, values, strict=True):
+            row["classes"][name]["faithfulness"] = shortened(value)
 
     def _segment(self, segmenter: Segment, photograph: _Photograph) -> ResultLike:
         """Recipes that differ in seeds or masks alone share their saliency."""

@@ -12,7 +12,7 @@ import torch
 from gradcut.classifiers import Classifier, load_classifier
 from gradcut.errors import EvaluationError
 from gradcut.evaluation.segment import OutOfFold
-from gradcut.recipes import as_recipe, with_saliency
+from gradcut.recipes import Recipe, as_recipe, with_saliency
 from gradcut.segmenter import Segmenter
 
 
@@ -25,7 +25,6 @@ def open_segmenters(
     top_k: int | None = None,
     min_confidence: float | None = None,
     disjoint: bool = False,
-    saliency: str | None = None,
     words: Mapping[str, Sequence[str]] | None = None,
     half: bool = False,
     device: str | None = None,
@@ -33,11 +32,11 @@ def open_segmenters(
     """Recipes by name, each with the classifier, or with one classifier a fold.
 
     Args:
-        recipes: names in `gradcut.RECIPES`.
+        recipes: names in `gradcut.RECIPES`; or such a name with a method that `gradcut.recipes.with_saliency` knows, as
+            in ``"default with GradCAM"``.
         classifier: a name for `gradcut.load_classifier`; not asked with ``folds``.
         folds: the folder that ``gradcut fit --folds`` wrote: ``folds.csv`` and ``fold-0.safetensors``, ...
         threshold, top_k, min_confidence, disjoint: as for `Segmenter`.
-        saliency: a method instead of the recipes' own, as `gradcut.recipes.with_saliency` knows it.
         words: ``labels``, ``templates``, ``background`` for `gradcut.load_classifier`, if the classifier takes words.
         half: let the networks compute in bfloat16.
         device: where the models go; by default they stay on the CPU.
@@ -50,7 +49,7 @@ def open_segmenters(
         loaded = load_classifier(name, **(words or {}))
         return loaded.to(device, torch.bfloat16 if half else None)
 
-    steps = {name: as_recipe(name) if saliency is None else with_saliency(name, saliency) for name in recipes}
+    steps = {name: _recipe(name) for name in recipes}
     limits = threshold, top_k, min_confidence, disjoint
     if folds is None:
         asked = load(classifier)
@@ -61,6 +60,11 @@ def open_segmenters(
         name: OutOfFold(tuple(Segmenter(head, recipe, *limits) for head in heads), table)
         for name, recipe in steps.items()
     }
+
+
+def _recipe(name: str) -> Recipe:
+    recipe, _, method = name.partition(" with ")
+    return with_saliency(recipe, method) if method else as_recipe(recipe)
 
 
 def read_folds(path: Path) -> dict[str, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +10,14 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from gradcut.evaluation.baselines import BASELINES
-from gradcut.evaluation.gallery import Card, Choice
+from gradcut.evaluation.gallery import Card
 from gradcut.evaluation.measures import Counts
+from gradcut.evaluation.report_faithfulness import section
+from gradcut.evaluation.report_parts import cell, mark, panel, row_name
 from gradcut.evaluation.scoring import Row
 from gradcut.evaluation.summary import COMPARED, NUMBERS, PROTOCOL, SIZES
-from gradcut.pictures import Picture
 
 #: What the columns are called, and what they mean.
 NAMES: Mapping[str, tuple[str, str]] = {
@@ -51,7 +49,7 @@ def page(
         cards: of the gallery.
         by: the recipe that the gallery was chosen by.
     """
-    recipes = list(figures["recipes"])
+    cards, recipes = list(cards), list(figures["recipes"])
     colours = {name: _colour(number, name) for number, name in enumerate(recipes)}
     parts = {
         "title": escape(f"gradcut: {settings['title']}"),
@@ -64,7 +62,8 @@ def page(
         "plots": _plots(figures, colours),
         "classes": _class_table(figures, colours),
         "pairs": _pair_table(rows, recipes),
-        "gallery": _gallery(list(cards), colours, by),
+        "faithfulness": section(rows, figures, cards, colours),
+        "gallery": _gallery(cards, colours, by),
         "settings": escape(json.dumps(settings, indent=1, ensure_ascii=False)),
         "legend": _legend(colours),
     }
@@ -85,18 +84,10 @@ def _colour(number: int, name: str) -> str:
 
 def _legend(colours: Mapping[str, str]) -> str:
     return "".join(
-        f'<span class="key"><svg viewBox="0 0 12 12" style="color:{colour}">{_mark(name, 6, 6)}</svg>'
+        f'<span class="key"><svg viewBox="0 0 12 12" style="color:{colour}">{mark(name, 6, 6)}</svg>'
         f"{escape(name)}</span>"
         for name, colour in colours.items()
     )
-
-
-def _mark(name: str, x: float, y: float) -> str:
-    """A dot; the baselines share a colour, so the whole photograph is a ring and the box a square."""
-    if name == "box":
-        return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
-    kind = ' class="ring"' if name == "whole" else ""
-    return f'<circle{kind} cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
 
 
 def _head(figures: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -129,19 +120,6 @@ def _source(settings: Mapping[str, Any]) -> str:
     if source.get("folds"):
         return "out of fold: each photograph judged by a head that was fitted without it"
     return escape(str(source.get("classifier", "of your own")))
-
-
-def _cell(figure: Mapping[str, Any] | None, best: bool = False, sign: str = "") -> str:
-    if not figure or figure["value"] is None:
-        return '<td class="n" data-v="">&ndash;</td>'
-    value, interval = figure["value"], figure["interval"]
-    between = f"<small>{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}</small>" if interval else ""
-    shown = f"<b>{value:{sign}.3f}</b>" if best else f"{value:{sign}.3f}"
-    return f'<td class="n" data-v="{value:.6f}">{shown}{between}</td>'
-
-
-def _name(name: str, colours: Mapping[str, str]) -> str:
-    return f'<th scope="row"><i style="background:{colours[name]}"></i>{escape(name)}</th>'
 
 
 def _measures(figures: Mapping[str, Any]) -> str:
@@ -177,9 +155,9 @@ def _main_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
         for _, _, path in columns
     ]
     body = "".join(
-        f"<tr>{_name(name, colours)}"
+        f"<tr>{row_name(name, colours)}"
         + "".join(
-            _cell(figure := get(recipe, path), best=bool(figure) and top is not None and figure["value"] == top)
+            cell(figure := get(recipe, path), best=bool(figure) and top is not None and figure["value"] == top)
             for (_, _, path), top in zip(columns, best, strict=True)
         )
         + "</tr>"
@@ -195,7 +173,7 @@ def _differences(figures: Mapping[str, Any]) -> str:
         for key in COMPARED:
             interval = entry[key]["interval"]
             sure = interval is not None and (interval[0] > 0 or interval[1] < 0)
-            cells.append(_cell(entry[key], best=sure, sign="+"))
+            cells.append(cell(entry[key], best=sure, sign="+"))
         a, b = map(escape, entry["recipes"])
         body.append(f'<tr><th scope="row">{a} &minus; {b}</th>{"".join(cells)}</tr>')
     head = "".join(f"<th data-sort>{NAMES[key][0]}</th>" for key in COMPARED)
@@ -250,7 +228,7 @@ def _plot(groups: Sequence[str], series: Mapping[str, Sequence[Mapping[str, Any]
             marks.append(
                 f'<g style="color:{colours[name]}"><title>{escape(about)}</title>'
                 f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"/>'
-                f"{_mark(name, x, y(figure['value']))}</g>"
+                f"{mark(name, x, y(figure['value']))}</g>"
             )
     return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(marks)}</svg>'
 
@@ -265,7 +243,7 @@ def _class_table(figures: Mapping[str, Any], colours: Mapping[str, str]) -> str:
         n = max(figure["n"] for figure in cells if figure)
         body.append(
             f'<tr data-label="{escape(label)}"><th scope="row">{escape(label)}</th><td class="n" data-v="{n}">{n}</td>'
-            + "".join(_cell(figure and {**figure, "interval": None}) for figure in cells)
+            + "".join(cell(figure and {**figure, "interval": None}) for figure in cells)
             + "</tr>"
         )
     return (
@@ -294,13 +272,14 @@ def _gallery(cards: Sequence[Card], colours: Mapping[str, str], by: str | None) 
     articles = []
     for number, card in enumerate(cards):
         choice = card.choice
+        about = f"{choice.label} in {choice.photograph}"
         rows = []
         for name, panels in card.recipes.items():
             rows.append(
                 f'<div class="strip"><h4><i style="background:{colours[name]}"></i>{escape(name)}</h4>'
-                f"{''.join(_panel(*panel, choice) for panel in panels)}</div>"
+                f"{''.join(panel(*each, about) for each in panels)}</div>"
             )
-        truth = "".join(_panel(*panel, choice) for panel in card.truth)
+        truth = "".join(panel(*each, about) for each in card.truth)
         value = choice.ious.get(by or "", statistics.fmean(choice.ious.values()))
         ious = "".join(f' data-iou-{n}="{choice.ious.get(name, -1):.4f}"' for n, name in enumerate(colours))
         articles.append(
@@ -310,18 +289,3 @@ def _gallery(cards: Sequence[Card], colours: Mapping[str, str], by: str | None) 
             f'<div class="strips">{"".join(rows)}</div></div></article>'
         )
     return "".join(articles)
-
-
-def _panel(caption: str, picture: Picture, choice: Choice) -> str:
-    about = escape(f"{caption}: {choice.label} in {choice.photograph}")
-    height, width = picture.shape[:2]
-    return (
-        f'<figure><img loading="lazy" width="{width}" height="{height}" alt="{about}" src="{_data_uri(picture)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _data_uri(picture: Picture) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=72, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcut.errors import EvaluationError
+from gradcut.evaluation.faithfulness import Faithfulness
 from gradcut.evaluation.measures import MEASURES
 from gradcut.evaluation.scoring import Row
 from gradcut.evaluation.segment import OutOfFold, Segment, record_of
@@ -27,6 +28,7 @@ def settings(
     labels: str,
     size: int | None = None,
     only_known: bool = False,
+    faithfulness: Faithfulness | None = None,
 ) -> dict[str, Any]:
     """What rows depend on, and what `report` needs to show them, as JSON values.
 
@@ -34,13 +36,14 @@ def settings(
         title: of the dataset, for people.
         dataset: its kind and options, as `gradcut.datasets.open_dataset` takes them.
         source: the arguments of `gradcut.evaluation.open_segmenters`, without the recipes and the device.
-        segmenters, labels, size, only_known: as for `gradcut.evaluation.evaluate`.
+        segmenters, labels, size, only_known, faithfulness: as for `gradcut.evaluation.evaluate`.
     """
-    return {
+    document: dict[str, Any] = {
         "title": title, "dataset": dict(dataset), "source": dict(source), "labels": labels, "size": size,
         "only_known": only_known, "measures": MEASURES, "versions": versions(),
         "recipes": {name: _summary(segmenter) | record_of(segmenter) for name, segmenter in segmenters.items()},
     }  # fmt: skip
+    return document if faithfulness is None else document | {"faithfulness": faithfulness.record()}
 
 
 def _summary(segmenter: Segment | OutOfFold) -> dict[str, str]:

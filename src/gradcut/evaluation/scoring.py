@@ -48,11 +48,9 @@ def score(result: ResultLike, sample: Sample, vocabulary: Sequence[str] | None) 
         objects, joint = _nameless(objects, sample)
         vocabulary = (OBJECT,)
     doubtful = sample.doubtful | {label for label, mask in sample.masks.items() if not (mask & ~sample.ignore).any()}
-    spelling = {label.casefold(): label for label in reversed(vocabulary)}
     judged: dict[str, ObjectLike] = {}
     numbers = np.zeros(len(objects) + 1, dtype=np.int32)  # of the result's labelling in the vocabulary; -1 is void
-    for number, item in enumerate(objects, start=1):
-        label = item.label if item.label in vocabulary else spelling.get(item.label.casefold())
+    for number, (label, item) in enumerate(zip(spelt(objects, vocabulary), objects, strict=True), start=1):
         if label is not None and label not in doubtful:
             judged[label] = item
             numbers[number] = vocabulary.index(label) + 1
@@ -83,6 +81,12 @@ def score(result: ResultLike, sample: Sample, vocabulary: Sequence[str] | None) 
     if sample.doubtful:
         row["doubtful"] = sorted(sample.doubtful)
     return row
+
+
+def spelt(objects: Sequence[ObjectLike], vocabulary: Sequence[str]) -> list[str | None]:
+    """What the vocabulary calls each object; None for one that it does not know."""
+    folded = {label.casefold(): label for label in reversed(vocabulary)}
+    return [item.label if item.label in vocabulary else folded.get(item.label.casefold()) for item in objects]
 
 
 def _class_row(item: ObjectLike | None, label: str, sample: Sample, joint: list[int]) -> Row:
@@ -130,3 +134,12 @@ def _joint(predicted: Bool[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> 
 def short(value: float) -> float:
     """Six significant digits: what a row needs."""
     return float(f"{value:.6g}")
+
+
+def shortened(value: Any) -> Any:
+    """The numbers in lists and dictionaries, `short`."""
+    if isinstance(value, dict):
+        return {key: shortened(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [shortened(part) for part in value]
+    return short(value) if isinstance(value, float) else value

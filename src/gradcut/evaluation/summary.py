@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from gradcut.catalogue import FAITHFULNESS
 from gradcut.errors import EvaluationError
 from gradcut.evaluation.bootstrap import Bootstrap, Figure, Metric, divide, mean_of, minus, ratio
+from gradcut.evaluation.faithfulness.asked import shares_of
 from gradcut.evaluation.measures import Counts
 from gradcut.evaluation.scoring import Row
 from gradcut.ranking import average_precisions
@@ -52,6 +54,8 @@ def summarise(rows: Iterable[Row], resamples: int = 1000, seed: int = 0, confide
     by_size             ``class_iou`` by the class's largest instance, ``union_iou`` by the photograph's
     by_number           likewise by the number of instances
     by_class            ``class_iou`` and ``n`` by class
+    faithfulness        means over classes that were found, by measure, of rows that have it
+    curves              of such rows: by curve, the ``shares`` where it has values, and the mean ``figures`` there
     =================== ====================================================================================
 
     ``differences`` lists of every two recipes the figures of the first minus the second, on the photographs that
@@ -104,13 +108,42 @@ def _difference(a: str, b: str, judged: Mapping[str, Mapping[str, Row]], draw: B
     for name in COMPARED:
         (metric, n), (other, _) = METRICS[name](left), METRICS[name](right)
         entry[name] = draw.figure(len(common), minus(metric, other), n)
+    if measures := [name for name in FAITHFULNESS if _asked(left, name) and _asked(right, name)]:
+        entry["faithfulness"] = {
+            name: draw.paired(*([_faithful(row, name) for row in rows] for rows in (left, right))) for name in measures
+        }
     return entry
+
+
+def _asked(rows: Sequence[Row], measure: str) -> bool:
+    return any(measure in entry.get("faithfulness", {}) for row in rows for entry in row["classes"].values())
+
+
+def _faithful(row: Row, measure: str) -> list[float]:
+    return _defined(entry.get("faithfulness", {}).get(measure) for entry in row["classes"].values())
+
+
+def _curves(rows: Sequence[Row], draw: Bootstrap) -> dict[str, Any]:
+    """The mean of each curve at each of its shares."""
+    several = [[entry.get("faithfulness", {}) for entry in row["classes"].values()] for row in rows]
+    curves = [[each["curves"] for each in of if "curves" in each] for of in several]
+    lengths = {name: len(values) for of in curves for each in of for name, values in each.items()}
+    return {
+        name: {
+            "shares": list(shares_of(name, length)),
+            "figures": [draw.mean([[each[name][at] for each in of] for of in curves]) for at in range(length)],
+        }
+        for name, length in lengths.items()
+    }
 
 
 def _figures(rows: Sequence[Row], draw: Bootstrap) -> dict[str, Any]:
     figures: dict[str, Any] = {name: draw.figure(len(rows), *metric(rows)) for name, metric in METRICS.items()}
     if any("protocol" in row for row in rows):
         figures["protocol"] = {name: draw.figure(len(rows), *metric(rows)) for name, metric in PROTOCOL.items()}
+    if measures := [name for name in FAITHFULNESS if _asked(rows, name)]:
+        figures["faithfulness"] = {name: draw.mean([_faithful(row, name) for row in rows]) for name in measures}
+        figures["curves"] = _curves(rows, draw)
     for key, what, groups in (("by_size", "largest", SIZES), ("by_number", "instances", NUMBERS)):
         figures[key] = {name: _breakdown(rows, what, bounds, draw) for name, bounds in groups.items()}
     labels = sorted({label for row in rows for label in row["classes"]})
