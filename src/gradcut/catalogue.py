@@ -70,19 +70,19 @@ METHODS = (
 #: Layouts that `gradcut.datasets.open_dataset` opens.
 DATASETS = ("coco", "voc", "imagenet-s", "imagenet-seg", "pets", "folder")
 
-#: Measures of `gradcut.evaluation.faithfulness`: which is better, and what each class in each photograph costs.
+#: Measures of `gradcut.evaluation.faithfulness`: what, which is better, and the cost for a class in a photograph.
 FAITHFULNESS: Mapping[str, str] = {
-    "deletion": "lower is better; 11 forward passes",
-    "insertion": "higher is better; 11 forward passes",
-    "drop": "lower is better; 2 forward passes, with increase",
-    "increase": "higher is better; 2 forward passes, with drop",
-    "road": "higher is better; 8 forward passes",
-    "infidelity": "lower is better; 31 forward passes",
-    "sensitivity": "lower is better; 11 explanations for all classes together",
-    "randomisation": "lower is better; 6 explanations for all classes together",
-    "sparseness": "higher is sparser; nothing",
-    "complexity": "lower is simpler; nothing",
-    "arcc": "higher is better; 8 forward passes, with road, and an explanation, and one more for all classes together",
+    "deletion": "area under the score while the most important pixels are covered; lower is better; 11 passes",
+    "insertion": "area under the score while they are put into the blurred photograph; higher is better; 11 passes",
+    "drop": "share of the score that is lost behind the map; lower is better; 2 passes, with increase",
+    "increase": "how often the score is higher behind the map; higher is better; 2 passes, with drop",
+    "road": "the score without the least relevant pixels above that without the most; higher is better; 8 passes",
+    "infidelity": "error of what the map says of covered squares; lower is better; 31 passes",
+    "sensitivity": "how far the map moves with the photograph; lower is better; 11 maps",
+    "randomisation": "likeness to maps of a network whose layers are shuffled; lower is better; 6 maps",
+    "sparseness": "Gini index of the map; higher is sparser; no pass",
+    "complexity": "entropy of the map; lower is simpler; no pass",
+    "arcc": "harmonic mean of coherency, small area and road; higher is better; 8 passes, with road, and 2 maps",
 }
 
 #: Which labels `gradcut.evaluation.evaluate` asks for.

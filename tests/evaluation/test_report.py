@@ -171,6 +171,7 @@ def test_the_page_holds_the_figures(rows):
         assert (instances, largest) == (entry["instances"], pytest.approx(entry["largest"], abs=1e-4))
         assert ious[0] == pytest.approx(evaluation.Counts(*entry["counts"]).iou, abs=6e-4)
     assert text.count("<svg") - text.count('class="key"') == 4
+    assert "faithfulness" not in text
 
 
 def test_names_cannot_break_the_page(rows):
@@ -274,7 +275,7 @@ def test_what_the_network_says_of_maps(command, folder, tmp_path):
     measures = ["--faithfulness", "insertion", "--faithfulness", "deletion", "--faithfulness", "Road"]
     status, out, _ = command(*asked, *measures)
     assert status == 0
-    for word in ("expansion with GradCAM", "deletion", "insertion", "road", "insertion: higher is better"):
+    for word in ("expansion with GradCAM", "deletion", "insertion", "road", "road: the score", "higher is better"):
         assert word in " ".join(out.split()), word
     whole = untimed(scores)
     assert {row["recipe"] for row in whole} == {"expansion with GradCAM", "expansion with Gradient", "whole", "box"}
@@ -314,6 +315,7 @@ def test_what_the_network_says_of_maps(command, folder, tmp_path):
     found = Page(text)
     assert not found.open
     part = re.search(r'<section id="faithfulness">(.*?)</section>', text, re.S)[1]
+    assert 'href="#faithfulness"' in text
     assert part.count("<polyline") == 2 * 4, "both methods in deletion, insertion, and ROAD both ways"
     assert part.count("<img") == 3 * found.articles
     assert f'data-v="{mine["faithfulness"]["deletion"]["value"]:.6f}"' in part

@@ -73,7 +73,7 @@ def print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
     for name in (*first, *second):
         out.print(f"{name}: {meant[name]}", highlight=False)
     for measure in measures:
-        out.print(f"{measure}: {FAITHFULNESS[measure].split(';')[0]}", highlight=False)
+        out.print(f"{measure}: {'; '.join(FAITHFULNESS[measure].split('; ')[:2])}", highlight=False)
 
 
 def _figure(figure: dict[str, Any], sign: str = "") -> str:

@@ -51,6 +51,7 @@ def page(
     """
     cards, recipes = list(cards), list(figures["recipes"])
     colours = {name: _colour(number, name) for number, name in enumerate(recipes)}
+    maps = section(rows, figures, cards, colours)
     parts = {
         "title": escape(f"gradcut: {settings['title']}"),
         "style": _resource("report.css"),
@@ -62,7 +63,8 @@ def page(
         "plots": _plots(figures, colours),
         "classes": _class_table(figures, colours),
         "pairs": _pair_table(rows, recipes),
-        "faithfulness": section(rows, figures, cards, colours),
+        "link": '<a href="#faithfulness">Maps</a>' if maps else "",
+        "faithfulness": maps,
         "gallery": _gallery(cards, colours, by),
         "settings": escape(json.dumps(settings, indent=1, ensure_ascii=False)),
         "legend": _legend(colours),

@@ -27,14 +27,16 @@ def section(rows: Sequence[Row], figures: Mapping[str, Any], cards: Sequence[Car
     measures = [measure for measure in FAITHFULNESS if any(measure in r["faithfulness"] for r in recipes.values())]
     if not measures:
         return ""
-    meant = "".join(f"<li><b>{measure}</b>: {escape(FAITHFULNESS[measure])}</li>" for measure in measures)
+    meant = "".join(
+        f"<li><b>{measure}</b>: {escape('; '.join(FAITHFULNESS[measure].split('; ')[:2]))}</li>" for measure in measures
+    )
     return (
         '<section id="faithfulness"><h2>What the network says of the maps</h2>'
         "<p>Measures that ask the network, not the truth. The best of each column is bold; in the second table what "
         "leaves out 0.</p>"
         f'<div class="wide">{_table(recipes, measures, colours)}</div><ul class="measures">{meant}</ul>'
-        f'<div class="wide">{_differences(figures, measures)}</div>'
-        f'<div class="plots">{_curves(recipes, colours)}</div>{_maps(rows, cards, measures)}</section>'
+        f'<div class="wide below">{_differences(figures, measures)}</div>'
+        f'<div class="plots below">{_curves(recipes, colours)}</div>{_maps(rows, cards, measures)}</section>'
     )
 
 
@@ -43,11 +45,12 @@ def _table(recipes: Mapping[str, Any], measures: Sequence[str], colours: Mapping
     for measure in measures:
         values = [r["faithfulness"][measure]["value"] for r in recipes.values() if measure in r["faithfulness"]]
         known = [value for value in values if value is not None]
-        best[measure] = (min if FAITHFULNESS[measure].startswith("lower") else max)(known, default=None)
+        if "better" in FAITHFULNESS[measure]:
+            best[measure] = (min if "lower is better" in FAITHFULNESS[measure] else max)(known, default=None)
     body = "".join(
         f"<tr>{row_name(key, colours)}"
         + "".join(
-            cell(of, best=of is not None and of["value"] is not None and of["value"] == best[measure])
+            cell(of, best=of is not None and of["value"] is not None and of["value"] == best.get(measure))
             for measure in measures
             for of in [recipe["faithfulness"].get(measure)]
         )
@@ -145,4 +148,4 @@ def _maps(rows: Sequence[Row], cards: Sequence[Card], measures: Sequence[str]) -
             said = ", ".join(f"{m} {values[m]:.2f}" for m in measures[:3] if values.get(m) is not None)
             pictures.append(panel(f"{key}{': ' if said else ''}{said}", panels[0][1], about))
         lines.append(f'<div class="maps"><h4>{escape(about)}</h4>{"".join(pictures)}</div>')
-    return f"<h3>Maps side by side</h3>{''.join(lines)}" if lines else ""
+    return f'<h3 class="below">Maps side by side</h3>{"".join(lines)}' if lines else ""
