@@ -433,6 +433,9 @@ def test_maps_are_asked_about_as_they_are_in_rows(samples, recipes, brightness):
                 assert values["deletion"] == pytest.approx(curve.area, abs=1e-5)
                 assert values["sensitivity"] >= 0
     assert rows == plain, "nothing else changes"
+    nameless = [replace(s, masks={OBJECT: s.truth}, areas={}) for s in samples[:1]]
+    row = next(evaluate(nameless, recipes, "predicted", faithfulness=faithfulness))
+    assert set(row["classes"][OBJECT]["faithfulness"]) == {"deletion", "sensitivity", "curves"}
     with pytest.raises(EvaluationError, match="faithfulness: expected Segmenters, whose network is known, got 'mine'"):
         evaluate(samples, {"mine": Fixed({})}, faithfulness=faithfulness)
 

@@ -21,6 +21,7 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy import stats
 from scipy.ndimage import gaussian_filter
+from torch import nn
 
 from gradcut import Classifier, catalogue
 from gradcut.errors import EvaluationError
@@ -282,6 +283,9 @@ def test_randomisation_leaves_the_model_alone(classifier, x):
     assert of.ssim == pytest.approx((1, 1))
     with pytest.raises(EvaluationError, match="stages"):
         measures.randomisation(classifier, x, explanation, stages=0)
+    bare = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 3, SIZE)
+    with pytest.raises(EvaluationError, match="model: expected parameters to shuffle, custom has none"):
+        measures.randomisation(bare, x, explanation)
 
 
 def test_layers_are_shuffled_from_the_top(classifier):

@@ -155,11 +155,16 @@ def randomisation(
 
     Returns:
         For each class.
+
+    Raises:
+        EvaluationError: less than one stage, or a model without parameters.
     """
     if stages < 1:
         raise EvaluationError(f"stages: expected 1 at least, got {stages}")
-    (before,) = explanation.maps(classifier, x)
     total = len(layers_of(classifier.model))
+    if not total:
+        raise EvaluationError(f"model: expected parameters to shuffle, {classifier.name} has none")
+    (before,) = explanation.maps(classifier, x)
     ends = [math.ceil(total * (stage + 1) / stages) for stage in range(stages)]
     found = []
     for end in ends:
