@@ -277,6 +277,7 @@ def test_what_the_network_says_of_maps(command, folder, tmp_path):
     assert status == 0
     for word in ("expansion with GradCAM", "deletion", "insertion", "road", "road: the score", "higher is better"):
         assert word in " ".join(out.split()), word
+    assert "…" not in out, "nothing is cut off"
     whole = untimed(scores)
     assert {row["recipe"] for row in whole} == {"expansion with GradCAM", "expansion with Gradient", "whole", "box"}
     for row in whole:

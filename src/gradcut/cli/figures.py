@@ -56,9 +56,9 @@ def print_figures(title: str, labels: str, figures: dict[str, Any]) -> None:
         out.print(table)
     faithful = {name: recipe["faithfulness"] for name, recipe in recipes.items() if "faithfulness" in recipe}
     measures = [measure for measure in FAITHFULNESS if any(measure in of for of in faithful.values())]
-    for number in range(0, len(measures), 4):  # so many fit beside a name
-        few = measures[number : number + 4]
-        table = Table("what the network\nsays of the maps", *few)
+    for number in range(0, len(measures), 3):  # so many fit beside two names
+        few = measures[number : number + 3]
+        table = Table("maps", *few)
         for name, of in faithful.items():
             table.add_row(name, *(_figure(of[measure]) if measure in of else "" for measure in few))
         out.print(table)
