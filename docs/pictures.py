@@ -31,6 +31,7 @@ from skimage import data
 import gradcut
 from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, load_classifier, masks, pictures, results, saliency
 from gradcut.classifiers.embedded import LITE_SHA256
+from gradcut.comparison import compare
 from gradcut.listening import listen
 from gradcut.masks.contrasts import EdgeMap, Exponential
 from gradcut.recipes import ALGORITHMS
@@ -199,6 +200,21 @@ def findings() -> Drawn:
         (cat,) = _segmented(recipe, data.chelsea(), ["Egyptian cat"], "embedded")
         rows.append(pictures.Row(title, cat.saliency, cat.seeds, cat.mask))
     return pictures.strip(data.chelsea(), rows, height=150)
+
+
+#: What `comparing` shows, with the recipe `fast`.
+SIDE_BY_SIDE: Mapping[str, saliency.Saliency] = {
+    method.__name__: method()
+    for method in (saliency.GradCAM, saliency.LayerCAM, saliency.GuidedBackprop, saliency.LRP, saliency.Gradient)
+}
+
+
+def comparing() -> Drawn:
+    """What 'gradcut compare' draws."""
+    asked = classifier("coco80")
+    methods = {**SIDE_BY_SIDE, "fast": Segmenter(asked, "fast")}
+    compare(asked, data.coffee(), methods)  # the first call's seconds are those of getting to know the network
+    return images.resize(compare(asked, data.coffee(), methods).picture("coffee.png"), (703, 960))
 
 
 # The mask makers, all of one saliency
@@ -428,6 +444,7 @@ PICTURES = [
     Picture("demo.jpg", demo, named("default")),
     Picture("simonyan-default.jpg", compared, named("simonyan", "default")),
     Picture("findings.jpg", findings, FINDINGS, ("embedded",)),
+    Picture("comparing.jpg", comparing, {**named("fast"), **SIDE_BY_SIDE}),
     Picture("page-desktop.png", partial(page, DESKTOP, "light"), named("default"), page=True),
     Picture("page-welcome.png", partial(welcome, DESKTOP), {}, (), page=True),
     Picture("page-run.png", partial(run_page, DESKTOP), named("default"), page=True),

@@ -31,7 +31,7 @@ FLOORS = (
     {"fit", "recipes"},
     {"results"},
     {"segmenter", "datasets"},
-    {"strokes"},
+    {"comparison", "strokes"},
     {"runs", "evaluation"},
     {"formats"},
     {"web"},

@@ -21,7 +21,7 @@ EXAMPLES = {
     "pseudo_labels": (["run", "photographs"], ["cat ", "background ", "unsure "]),
     "train": (["run", "photographs", "--seconds", "3"], ["1 photographs, ", "background ", "cat "]),
     "own_recipe": (["photographs/cat.png"], ["cat: score 0."]),
-    "compare": ([], ["CAM: class IoU 0.", "LayerCAM: class IoU 0.", "difference in class IoU: "]),
+    "compare": (["photographs/cat.png"], ["comparison.png: cat"]),
 }
 
 

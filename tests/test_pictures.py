@@ -286,3 +286,50 @@ def test_a_row_of_a_blank_map_shows_the_map_alone():
     right = slice(picture.shape[1] // 2, None)
     assert (picture[30:, right] == 255).all(), "no seeds, no mask"
     assert (other[30:, right] != 255).any()
+
+
+def compared(photograph, methods, classes, **options):
+    ramp = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    headings = [
+        [pictures.Heading(f"{what} {n}", "0.9") for n in range(count)]
+        for what, count in (("m", methods), ("c", classes))
+    ]
+    panels = [[pictures.Panel(ramp) for _ in range(classes)] for _ in range(methods)]
+    return pictures.comparison(photograph, "a photograph", *headings, panels, **options)
+
+
+@pytest.mark.parametrize(("methods", "classes"), [(1, 1), (2, 2), (9, 1), (1, 9), (33, 4), (3, 20)])
+@pytest.mark.parametrize("size", [(60, 80), (400, 40), (30, 600)])
+def test_a_comparison_is_never_too_wide(methods, classes, size):
+    picture = compared(np.full((*size, 3), 90, dtype=np.uint8), methods, classes)
+    assert 900 <= picture.shape[1] <= pictures.WIDEST
+    assert picture.shape[0] >= 200
+    if methods * classes <= 9 and size == (60, 80):
+        assert picture.shape[0] <= pictures.HIGHEST + 20
+
+
+def test_a_comparison_has_each_map_and_mask_once():
+    photograph = np.zeros((60, 80, 3), dtype=np.uint8)
+    dark, light = np.zeros((4, 4), dtype=np.float32), np.ones((4, 4), dtype=np.float32)
+    mask = np.zeros((60, 80), dtype=bool)
+    mask[20:40, 20:60] = True
+    names = [pictures.Heading("one"), pictures.Heading("two")]
+    panels = [[pictures.Panel(dark), pictures.Panel(light)], [pictures.Panel(dark, mask), pictures.Panel(dark)]]
+    picture = pictures.comparison(photograph, "black", names, names, panels)
+    yellow = (picture == pictures.glow(photograph, light)[0, 0]).all(2)
+    rows, columns = np.nonzero(yellow)
+    assert yellow[rows.min() : rows.max(), columns.min() : columns.max()].mean() > 0.95, "one light panel"
+    with_mask = pictures.comparison(photograph, "black", names, names, [panels[0], [panels[1][1]] * 2])
+    changed = np.argwhere((picture != with_mask).any(2))
+    assert len(changed) > 100
+    assert changed[:, 0].min() > rows.max(), "the outline is in the second row"
+    assert changed[:, 1].max() < columns.min(), "and in the first column"
+
+
+def test_a_map_glows_on_its_photograph():
+    photograph = np.full((20, 20, 3), 200, dtype=np.uint8)
+    ramp = np.tile(np.linspace(0, 1, 20, dtype=np.float32), (20, 1))
+    glowing = pictures.glow(photograph, ramp * 1e-6)
+    assert np.array_equal(glowing, pictures.glow(photograph, ramp)), "by the map's own scale"
+    assert np.ptp(glowing[0, 0]) == 0, "grey where the map is 0"
+    assert glowing[0, -1, 0] - glowing[0, -1, 2] > 50, "yellow at its maximum"

@@ -1,10 +1,12 @@
 """Drawing: what a person looks at. Arrays in, pictures (``UInt8 "rows columns 3"``) out."""
 
+from gradcut.pictures.comparison import Heading, Panel, comparison
 from gradcut.pictures.drawing import (
     Picture,
     class_colours,
     cut_out,
     draw_seeds,
+    glow,
     heat,
     inferno,
     outline,
@@ -17,11 +19,15 @@ from gradcut.pictures.table import HIGHEST, WIDEST, Row, sheet, strip
 __all__ = [
     "HIGHEST",
     "WIDEST",
+    "Heading",
+    "Panel",
     "Picture",
     "Row",
     "class_colours",
+    "comparison",
     "cut_out",
     "draw_seeds",
+    "glow",
     "heat",
     "inferno",
     "outline",

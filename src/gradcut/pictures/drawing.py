@@ -73,8 +73,28 @@ def heat(saliency: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     Nothing is clipped: shares of the maximum are spread over the colours in two straight lines that meet where
     `stretch` says.
     """
+    return inferno(_places(saliency))
+
+
+def _places(saliency: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Where each value lies among the colours, from 0 to 1."""
     share, place = stretch(saliency)
-    return inferno(np.interp(saliency / (float(saliency.max()) or 1.0), (0, share, 1), (0, place, 1)))
+    places: np.ndarray = np.interp(saliency / (float(saliency.max()) or 1.0), (0, share, 1), (0, place, 1))
+    return places
+
+
+def glow(photograph: Photograph, saliency: Float[np.ndarray, "h w"]) -> Picture:
+    """The photograph in dark grey, and on it a map of any size and scale in the colours of `heat`."""
+    places = images.resize_map(_places(saliency), (photograph.shape[0], photograph.shape[1]))
+    return glowing(photograph @ _LIGHTNESS, places)
+
+
+def glowing(grey: Float[np.ndarray, "h w"], places: Float[np.ndarray, "h w"]) -> Picture:
+    """Places from 0 to 1 among the colours of `inferno`, the higher the more opaque, on values from 0 to 255."""
+    places = places.clip(0, 1)
+    opacity = (0.82 * places**0.6)[..., None]
+    picture: Picture = ((1 - opacity) * (0.62 * grey + 12)[..., None] + opacity * inferno(places)).astype(np.uint8)
+    return picture
 
 
 def overlay(
@@ -83,6 +103,7 @@ def overlay(
     opacity: float = 0.5,
     thickness: int | None = None,
     unsure: Sequence[int] = (),
+    colours: Integer[np.ndarray, "n 3"] | None = None,
 ) -> Picture:
     """The photograph with every label's pixels tinted in its class's colour and outlined.
 
@@ -94,13 +115,15 @@ def overlay(
         opacity: of the tint, from 0 to 1.
         thickness: as for `outline`.
         unsure: labels whose pixels are hatched instead, with a thinner outline.
+        colours: of the labels from 1 on, in the place of `class_colours`.
     """
     thickness = thickness or _thickness(labelmap)
-    palette_here = np.concatenate([palette(1), class_colours(int(labelmap.max()))])
-    colours, is_unsure = palette_here[labelmap], np.isin(labelmap, np.array(unsure, dtype=labelmap.dtype))
+    own = class_colours(int(labelmap.max())) if colours is None else colours
+    palette_here = np.concatenate([palette(1), own])
+    coloured, is_unsure = palette_here[labelmap], np.isin(labelmap, np.array(unsure, dtype=labelmap.dtype))
     tint = np.where(labelmap > 0, opacity, 0.0)
     tint[is_unsure & ~_stripes(labelmap.shape, 4 * thickness)] = 0
-    tinted = (1 - tint[..., None]) * photograph + tint[..., None] * colours
+    tinted = (1 - tint[..., None]) * photograph + tint[..., None] * coloured
     half = max(1, thickness // 2)
     edges = outline(labelmap, thickness) & ~is_unsure
     thin = outline(labelmap, half) & is_unsure
@@ -111,7 +134,7 @@ def overlay(
     )
     tinted[around > 0] = np.where(around == 2, 255, 0)[around > 0, None]
     edges |= thin
-    tinted[edges] = colours[edges]
+    tinted[edges] = coloured[edges]
     picture: Picture = tinted.round().astype(np.uint8)
     return picture
 

@@ -62,8 +62,8 @@ class Row:
 #: A picture's most pixels in width and height.
 WIDEST, HIGHEST = 1600, 1600
 
-_INK, _FAINT, _LINE, _PAPER, _WARNING = (32, 33, 36), (95, 99, 104), (218, 220, 224), (255, 255, 255), (176, 58, 0)
-_MARGIN, _GAP = 20, 14
+INK, FAINT, LINE, PAPER, WARNING = (32, 33, 36), (95, 99, 104), (218, 220, 224), (255, 255, 255), (176, 58, 0)
+MARGIN, GAP = 20, 14
 #: Widths: of a row's text, of the scale beside a saliency, of the legend's narrowest column, of the narrowest picture.
 _TEXT, _SCALE, _ENTRY, _NARROWEST = 180, 62, 330, 900
 #: Heights: of a row's text, of a row's highest panel, of the lowest that still shows anything, of the two photographs.
@@ -92,8 +92,8 @@ def sheet(
             line says how many more there are.
     """
     top = _TOP if len(rows) <= 4 else _TOP * 4 // 5
-    _, panel = _panel(photograph, min(_HIGH, max(_LOW, (HIGHEST - top) // len(rows) - _GAP)))
-    beside = 2 * _MARGIN + 2 * (round(top * _aspect(photograph)) + _GAP) + _ENTRY
+    _, panel = _panel(photograph, min(_HIGH, max(_LOW, (HIGHEST - top) // len(rows) - GAP)))
+    beside = 2 * MARGIN + 2 * (round(top * aspect_of(photograph)) + GAP) + _ENTRY
     width = min(WIDEST, max(_NARROWEST, _width(panel), beside))
     head = _head(photograph, labelmap, rows, width, top)
     noted = _noted(notes, width)
@@ -114,23 +114,23 @@ def strip(photograph: Photograph, rows: Sequence[Row], height: int = _HIGH) -> P
 
 def _panel(photograph: Photograph, height: float) -> tuple[int, int]:
     """Height and width of a panel that is at most so high, in the photograph's proportions."""
-    aspect = _aspect(photograph)
-    widest = (WIDEST - 2 * _MARGIN - _TEXT - _SCALE) / len(_PANELS) - _GAP
+    aspect = aspect_of(photograph)
+    widest = (WIDEST - 2 * MARGIN - _TEXT - _SCALE) / len(_PANELS) - GAP
     height = min(height, widest / aspect)
     return max(1, int(height)), max(1, int(height * aspect))
 
 
-def _aspect(photograph: Photograph) -> float:
+def aspect_of(photograph: Photograph) -> float:
     return float(np.clip(photograph.shape[1] / photograph.shape[0], 1 / _SLENDER, _SLENDER))
 
 
 def _width(panel: int) -> int:
     """Of a table whose panels are so wide; each has room for its name."""
-    return 2 * _MARGIN + _TEXT + _SCALE + len(_PANELS) * (max(panel, 70) + _GAP)
+    return 2 * MARGIN + _TEXT + _SCALE + len(_PANELS) * (max(panel, 70) + GAP)
 
 
 def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
-    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER)
+    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)
     for number, part in enumerate(parts):
         whole.paste(part, (0, sum(above.height for above in parts[:number])))
     return whole
@@ -143,20 +143,20 @@ def _head(
     photograph: Photograph, labelmap: Integer[np.ndarray, "H W"], rows: Sequence[Row], width: int, top: int
 ) -> Image.Image:
     """All classes in colour, the photograph beside it, and the legend: beside them where it finds room, else below."""
-    aspect, inner = _aspect(photograph), width - 2 * _MARGIN
-    height, alone = (int(min(top, (inner - less) / 2 / aspect)) for less in (2 * _GAP + _ENTRY, _GAP))
+    aspect, inner = aspect_of(photograph), width - 2 * MARGIN
+    height, alone = (int(min(top, (inner - less) / 2 / aspect)) for less in (2 * GAP + _ENTRY, GAP))
     beside = height >= 0.7 * alone and (len(rows) + 1) * _ENTRY_LINE <= height
     height = height if beside else alone
     size = (max(1, height), max(1, int(height * aspect)))
     unsure = [number for number, row in enumerate(rows, start=1) if row.unsure]
     pictures = (_overlaid(photograph, labelmap, size, unsure), images.resize(photograph, size))
-    left = _MARGIN + 2 * (size[1] + _GAP)
-    legend = _legend(rows, width - _MARGIN - left, 1, size[0]) if beside else _legend(rows, inner, inner // _ENTRY, 460)
-    bottom = _MARGIN + size[0]
-    head = Image.new("RGB", (width, bottom + (0 if beside else _GAP + legend.height) + 6), _PAPER)
+    left = MARGIN + 2 * (size[1] + GAP)
+    legend = _legend(rows, width - MARGIN - left, 1, size[0]) if beside else _legend(rows, inner, inner // _ENTRY, 460)
+    bottom = MARGIN + size[0]
+    head = Image.new("RGB", (width, bottom + (0 if beside else GAP + legend.height) + 6), PAPER)
     for number, picture in enumerate(pictures):
-        head.paste(Image.fromarray(picture), (_MARGIN + number * (size[1] + _GAP), _MARGIN))
-    head.paste(legend, (left, _MARGIN) if beside else (_MARGIN, bottom + _GAP))
+        head.paste(Image.fromarray(picture), (MARGIN + number * (size[1] + GAP), MARGIN))
+    head.paste(legend, (left, MARGIN) if beside else (MARGIN, bottom + GAP))
     return head
 
 
@@ -166,33 +166,33 @@ def _legend(rows: Sequence[Row], width: int, columns: int, height: int) -> Image
     most = height // _ENTRY_LINE - 1
     lines = min(most, math.ceil(len(rows) / columns))
     shown = len(rows) if len(rows) <= lines * columns else lines * columns - 1
-    picture = Image.new("RGB", (width, (lines + 1) * _ENTRY_LINE), _PAPER)
+    picture = Image.new("RGB", (width, (lines + 1) * _ENTRY_LINE), PAPER)
     draw, column = ImageDraw.Draw(picture), width // columns
     sure = any(row.confidence is not None for row in rows)
     for left in range(0, min(columns, math.ceil(len(rows) / lines)) * column, column):
-        draw.text((left + 24, 0), "class", _FAINT, _font(13))
-        draw.text((left + column - 170, 0), "score", _FAINT, _font(13))
-        draw.text((left + column - 120, 0), "expected IoU" if sure else "", _FAINT, _font(13))
+        draw.text((left + 24, 0), "class", FAINT, font(13))
+        draw.text((left + column - 170, 0), "score", FAINT, font(13))
+        draw.text((left + column - 120, 0), "expected IoU" if sure else "", FAINT, font(13))
     for number, (row, colour) in enumerate(zip(rows[:shown], class_colours(shown).tolist(), strict=True)):
         left, top = number // lines * column, (number % lines + 1) * _ENTRY_LINE
         _swatch(picture, row, colour, (left, top + 1))
-        draw.text((left + 24, top), _fitted(_plain(row.title), _font(15), column - 204), _INK, _font(15))
-        draw.text((left + column - 170, top), _number(row.score), _INK, _font(15))
+        draw.text((left + 24, top), fitted(plain(row.title), font(15), column - 204), INK, font(15))
+        draw.text((left + column - 170, top), _number(row.score), INK, font(15))
         words = row.mark if row.blank else f"{_number(row.confidence)}  {row.mark}".strip()
-        draw.text((left + column - 120, top), words, _WARNING if row.mark else _INK, _font(15))
+        draw.text((left + column - 120, top), words, WARNING if row.mark else INK, font(15))
     if shown < len(rows):
         left, top = shown // lines * column, (shown % lines + 1) * _ENTRY_LINE
-        draw.text((left + 24, top), f"and {len(rows) - shown} more", _FAINT, _font(15))
+        draw.text((left + 24, top), f"and {len(rows) - shown} more", FAINT, font(15))
     return picture
 
 
 def _noted(notes: Sequence[str], width: int) -> Image.Image:
     """A line for each note, of which there are a few."""
     shown = list(notes) if len(notes) <= _NOTES else [*notes[: _NOTES - 1], f"and {len(notes) - _NOTES + 1} more"]
-    picture = Image.new("RGB", (width, len(shown) * _ENTRY_LINE), _PAPER)
+    picture = Image.new("RGB", (width, len(shown) * _ENTRY_LINE), PAPER)
     for number, note in enumerate(shown):
-        text = _fitted(_plain(note), _font(15), width - 2 * _MARGIN)
-        ImageDraw.Draw(picture).text((_MARGIN, number * _ENTRY_LINE), text, _FAINT, _font(15))
+        text = fitted(plain(note), font(15), width - 2 * MARGIN)
+        ImageDraw.Draw(picture).text((MARGIN, number * _ENTRY_LINE), text, FAINT, font(15))
     return picture
 
 
@@ -208,37 +208,37 @@ def _table(photograph: Photograph, rows: Sequence[Row], width: int, height: int,
     room -= _HEADING + _LAST
     highest, _ = _panel(photograph, height)
     lowest = min(_LOW, highest)
-    size = _panel(photograph, min(highest, max(lowest, room // len(rows) - _GAP)))
-    pitch = max(size[0], _WORDS) + _GAP
+    size = _panel(photograph, min(highest, max(lowest, room // len(rows) - GAP)))
+    pitch = max(size[0], _WORDS) + GAP
     shown = rows[: room // pitch]
     rest = len(rows) - len(shown)
-    table = Image.new("RGB", (width, _HEADING + len(shown) * pitch + (_LAST if rest else 6)), _PAPER)
+    table = Image.new("RGB", (width, _HEADING + len(shown) * pitch + (_LAST if rest else 6)), PAPER)
     draw = ImageDraw.Draw(table)
-    first = _MARGIN + _TEXT
+    first = MARGIN + _TEXT
     # Lower rows have narrower panels, which stand apart, so that the table stays as wide as what is above it.
-    step = (width - _MARGIN - first - _SCALE) / len(_PANELS)
+    step = (width - MARGIN - first - _SCALE) / len(_PANELS)
     lefts = [first, *(round(first + _SCALE + number * step) for number in range(1, len(_PANELS)))]
     for left, name in zip(lefts, _PANELS, strict=True):
-        draw.text((left, 3), name, _FAINT, _font(13))
+        draw.text((left, 3), name, FAINT, font(13))
     if step > 190:
-        draw.text((lefts[1] + 45, 3), "object", FOREGROUND, _font(13))
-        draw.text((lefts[1] + 92, 3), "background", BACKGROUND, _font(13))
+        draw.text((lefts[1] + 45, 3), "object", FOREGROUND, font(13))
+        draw.text((lefts[1] + 92, 3), "background", BACKGROUND, font(13))
     small, twice = images.resize(photograph, size), images.resize(photograph, (2 * size[0], 2 * size[1]))
     for number, row in enumerate(shown):
         top = _HEADING + number * pitch
-        draw.line((_MARGIN, top - _GAP // 2, width - _MARGIN, top - _GAP // 2), _LINE)
-        _swatch(table, row, class_colours(number + 1)[-1].tolist(), (_MARGIN, top + 3))
-        _words(draw, row, top, pitch - _GAP)
+        draw.line((MARGIN, top - GAP // 2, width - MARGIN, top - GAP // 2), LINE)
+        _swatch(table, row, class_colours(number + 1)[-1].tolist(), (MARGIN, top + 3))
+        _words(draw, row, top, pitch - GAP)
         panels = [images.resize(heat(row.saliency), size)]
         if not row.blank:
             _scale(table, row.saliency, (first + size[1] + 5, top), size[0])
             panels += [draw_seeds(small, row.seeds), _outlined(twice, row.mask, number), _checkered(twice, row.mask)]
         for left, panel in zip(lefts, panels, strict=False):
             table.paste(Image.fromarray(panel), (left, top))
-            draw.rectangle((left - 1, top - 1, left + size[1], top + size[0]), outline=_LINE)
+            draw.rectangle((left - 1, top - 1, left + size[1], top + size[0]), outline=LINE)
     if rest:
         words = f"{rest} more class{'es have' if rest > 1 else ' has'} no row here"
-        draw.text((_MARGIN, table.height - _LAST + 2), words, _FAINT, _font(15))
+        draw.text((MARGIN, table.height - _LAST + 2), words, FAINT, font(15))
     return table
 
 
@@ -247,12 +247,12 @@ def _words(draw: ImageDraw.ImageDraw, row: Row, top: int, height: int) -> None:
     notes = [f"score {row.score:.2f}"] if row.score is not None else []
     notes += [f"expected IoU {row.confidence:.2f}"] if row.confidence is not None and not row.blank else []
     notes += [row.mark] if row.mark else []
-    lines = _wrapped(_plain(row.title), _font(16), _TEXT - 24 - _GAP, (height - 18 * len(notes)) // 20)
+    lines = _wrapped(plain(row.title), font(16), _TEXT - 24 - GAP, (height - 18 * len(notes)) // 20)
     for number, line in enumerate(lines):
-        draw.text((_MARGIN + 24, top + 20 * number), line, _INK, _font(16))
+        draw.text((MARGIN + 24, top + 20 * number), line, INK, font(16))
     for number, note in enumerate(notes):
-        ink = _WARNING if note == row.mark else _FAINT
-        draw.text((_MARGIN + 24, top + 20 * len(lines) + 2 + 18 * number), note, ink, _font(14))
+        ink = WARNING if note == row.mark else FAINT
+        draw.text((MARGIN + 24, top + 20 * len(lines) + 2 + 18 * number), note, ink, font(14))
 
 
 def _scale(table: Image.Image, saliency: Float[np.ndarray, "h w"], corner: tuple[int, int], height: int) -> None:
@@ -267,7 +267,7 @@ def _scale(table: Image.Image, saliency: Float[np.ndarray, "h w"], corner: tuple
     ticks = [(1.0, 1.0, "t"), *([middle] if height >= _LOW else []), (0.0, 0.0, "b")]
     for value, tick, anchor in ticks:
         where = (left + 14, top + round((1 - tick) * (height - 1)) + (5 if anchor == "m" and tick > 0.8 else 0))
-        draw.text(where, f"{value * maximum:.2g}", _FAINT, _font(11), anchor=f"l{anchor}")
+        draw.text(where, f"{value * maximum:.2g}", FAINT, font(11), anchor=f"l{anchor}")
 
 
 # Small pieces --------------------------------------------------------------------------------------------------------
@@ -309,17 +309,17 @@ def _checkered(twice: Photograph, mask: Bool[np.ndarray, "h w"]) -> Picture:
     return images.resize(np.where(inside, twice, ground).astype(np.uint8), (height // 2, width // 2))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text without accents, for which Pillow's own font has no shapes, nor characters that none has."""
     letters = unicodedata.normalize("NFKD", printable(text))
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """The text in one line of at most so many pixels, shortened with an ellipsis."""
     if font.getlength(text) <= width:
         return text
@@ -334,6 +334,6 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     words = text.split(" ")
     while words and len(lines) < most - 1:
         taken = max(1, sum(font.getlength(" ".join(words[: n + 1])) <= width for n in range(len(words))))
-        lines.append(_fitted(" ".join(words[:taken]), font, width))
+        lines.append(fitted(" ".join(words[:taken]), font, width))
         words = words[taken:]
-    return [*lines, _fitted(" ".join(words), font, width)] if words else lines
+    return [*lines, fitted(" ".join(words), font, width)] if words else lines
