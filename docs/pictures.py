@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import json
 import re
+import runpy
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +30,22 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 import gradcut
-from gradcut import RECIPES, Classifier, Recipe, Segmenter, images, load_classifier, masks, pictures, results, saliency
+from gradcut import (
+    RECIPES,
+    Classifier,
+    Recipe,
+    Segmenter,
+    audit,
+    images,
+    load_classifier,
+    masks,
+    pictures,
+    results,
+    saliency,
+)
 from gradcut.classifiers.embedded import LITE_SHA256
 from gradcut.comparison import compare
+from gradcut.datasets import Dataset, Sample
 from gradcut.listening import listen
 from gradcut.masks.contrasts import EdgeMap, Exponential
 from gradcut.recipes import ALGORITHMS
@@ -429,6 +443,38 @@ def _stroke(tab: Any, tool: str, points: Sequence[tuple[float, float]]) -> None:
     _settle(tab)
 
 
+AUDITED = saliency.GradCAM()
+
+
+def audited(size: dict[str, int]) -> Drawn:
+    """A screenshot of the photographs on an audit's page."""
+    from playwright.sync_api import sync_playwright
+
+    outlines = runpy.run_path(str(DOCS.parent / "examples" / "photographs.py"))["OUTLINES"]
+    samples = {}
+    for name, (label, outline) in outlines.items():
+        photograph = images.read(Path(data.__file__).with_name(name))
+        inside = Image.new("1", (photograph.shape[1], photograph.shape[0]))
+        ImageDraw.Draw(inside).polygon(outline, fill=1)
+        samples[name] = Sample(name, photograph, {label: np.array(inside)}, np.zeros(photograph.shape[:2], dtype=bool))
+    asked = classifier("coco80")
+    dataset = Dataset("four photographs", tuple(label for label, _ in outlines.values()), tuple(samples), samples.get)
+    cases = audit.ranked([case for found in audit.audit(dataset, asked, AUDITED) for case in found])
+    settings = {"title": dataset.title, "method": repr(AUDITED), "classifier": asked.record(), "truth": "masks"}
+    cards = list(audit.draw(cases, dataset, asked, AUDITED))
+    with TemporaryDirectory(prefix="gradcut-") as folder, sync_playwright() as playwright:
+        path = Path(folder, "audit.html")
+        path.write_text(audit.page(cases, audit.summarise(cases), settings, cards), encoding="utf-8")
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        tab = browser.new_context(viewport=size, color_scheme="light").new_page()
+        tab.goto(path.as_uri())
+        tab.evaluate("document.querySelector('#cards').scrollIntoView(); scrollBy(0, -12)")
+        tab.wait_for_timeout(500)  # until the photographs are there
+        shot = tab.screenshot()
+        browser.close()
+    return Image.open(BytesIO(shot))
+
+
 def named(*recipes: str) -> dict[str, Recipe]:
     return {name: RECIPES[name] for name in recipes}
 
@@ -449,6 +495,7 @@ PICTURES = [
     Picture("page-welcome.png", partial(welcome, DESKTOP), {}, (), page=True),
     Picture("page-run.png", partial(run_page, DESKTOP), named("default"), page=True),
     Picture("page-phone.png", partial(page, PHONE, "dark", phone=True), named("default"), page=True),
+    Picture("audit.png", partial(audited, {"width": 1200, "height": 436}), {"audit": AUDITED}),
     of_cat("masks/photograph.jpg", data.chelsea, {}),
     of_cat("masks/saliency.jpg", lambda: pictures.heat(evidence().saliency[0]), {"saliency": SALIENCY}),
     *(

@@ -1,16 +1,10 @@
-"""Photographs with true masks for the examples that need them: four that ship with scikit-image, or COCO's."""
+"""Photographs with true masks for the examples that need them: four that ship with scikit-image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import skimage
-from PIL import Image, ImageDraw
-
-from gradcut import images
-from gradcut.datasets import Dataset, Sample, coco
 
 FOLDER = Path(skimage.__file__).parent / "data"
 
@@ -38,20 +32,3 @@ OUTLINES = {
         (130, 260), (110, 240),
     ]),
 }  # fmt: skip
-
-
-def samples(arguments: Sequence[str]) -> Dataset | list[Sample]:
-    """COCO's photographs from the two arguments, a folder and its ``instances_*.json``; without them scikit-image's."""
-    if arguments:
-        folder, annotations = arguments
-        return coco(folder, annotations)
-    return [outlined(name) for name in OUTLINES]
-
-
-def outlined(name: str) -> Sample:
-    label, outline = OUTLINES[name]
-    photograph = images.read(FOLDER / name)
-    height, width = photograph.shape[:2]
-    mask = Image.new("1", (width, height))
-    ImageDraw.Draw(mask).polygon(outline, fill=1)
-    return Sample(name, photograph, {label: np.array(mask)}, ignore=np.zeros((height, width), dtype=bool))

@@ -33,7 +33,7 @@ FLOORS = (
     {"segmenter", "datasets"},
     {"comparison", "strokes"},
     {"runs", "evaluation"},
-    {"formats"},
+    {"audit", "formats"},
     {"web"},
     {"integrations"},
     {"cli"},

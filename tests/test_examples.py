@@ -17,7 +17,6 @@ SHARED = "photographs"  # what the others import
 #: Each example's arguments, and what it prints at the beginning of its lines.
 EXAMPLES = {
     "five_lines": ([], ["cat: score 0."]),
-    "audit": ([], ["photograph", "chelsea.png", "coffee.png", "astronaut.png", "motorcycle_left.png"]),
     "pseudo_labels": (["run", "photographs"], ["cat ", "background ", "unsure "]),
     "train": (["run", "photographs", "--seconds", "3"], ["1 photographs, ", "background ", "cat "]),
     "own_recipe": (["photographs/cat.png"], ["cat: score 0."]),

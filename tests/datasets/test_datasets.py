@@ -458,3 +458,29 @@ def test_open_dataset(tmp_path, photograph):
     ):
         with pytest.raises(DatasetError, match=reason):
             datasets.open_dataset(kind, **options)
+
+
+# Boxes ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [{}, {"segmentation": []}, {"segmentation": None}])
+def test_boxes_stand_for_outlines_only_where_that_is_asked_for(tmp_path, photograph, given):
+    write(tmp_path / "1.png", photograph)
+    outlined = {"id": 2, "image_id": 1, "category_id": 2, "segmentation": [polygon(0, 0, 5, 5)], "bbox": [9, 9, 9, 9]}
+    boxed = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [3, 4, 10.2, 6], **given}
+    document = {
+        "images": [{"id": 1, "file_name": "1.png", "width": WIDTH, "height": HEIGHT}],
+        "annotations": [boxed, outlined],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"1\.png: annotation 1: expected polygons or a run-length encoding"):
+        datasets.coco(tmp_path, tmp_path / "truth.json")[0]
+    found = datasets.coco(tmp_path, tmp_path / "truth.json", boxes=True)[0]
+    assert np.array_equal(found.masks["cat"], box(4, 3, 10, 13))
+    assert np.array_equal(found.masks["dog"], box(0, 0, 5, 5)), "an outline is better than a box"
+    assert found.boxed == {"cat"}
+    document["annotations"][0]["bbox"] = [1, 2, 3]
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"1\.png: annotation 1: expected polygons, run lengths or a box of four"):
+        datasets.coco(tmp_path, tmp_path / "truth.json", boxes=True)[0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from gradcut.cli import demo, segment, run, classify, compare, fit, evaluate, serve, label_studio, doctor  # isort: skip  in the order that the help lists them
+from gradcut.cli import demo, segment, run, classify, compare, fit, evaluate, audit, serve, label_studio, doctor  # isort: skip  in the order that the help lists them
 from gradcut.cli.options import app
 from gradcut.cli.progress import err
 from gradcut.errors import GradcutError
 
 __all__ = [
     "app",
+    "audit",
     "classify",
     "compare",
     "demo",

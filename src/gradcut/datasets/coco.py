@@ -19,12 +19,18 @@ from gradcut.errors import DatasetError
 from gradcut.ranges import Range, check_range
 
 
-def coco(folder: str | Path, annotations: str | Path, value_range: Sequence[float] | None = None) -> Dataset:
+def coco(
+    folder: str | Path, annotations: str | Path, value_range: Sequence[float] | None = None, boxes: bool = False
+) -> Dataset:
     """Microsoft COCO (Lin et al. 2014): ``instances_*.json`` and its folder of photographs.
 
     A class's mask is the union of its objects; crowd regions are ignored pixels, whichever class they are of.
     Photographs may have their 2014 or their 2017 file names, whichever the annotations use. They are read with
     ``value_range``, as by `gradcut.images.read`.
+
+    Args:
+        boxes: an object without an outline has the pixels of its box, and its class is among `Sample.boxed`; else such
+            an object is an error.
 
     Raises:
         DatasetError: the annotations are missing or not in COCO's instances format.
@@ -42,7 +48,10 @@ def coco(folder: str | Path, annotations: str | Path, value_range: Sequence[floa
             f"{annotations}: expected COCO's instances format with images, annotations and categories: {error!r}"
         ) from error
     records = {name: (entry, objects[entry["id"]]) for name, entry in pictures.items()}
-    load = partial(_sample, folder=folder, categories=categories, records=records, value_range=check_range(value_range))
+    load = partial(
+        _sample, folder=folder, categories=categories, records=records, value_range=check_range(value_range),
+        boxes=boxes,
+    )  # fmt: skip
     return Dataset(f"COCO, {annotations.name}", tuple(categories.values()), tuple(records), load)
 
 
@@ -61,6 +70,7 @@ def _sample(
     categories: Mapping[int, str],
     records: Mapping[str, tuple[dict[str, Any], list[dict[str, Any]]]],
     value_range: Range | None,
+    boxes: bool,
 ) -> Sample:
     entry, objects = records[name]
     photograph = read_photograph(name, _file(folder, name), value_range)
@@ -71,20 +81,24 @@ def _sample(
     ignore = np.zeros(size, dtype=bool)
     masks: dict[str, Bool[np.ndarray, "H W"]] = {}
     areas: dict[str, tuple[float, ...]] = {}
-    crowds = set()
+    crowds, boxed = set(), set()
     for number, annotation in enumerate(objects):
         where = f"{name}: annotation {annotation.get('id', f'number {number}')}"
         if annotation.get("category_id") not in categories:
             raise DatasetError(f"{where}: no category has the id {annotation.get('category_id')!r}")
         label = categories[annotation["category_id"]]
-        mask = _mask(where, annotation.get("segmentation"), size)
+        if boxes and not annotation.get("segmentation"):
+            mask = _box(where, annotation.get("bbox"), size)
+            boxed.add(label)
+        else:
+            mask = _mask(where, annotation.get("segmentation"), size)
         if annotation.get("iscrowd"):
             ignore |= mask
             crowds.add(label)
         elif mask.any():  # a few objects of COCO are too small to cover a pixel
             masks[label] = masks[label] | mask if label in masks else mask
             areas[label] = (*areas.get(label, ()), float(mask.mean()))
-    return Sample(name, photograph, masks, ignore, areas, frozenset(crowds - set(masks)))
+    return Sample(name, photograph, masks, ignore, areas, frozenset(crowds - set(masks)), frozenset(boxed & set(masks)))
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -113,6 +127,19 @@ def _mask(where: str, segmentation: object, size: tuple[int, int]) -> Bool[np.nd
         return mask
     except Exception as error:  # pycocotools raises bare Exception on what it does not know
         raise DatasetError(f"{where}: cannot be decoded: {error}") from error
+
+
+def _box(where: str, box: object, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The pixels whose centres are in a box: left, top, width, height."""
+    numbers = np.asarray(box, dtype=float) if _all_numbers(box) else np.zeros(0)
+    if len(numbers) != 4 or not np.isfinite(numbers).all():
+        raise DatasetError(f"{where}: expected polygons, run lengths or a box of four numbers, got {box!r:.40}")
+    left, top, width, height = numbers.tolist()
+    rows, columns = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
+    inside: Bool[np.ndarray, "H W"] = np.logical_and.outer(
+        (rows >= top) & (rows < top + height), (columns >= left) & (columns < left + width)
+    )
+    return inside
 
 
 def _check_runs(where: str, encoding: Mapping[str, Any], size: tuple[int, int]) -> None:

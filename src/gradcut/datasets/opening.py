@@ -45,8 +45,8 @@ def _plain(
 
 LAYOUTS: Mapping[str, Layout] = {
     "coco": Layout(
-        lambda images, annotations, value_range=None: coco(images, annotations, value_range),
-        ("images", "annotations"), ("value_range",),
+        lambda images, annotations, value_range=None, boxes=False: coco(images, annotations, value_range, boxes),
+        ("images", "annotations"), ("value_range", "boxes"),
     ),
     "voc": Layout(voc, ("root",), ("split", "names")),
     "imagenet-s": Layout(imagenet_s, ("root",), ("split",)),
@@ -56,14 +56,14 @@ LAYOUTS: Mapping[str, Layout] = {
 }  # fmt: skip
 
 
-def open_dataset(kind: str, **options: str | Path | Sequence[float]) -> Dataset:
+def open_dataset(kind: str, **options: str | Path | Sequence[float] | bool) -> Dataset:
     """The dataset of that layout, with the options that ``gradcut evaluate`` has.
 
     Args:
         kind: coco, voc, imagenet-s, imagenet-seg, pets or folder.
         options: coco: images, annotations; voc, pets: root, split, names; imagenet-s: root, split; imagenet-seg: root,
             the file; folder: images, masks, and label or classes, a text file with a name a line; coco, folder:
-            value_range, two numbers, as for `gradcut.images.read`.
+            value_range, two numbers, as for `gradcut.images.read`; coco: boxes.
 
     Raises:
         DatasetError: another kind, an option that is missing or out of place, or files that are not in this layout.

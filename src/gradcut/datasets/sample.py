@@ -31,6 +31,7 @@ class Sample:
         areas: of each class's single objects, in shares of the photograph, in (0, 1]. Where the dataset does not
             tell objects apart, a class's mask counts as one.
         doubtful: classes that are present in ignored regions only: neither right nor wrong to find.
+        boxed: classes of whose objects some have a box for a mask.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Sample:
     ignore: Bool[np.ndarray, "_ _"] = field(repr=False)
     areas: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     doubtful: frozenset[str] = frozenset()
+    boxed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         size = self.image.shape[:2]
