@@ -69,6 +69,7 @@ from gradcut.saliency import (
     GuidedGradCAM,
     HiResCAM,
     IntegratedGradients,
+    KernelSHAP,
     LayerCAM,
     MultiScale,
     Occlusion,
@@ -111,6 +112,7 @@ OURS: dict[str, Saliency] = {
     "AblationCAM": AblationCAM(),
     "Occlusion": Occlusion(window=1 / 4, stride=1.0),
     "RISE": RISE(masks=16),
+    "KernelSHAP": KernelSHAP(samples=14),
     "LRP": LRP(composite=PLUS),
 }
 SAMPLED = ("SmoothGrad", "VarGrad", "IntegratedGradients")
@@ -119,7 +121,7 @@ REGIONS = (
     "ShapleyCAM", "RefineCAM",
 )  # fmt: skip
 #: Methods that look at many versions of a photograph; for the bare passes, how many: of a channel each, where None.
-TRIED = {"ScoreCAM": None, "AblationCAM": None, "Occlusion": 17, "RISE": 17}
+TRIED = {"ScoreCAM": None, "AblationCAM": None, "Occlusion": 17, "RISE": 17, "KernelSHAP": 17}
 CAPTUM = {
     "Gradient": captum.attr.Saliency,
     "GuidedBackprop": captum.attr.GuidedBackprop,
@@ -212,6 +214,17 @@ def by_captum(model: nn.Module, layer: nn.Module, x: Tensor, index: int, method:
         options |= {"sliding_window_shapes": (3, side, side), "strides": (3, side, side), "perturbations_per_eval": 16}
         occlusion = captum.attr.Occlusion(model)
         return lambda: [occlusion.attribute(one[None], **options)[:, 0].clamp(min=0) for one in x]
+    if method == "KernelSHAP":
+        own, asked = KernelSHAP(), Classifier(model, 1000, tuple(x.shape[2:]))
+        shap = captum.attr.KernelShap(model)
+        options |= {"n_samples": 16, "perturbations_per_eval": 16, "baselines": 0}
+
+        def work() -> list[Tensor]:
+            masks = [own.superpixels(asked, one)[None, None] for one in x]
+            found = [shap.attribute(x[n : n + 1], feature_mask=mask, **options)[:, 0] for n, mask in enumerate(masks)]
+            return [values.clamp(min=0) for values in found]
+
+        return work
     return None
 
 

@@ -299,6 +299,7 @@ METHODS: Mapping[str, saliency.Saliency] = {
     "full-grad": saliency.FullGrad(),
     "occlusion": saliency.Occlusion(),
     "rise": saliency.RISE(),
+    "kernel-shap": saliency.KernelSHAP(),
     "score-cam": saliency.ScoreCAM(),
     "ablation-cam": saliency.AblationCAM(),
     "lrp": saliency.LRP(),

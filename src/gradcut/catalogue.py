@@ -61,8 +61,8 @@ FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "cvat", "fifty
 METHODS = (
     "AblationCAM", "AttentionGradient", "AttentionRollout", "AttnLRP", "BeyondIntuition", "CAM", "DeconvNet",
     "DenseProbability", "EigenCAM", "EigenGradCAM", "FinerCAM", "FullGrad", "GradCAM", "GradCAMPlusPlus",
-    "Gradient", "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "LRP",
-    "LayerCAM", "LeGrad", "Occlusion", "PlaceProbability", "RISE", "RefineCAM", "ScoreCAM", "ShapleyCAM",
+    "Gradient", "GradientXInput", "GuidedBackprop", "GuidedGradCAM", "HiResCAM", "IntegratedGradients", "KernelSHAP",
+    "LRP", "LayerCAM", "LeGrad", "Occlusion", "PlaceProbability", "RISE", "RefineCAM", "ScoreCAM", "ShapleyCAM",
     "SmoothGrad", "SoftmaxGradCAM", "VarGrad", "XGradCAM",
 )  # fmt: skip
 

@@ -293,6 +293,7 @@ METHODS: Mapping[str, type[Method]] = {
         saliency.GuidedGradCAM,
         saliency.HiResCAM,
         saliency.IntegratedGradients,
+        saliency.KernelSHAP,
         saliency.LRP,
         saliency.LayerCAM,
         saliency.LeGrad,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from gradcut.saliency import (
     GuidedGradCAM,
     HiResCAM,
     IntegratedGradients,
+    KernelSHAP,
     LayerCAM,
     Occlusion,
     PixelMethod,
@@ -271,6 +272,32 @@ def test_captum_occlusion(window: int, stride: int) -> None:
     options = {"sliding_window_shapes": (3, window, window), "strides": (3, stride, stride)}
     expected = case.one_by_one(lambda x, index: peer.attribute(x.detach(), target=index, **options))[:, 0]
     found = Occlusion(window=window / 24, stride=stride / window)(case.classifier, case.x, TARGETS)
+    assert_equal(found, expected.clamp(min=0).to(found.dtype))
+
+
+def test_captum_kernel_shap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer only draws sets; given all of them, with their weights, it comes to the same values."""
+    case = Case("small")
+    method = KernelSHAP(segments=6, samples=1000)
+
+    def attribute(x: Tensor, index: int) -> Tensor:
+        regions = method.superpixels(case.classifier, x[0].detach())
+        there, weights = method.sets(int(regions.max()) + 1)
+        assert 6 <= len(there) == 2 ** there.shape[1] - 2
+        every = torch.cat([torch.ones(1, there.shape[1]), torch.zeros(1, there.shape[1]), there]).long()
+        weighted = iter([1e9, 1e9, *weights.tolist()])
+        peer = captum.attr.KernelShap(case.model)
+
+        def sets(*arguments: Any, **options: Any) -> Iterator[Tensor]:  # the peer asks whether it is a generator
+            yield from every[:, None]
+
+        peer.perturb_func = sets
+        peer.similarity_func = lambda *_, **__: torch.tensor([next(weighted)], dtype=torch.float64)
+        options = {"feature_mask": regions[None, None], "n_samples": len(every), "baselines": 0}
+        return peer.attribute(x.detach(), target=index, **options)[:, 0]
+
+    expected = case.one_by_one(attribute)
+    found = method(case.classifier, case.x, TARGETS)
     assert_equal(found, expected.clamp(min=0).to(found.dtype))
 
 

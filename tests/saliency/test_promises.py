@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import re
+from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ from gradcut.saliency import (
     GuidedGradCAM,
     HiResCAM,
     IntegratedGradients,
+    KernelSHAP,
     LayerCAM,
     MultiScale,
     Occlusion,
@@ -58,6 +61,7 @@ from gradcut.saliency import (
     score_gradient,
     scores,
 )
+from gradcut.saliency.shapley import shapley_values
 
 
 def net(deep: bool = False, multilabel: bool = False, classes: int = 5) -> Classifier:
@@ -121,6 +125,11 @@ TARGETS = [(0, 1), (1, 3), (0, 4)]
         (RISE(masks=40, keep=0.3), RISE(masks=40)),
         (RISE(masks=40, seed=1), RISE(masks=40)),
         (RISE(masks=40, of="contrast"), RISE(masks=40)),
+        (KernelSHAP(samples=40), KernelSHAP(samples=50)),
+        (KernelSHAP(samples=40, segments=9), KernelSHAP(samples=40)),
+        (KernelSHAP(samples=40, seed=1), KernelSHAP(samples=40)),
+        (KernelSHAP(samples=40, baseline="black"), KernelSHAP(samples=40)),
+        (KernelSHAP(samples=40, of="contrast"), KernelSHAP(samples=40)),
         (ScoreCAM(layers="body.1"), ScoreCAM()),
         (AblationCAM(of="contrast"), AblationCAM()),
         (XGradCAM(layers="body.1"), GradCAM(layers="body.1")),
@@ -175,6 +184,9 @@ def test_every_option_changes_the_map(one: Any, other: Any, x: Tensor) -> None:
         (Occlusion, {"baseline": "grey"}, "baseline: expected"),
         (RISE, {"masks": 0}, "masks: expected a whole number of at least 1, got 0"),
         (RISE, {"keep": 0.0}, "keep: expected a number above 0, at most 1, got 0.0"),
+        (KernelSHAP, {"segments": 0}, "segments: expected a whole number of at least 1, got 0"),
+        (KernelSHAP, {"samples": 7}, "samples: expected an even number, got 7"),
+        (KernelSHAP, {"baseline": "grey"}, "baseline: expected"),
         (ScoreCAM, {"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
         (Difference, {"strength": -1.0}, "strength: expected a number of at least 0, got -1.0"),
         (Difference, {"similar": 0}, "similar: expected a whole number of at least 1, got 0"),
@@ -420,10 +432,61 @@ def test_rise_by_hand(x: Tensor) -> None:
     torch.testing.assert_close(found, total - total.min(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", [Occlusion, RISE, ScoreCAM, AblationCAM])
+def test_kernel_shap_by_hand(x: Tensor) -> None:
+    """Of few superpixels the values are Shapley's own: the mean, over all orders, of what each adds."""
+    classifier, method = net(), KernelSHAP(of="probability", segments=4, baseline="black")
+    regions = method.superpixels(classifier, x[1])
+    count = int(regions.max()) + 1
+    assert 3 <= count <= 6
+    assert regions.unique().tolist() == list(range(count))
+    black = x.new_tensor(classifier.prepared((0, 0, 0))).view(3, 1, 1)
+
+    @cache
+    def value(there: frozenset[int]) -> float:
+        mask = torch.isin(regions, torch.tensor(sorted(there), dtype=regions.dtype))
+        with torch.no_grad():
+            return float(classifier.model(torch.where(mask, x[1], black)[None]).softmax(1)[0, 3])
+
+    phi = torch.zeros(count)
+    orders = list(permutations(range(count)))
+    for order in orders:
+        for place, added in enumerate(order):
+            phi[added] += (value(frozenset(order[: place + 1])) - value(frozenset(order[:place]))) / len(orders)
+    assert float(phi.abs().min()) > 1e-4
+    found = method(classifier, x, [(0, 1), (1, 3)])[1]
+    torch.testing.assert_close(found, phi.clamp(min=0)[regions], rtol=1e-3, atol=1e-6)
+
+
+def test_kernel_shap_comes_near_with_samples(x: Tensor) -> None:
+    """Drawn sets lead to the values of all sets; what the values sum to is exact from the beginning."""
+    generator = torch.Generator().manual_seed(5)
+    W, pairs = (torch.randn(size, generator=generator).double() for size in ((11, 2), (11, 11)))
+
+    def value(there: Tensor) -> Tensor:
+        Z = there.double()
+        return 1 + Z @ W + torch.einsum("mi,ij,mj->m", Z, pairs, Z)[:, None]
+
+    def values(samples: int, seed: int = 0) -> Tensor:
+        there, weights = KernelSHAP(samples=samples, seed=seed).sets(11)
+        ends = torch.stack([torch.zeros(11), torch.ones(11)]).bool()
+        return shapley_values(there, weights, value(torch.cat([ends, there])))
+
+    exact = values(2046)
+    assert len(KernelSHAP(samples=2046).sets(11)[0]) == 2**11 - 2
+    torch.testing.assert_close(exact, W + (pairs.diagonal() + (pairs + pairs.T).fill_diagonal_(0).sum(1) / 2)[:, None])
+    errors = [float((values(samples) - exact).abs().max()) for samples in (60, 600, 2000)]
+    assert errors[2] < 0.1 * float(exact.abs().max())
+    assert not torch.equal(values(60), values(60, seed=1))
+    for samples in (4, 60, 600):  # fewer sets than superpixels, too
+        torch.testing.assert_close(values(samples).sum(0), exact.sum(0))
+    alone = shapley_values(torch.zeros(0, 1).bool(), torch.zeros(0).double(), torch.tensor([[1.0], [3.0]]).double())
+    assert alone.tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize("method", [Occlusion, RISE, KernelSHAP, ScoreCAM, AblationCAM])
 def test_the_batch_decides_nothing_and_progress_is_told(method: Any, x: Tensor) -> None:
     classifier, told = net(), []
-    options = {"masks": 20} if method is RISE else {}
+    options = {"masks": 20} if method is RISE else {"samples": 20} if method is KernelSHAP else {}
     expected = method(**options)(classifier, x, TARGETS)
     watched = method(**options, batch=7, progress=lambda done, total: told.append((done, total)))
     torch.testing.assert_close(watched(classifier, x, TARGETS), expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
@@ -453,7 +516,7 @@ def test_a_dead_channel_is_tried_once(x: Tensor) -> None:
 def test_what_tries_out_needs_no_sight(x: Tensor) -> None:
     classifier = net()
     scripted = Classifier(torch.jit.trace(classifier.model, x), 5, 24)
-    for method in (Occlusion(), RISE(masks=20)):
+    for method in (Occlusion(), RISE(masks=20), KernelSHAP(samples=20)):
         expected = method(classifier, x, TARGETS)
         torch.testing.assert_close(method(scripted, x, TARGETS), expected, rtol=1e-3, atol=1e-5)
 
@@ -507,6 +570,7 @@ class Costs(TorchFunctionMode):
         (FullGrad(), 1, 3),
         (Occlusion(window=0.5, stride=1.0, batch=3), 1 + 2 * 2, 0),
         (RISE(masks=6, batch=3), 1 + 2 * 2, 0),
+        (KernelSHAP(samples=6, batch=4), 1 + 2 * 2, 0),
         (ScoreCAM(batch=12), 1 + 2, 0),
         (AblationCAM(batch=6), 1 + 2 * 2, 0),
         (GuidedGradCAM(), 2, 3),

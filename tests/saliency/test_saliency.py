@@ -54,6 +54,7 @@ from gradcut.saliency import (
     GuidedGradCAM,
     HiResCAM,
     IntegratedGradients,
+    KernelSHAP,
     LayerCAM,
     LeGrad,
     Mean,
@@ -108,6 +109,7 @@ METHODS: dict[str, Any] = {
     "AblationCAM": AblationCAM(batch=5),
     "Occlusion": Occlusion(window=0.25),
     "RISE": RISE(masks=60, cells=4),
+    "KernelSHAP": KernelSHAP(segments=12, samples=200),
     "GuidedGradCAM": GuidedGradCAM(),
     "MultiScale(CAM)": MultiScale(CAM()),
     "Crops(CAM)": Crops(CAM()),
@@ -323,7 +325,7 @@ class TestEveryMethod:
 def test_every_method_is_among_them() -> None:
     classes = {value for name in package.__all__ if isinstance(value := getattr(package, name), type)}
     methods = {value for value in classes if issubclass(value, Method) and is_dataclass(value)}
-    assert len(methods) == 38
+    assert len(methods) == 39
     parts = {type(part) for method in METHODS.values() for part in (method, *vars(method).values())}
     assert methods <= parts
     assert {Features, Attention} <= parts

@@ -47,6 +47,7 @@ from gradcut.saliency.method import Method, explained, resolved, scales_of
 from gradcut.saliency.perturbation import RISE, AblationCAM, Occlusion, Progress, ScoreCAM
 from gradcut.saliency.relevance import LRP, AttnLRP
 from gradcut.saliency.scales import Crops, MultiScale
+from gradcut.saliency.shapley import KernelSHAP
 from gradcut.saliency.targets import Saliency, Score, ScoreFunction, Target, Targets, resolve, score_gradient, scores
 from gradcut.saliency.walks import Attention, Features, Mean, Rivals, Walk
 
@@ -85,6 +86,7 @@ __all__ = [
     "GuidedGradCAM",
     "HiResCAM",
     "IntegratedGradients",
+    "KernelSHAP",
     "Kind",
     "LayerCAM",
     "LeGrad",

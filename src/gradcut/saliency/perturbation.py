@@ -1,6 +1,6 @@
 """Saliency by trying out: what becomes of a class score where something is taken away.
 
-No gradient is needed, so that `Occlusion` and `RISE` explain any network, TorchScript too. They cost many forward
+No gradient is needed, so that `Occlusion`, `RISE` and `KernelSHAP` explain any network, TorchScript too. They cost many forward
 passes, whose number each says beforehand; ``batch`` versions of a photograph go through the network at once, and all
 the classes of a photograph share them.
 """
@@ -88,7 +88,7 @@ class Occlusion(Method):
             for window in windows:
                 count[window] += 1
             cover = baseline_of(classifier, x, self.baseline).expand_as(x)
-            steps = _Steps(self.progress, len(windows) * len({b for b, _ in pairs}))
+            steps = Steps(self.progress, len(windows) * len({b for b, _ in pairs}))
             for b, rows, groups in by_photograph(pairs):
                 before = scores(classifier, whole[b : b + 1], groups, self.of)[0]
                 for first in range(0, len(windows), self.batch):
@@ -96,7 +96,7 @@ class Occlusion(Method):
                     covered = x[b].expand(len(chosen), -1, -1, -1).clone()
                     for version, (top, left) in zip(covered, chosen, strict=True):
                         version[:, top, left] = cover[b, :, top, left]
-                    fall = before - scores(classifier, _logits(classifier, covered), groups, self.of)
+                    fall = before - scores(classifier, plain_logits(classifier, covered), groups, self.of)
                     for falls, (top, left) in zip(fall, chosen, strict=True):
                         for row, value in zip(rows, falls.tolist(), strict=True):
                             maps[row, top, left] += value
@@ -150,13 +150,13 @@ class RISE(Method):
             maps = wide(x.new_zeros(len(pairs), h, w))
             about: dict[int, Tensor] = {}
             all_masks, all_scores = maps.new_zeros(h, w), maps.new_zeros(len(pairs))
-            steps = _Steps(self.progress, self.masks * len({b for b, _ in pairs}))
+            steps = Steps(self.progress, self.masks * len({b for b, _ in pairs}))
             for first in range(0, self.masks if pairs else 0, self.batch):
                 chosen = slice(first, first + self.batch)
                 masks = _smooth(grids[chosen], shifts[chosen], cell, (h, w)).to(maps)
                 all_masks += masks.sum(0)
                 for b, rows, groups in by_photograph(pairs):
-                    logits = _logits(classifier, x[b] * masks[:, None].to(x.dtype))
+                    logits = plain_logits(classifier, x[b] * masks[:, None].to(x.dtype))
                     found = scores(classifier, logits, groups, self.of)
                     # Less the first masks' mean, so that what is subtracted in the end is small.
                     found = found - about.setdefault(b, found.mean(0))
@@ -196,7 +196,7 @@ class OfChannels(GradCAM):
         with torch.no_grad():
             logits, size = made.logits.detach(), view.x.shape[2:]
             features = [place.layout.of(cut.detach()) for place, cut in zip(places, made.cut, strict=True)]
-            steps = _Steps(self.progress, sum(A.shape[1] for A in features) * len({b for b, _ in pairs}))
+            steps = Steps(self.progress, sum(A.shape[1] for A in features) * len({b for b, _ in pairs}))
             maps = []
             for place, A in zip(places, features, strict=True):
                 coarse = wide(A.new_zeros(len(pairs), *A.shape[2:]))
@@ -215,7 +215,7 @@ class OfChannels(GradCAM):
         A: Float[Tensor, "c gh gw"],
         groups: Sequence[tuple[int, ...]],
         before: Float[Tensor, " n"],
-        steps: _Steps,
+        steps: Steps,
     ) -> Float[Tensor, "c n"]:
         """Of each channel for each of the photograph's targets, whose scores are ``before`` as it is."""
         raise NotImplementedError
@@ -243,7 +243,7 @@ class ScoreCAM(OfChannels):
         A: Float[Tensor, "c gh gw"],
         groups: Sequence[tuple[int, ...]],
         before: Float[Tensor, " n"],
-        steps: _Steps,
+        steps: Steps,
     ) -> Float[Tensor, "c n"]:
         x = view.x[photograph].detach()
         values = before.new_zeros(len(A), len(groups))
@@ -255,7 +255,7 @@ class ScoreCAM(OfChannels):
             masks = upsampled(A[chosen], x.shape[1:])
             masks = masks - masks.amin((1, 2), keepdim=True)
             masks = masks / (masks.amax((1, 2), keepdim=True) + 1e-8)
-            logits = _logits(view.classifier, x * masks[:, None].to(x.dtype))
+            logits = plain_logits(view.classifier, x * masks[:, None].to(x.dtype))
             values[chosen] = scores(view.classifier, logits, groups, self.of).to(values.dtype)
             steps.done(len(chosen))
         if len(tried) < len(A):
@@ -287,7 +287,7 @@ class AblationCAM(OfChannels):
         A: Float[Tensor, "c gh gw"],
         groups: Sequence[tuple[int, ...]],
         before: Float[Tensor, " n"],
-        steps: _Steps,
+        steps: Steps,
     ) -> Float[Tensor, "c n"]:
         x = view.x[photograph : photograph + 1]
         falls = []
@@ -318,7 +318,7 @@ def _without(map: Tensor, layout: Layout, channels: Int[Tensor, " m"]) -> Tensor
     return several
 
 
-class _Steps:
+class Steps:
     """Counts what has been looked at, for `Progress`."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -337,7 +337,7 @@ def by_photograph(pairs: Sequence[Target]) -> Iterator[tuple[int, list[int], lis
         yield b, rows, [pairs[row][1] for row in rows]
 
 
-def _logits(classifier: Classifier, x: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m classes"]:
+def plain_logits(classifier: Classifier, x: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m classes"]:
     return View(classifier, x).watch().logits
 
 
