@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from gradcut import files
-from gradcut.cli.help import MASKS, PHOTOGRAPHS, WRITTEN
+from gradcut.cli.help import ASKED, PHOTOGRAPHS, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -114,7 +114,7 @@ def audit(
     saliency: Annotated[
         str,
         typer.Option(
-            "--saliency", **saliency_names, metavar="NAME", rich_help_panel=MASKS,
+            "--saliency", **saliency_names, metavar="NAME", rich_help_panel=ASKED,
             help="Whose maps show where the evidence is.",
         ),
     ] = "GradCAM",

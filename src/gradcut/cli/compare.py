@@ -70,8 +70,12 @@ def compare(
     background: BackgroundWords = None,
     threshold: Threshold = None,
     top_k: Annotated[
-        int, typer.Option(min=1, metavar="N", rich_help_panel=ASKED, help="Take at most N classes in a photograph."),
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=ASKED, show_default="4, or what the classifier takes if that is less",
+            help="Take at most N classes in a photograph.",
+        ),
+    ] = None,
     saliency: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,6 +131,7 @@ def compare(
             names = catalogue.METHODS if every else [catalogue.check("saliency", n, METHODS) for n in saliency or ()]
             methods = {name: METHODS[name]() for name in names} if saliency or recipe else cheap_methods(loaded)
             steps: dict[str, Any] = {**methods, **{name: Segmenter(loaded, name) for name in recipe or ()}}
+            top_k = top_k or min(4, loaded.top_k)
     told: set[str] = set()
     with bar("comparing", len(found) * len(steps) if found else 0) as track:
         for path, name in found:

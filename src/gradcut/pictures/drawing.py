@@ -85,8 +85,8 @@ def _places(saliency: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 
 def glow(photograph: Photograph, saliency: Float[np.ndarray, "h w"]) -> Picture:
     """The photograph in dark grey, and on it a map of any size and scale in the colours of `heat`."""
-    places = images.resize_map(_places(saliency), (photograph.shape[0], photograph.shape[1]))
-    return glowing(photograph @ _LIGHTNESS, places)
+    # Resized first: single high pixels of a larger map would be lost in what is shown of it, and all be dark.
+    return glowing(photograph @ _LIGHTNESS, _places(images.resize_map(saliency, photograph.shape[:2])))
 
 
 def glowing(grey: Float[np.ndarray, "h w"], places: Float[np.ndarray, "h w"]) -> Picture:

@@ -1,8 +1,8 @@
 """Saliency by trying out: what becomes of a class score where something is taken away.
 
-No gradient is needed, so that `Occlusion`, `RISE` and `KernelSHAP` explain any network, TorchScript too. They cost many forward
-passes, whose number each says beforehand; ``batch`` versions of a photograph go through the network at once, and all
-the classes of a photograph share them.
+No gradient is needed, so that `Occlusion` and `RISE` explain any network, TorchScript too, as `KernelSHAP` does in a
+module of its own. They cost many forward passes, whose number each says beforehand; ``batch`` versions of a photograph
+go through the network at once, and all the classes of a photograph share them.
 """
 
 from __future__ import annotations
