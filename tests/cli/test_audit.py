@@ -149,7 +149,7 @@ def test_figures_are_means_with_intervals(brightness, drawn, corner):
     assert red["inside"]["value"] == pytest.approx(0.75)
     low, high = red["inside"]["interval"]
     assert low < 0.75 < high
-    assert red["without"]["value"] == red["elsewhere"]["value"] == pytest.approx(0.25)
+    assert red["wrong_reason"]["value"] == red["elsewhere"]["value"] == pytest.approx(0.25)
     chance = 3 / 4 * masks["red"].mean() + corner.mean() / 4
     assert red["area"]["value"] == pytest.approx(chance)
     assert red["gain"]["value"] == pytest.approx(0.75 - chance)

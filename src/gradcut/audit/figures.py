@@ -17,7 +17,7 @@ _COUNTED: Mapping[str, Callable[[Case], float | None]] = {
     "pointing": lambda case: None if case.pointing is None else float(case.pointing),
     "seen": lambda case: float(case.seen),
     "elsewhere": lambda case: float(case.verdict in list(VERDICTS)[:2]) if case.seen else None,
-    "without": lambda case: float(case.verdict == "without the object") if case.seen else None,
+    "wrong_reason": lambda case: float(case.verdict == "without the object") if case.seen else None,
 }
 
 
@@ -28,7 +28,7 @@ def summarise(cases: Sequence[Case], resamples: int = 1000) -> dict[str, Any]:
         ``all``, and ``by_class`` by label, the worst first: each with ``photographs``, ``cases``, a count for each of
         `VERDICTS`, and the means ``inside``, ``area``, ``gain`` (inside - area), ``beyond`` and ``pointing`` as in
         `Case`; ``seen``, the share of the cases that are seen; of these the shares ``elsewhere``, whose evidence is,
-        and ``without``, which are seen without the object, too. ``bootstrap`` says how the intervals were
+        and ``wrong_reason``, which of these are seen without the object, too. ``bootstrap`` says how the intervals were
         made.
     """
     bootstrap = Bootstrap(resamples)

@@ -122,7 +122,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
     told = [
         ("inside", "of the evidence lies on the object", f"{_share(whole['area'])} would be chance"),
         ("elsewhere", "of what is seen has its evidence elsewhere", f"of {whole['elsewhere']['n']} that are seen"),
-        ("without", "is seen without the object, too", "right for the wrong reason"),
+        ("wrong_reason", "is right for the wrong reason", "evidence elsewhere, seen without the object"),
     ]
     return "".join(
         f'<div class="tile t{number}"><b>{_share(whole[key])}</b><span>{words}</span>'
@@ -149,7 +149,7 @@ def _classes(figures: Mapping[str, Any]) -> str:
             ("above chance", "the difference"),
             ("seen", "share of the photographs with the class in which the classifier sees it"),
             ("elsewhere", "share of these with the evidence elsewhere"),
-            ("without it", "share of these in which the class is seen with the object painted over, too"),
+            ("wrong reason", "share of these with the evidence elsewhere, seen with the object painted over, too"),
         )
     )
     body = []
@@ -159,7 +159,7 @@ def _classes(figures: Mapping[str, Any]) -> str:
             f'<td class="n" data-v="{entry["photographs"]}">{entry["photographs"]}</td>'
             f"{_cell(entry['inside'], _bar(entry['inside']['value'], entry['area']['value']))}{_cell(entry['area'])}"
             f"{_cell(entry['gain'], sign='+')}{_cell(entry['seen'])}{_cell(entry['elsewhere'])}"
-            f"{_cell(entry['without'])}</tr>"
+            f"{_cell(entry['wrong_reason'])}</tr>"
         )
     head = f"<thead><tr><th data-sort>class</th>{head}</tr></thead>"
     return f'<table class="sort">{head}<tbody>{"".join(body)}</tbody></table>'

@@ -246,11 +246,11 @@ def _table(cases: list[Any]) -> str:
 
 def _print(figures: dict[str, Any]) -> None:
     """The figures of all the classes and of the worst ten, in a table that fits a terminal of 80 columns."""
-    table = Table("class", "n", "evidence on it", "chance", "elsewhere", "without it")
+    table = Table("class", "n", "evidence on it", "chance", "elsewhere", "wrong reason")
     for label, entry in [("all", figures["all"]), *list(figures["by_class"].items())[:10]]:
         table.add_row(
             label, str(entry["cases"]), _shown(entry["inside"]), _shown(entry["area"], False),
-            _shown(entry["elsewhere"], False), _shown(entry["without"], False),
+            _shown(entry["elsewhere"], False), _shown(entry["wrong_reason"], False),
         )  # fmt: skip
     out.print(table)
     rest = len(figures["by_class"]) - 10
