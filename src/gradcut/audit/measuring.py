@@ -103,7 +103,7 @@ def audit(
 
     Raises:
         DatasetError: as `known_labels`.
-        NoMemoryError: memory does not hold a pass.
+        SaliencyError: a method that cannot explain this classifier.
     """
     members = known_labels(classifier, dataset)
 
