@@ -357,7 +357,7 @@ def tried(
     found: list[float] = []
     with torch.no_grad():
         while chosen := list(islice(coming, batch)):
-            found += scores(classifier, _logits(classifier, torch.stack(chosen)), groups, of)[:, 0].tolist()
+            found += scores(classifier, plain_logits(classifier, torch.stack(chosen)), groups, of)[:, 0].tolist()
     return tuple(found)
 
 
