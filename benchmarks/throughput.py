@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from gradcut import Segmenter, files, load_classifier, results
+from gradcut.cli.memory import keep_freed_memory
 from gradcut.files import Folder
 from gradcut.runs.job import Job, Task
 from gradcut.runs.segment import segment_all
@@ -61,6 +62,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the command does
     segment = Segmenter(load_classifier(arguments.classifier).to(arguments.device), arguments.recipe)
     batch = arguments.batch or (1 if arguments.device == "cpu" else 16)
     tasks = [Task(str(path), name) for path, name in files.find([arguments.images])[0]][: arguments.limit]

@@ -156,10 +156,11 @@ def written(monkeypatch):
         texts.setdefault(id(draw.im), (draw, []))[1].append((words, box))
         text(draw, place, words, fill, font, anchor)
 
-    def pasted(picture, panel, place):
-        box = (*place, place[0] + panel.width, place[1] + panel.height)
-        texts.setdefault(id(picture.im), (picture, []))[1].append((None, box))
-        paste(picture, panel, place)
+    def pasted(picture, panel, place, mask=None):
+        if mask is None:
+            box = (*place, place[0] + panel.width, place[1] + panel.height)
+            texts.setdefault(id(picture.im), (picture, []))[1].append((None, box))
+        paste(picture, panel, place, mask)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", watched)
     monkeypatch.setattr(Image.Image, "paste", pasted)

@@ -260,8 +260,8 @@ def encode_png(pixels: Shaped[np.ndarray, "H W *c"], palette: UInt8[np.ndarray, 
         image = Image.fromarray(pixels).convert("L")
         image.putpalette(palette.tobytes(), "RGBA" if palette.shape[1] == 4 else "RGB")
     file = io.BytesIO()
-    # The usual 6 takes twice the time of 3 and makes a photograph 6 % smaller, but a mask by 40 %.
-    image.save(file, format="PNG", compress_level=3 if image.mode == "RGB" else 6)
+    # The usual 6 takes 2.7 times the time of 1 and makes a photograph 10 % smaller, but a mask by more than 40 %.
+    image.save(file, format="PNG", compress_level=1 if image.mode == "RGB" else 6)
     return file.getvalue()
 
 

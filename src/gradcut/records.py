@@ -172,7 +172,12 @@ def _cut(text: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages whose versions may change the last digits of a result; timm's if it is there.""" ""
+    """Of Python and the packages whose versions may change the last digits of a result; timm's if it is there."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> Mapping[str, str]:
     known = {"python": platform.python_version()}
     for name in ("gradcut", "torch", "timm", "numpy", "pillow"):
         with suppress(importlib.metadata.PackageNotFoundError):

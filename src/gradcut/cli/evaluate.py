@@ -12,6 +12,7 @@ import typer
 from gradcut import catalogue
 from gradcut.cli.figures import print_figures
 from gradcut.cli.help import ASKED, MASKS, PHOTOGRAPHS, RUNNING, WRITTEN
+from gradcut.cli.memory import keep_freed_memory
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -211,6 +212,7 @@ def evaluate(
         "images": images, "annotations": annotations, "root": root, "split": split, "names": names, "masks": masks,
         "label": label, "classes": classes,
     }  # fmt: skip
+    keep_freed_memory()
     from gradcut.datasets.opening import LAYOUTS, open_dataset
 
     if missing := [f"--{name}" for name in LAYOUTS[dataset].needs if options[name] is None]:

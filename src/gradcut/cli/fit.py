@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from gradcut.cli.help import PHOTOGRAPHS, WRITTEN
+from gradcut.cli.memory import keep_freed_memory
 from gradcut.cli.options import (
     AsJson,
     Device,
@@ -150,6 +151,7 @@ def fit(
         check_folder("--images", folder)
     for table in tables:
         check_file("--labels", table)
+    keep_freed_memory()
     with working("loading"):
         from gradcut.fit import LinearFit, PlaceFit, fit_backbone, fit_folds, read_labels
         from gradcut.fit.labels import WORDS

@@ -18,6 +18,7 @@ from gradcut import files
 from gradcut.catalogue import CLASSIFIERS, RECIPES
 from gradcut.cli.exports import opened, written
 from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
+from gradcut.cli.memory import keep_freed_memory
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
@@ -213,6 +214,7 @@ def segment(
             **({} if threshold is None else {"threshold": threshold}),
             **({} if top_k is None else {"top_k": top_k}),
         )  # fmt: skip
+    keep_freed_memory()
     with working(f"loading {classifier}"):
         from gradcut.recipes import as_recipe, with_saliency
         from gradcut.runs.job import Job, Task

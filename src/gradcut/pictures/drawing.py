@@ -120,23 +120,29 @@ def overlay(
     thickness = thickness or _thickness(labelmap)
     own = class_colours(int(labelmap.max())) if colours is None else colours
     palette_here = np.concatenate([palette(1), own])
-    coloured, is_unsure = palette_here[labelmap], np.isin(labelmap, np.array(unsure, dtype=labelmap.dtype))
-    tint = np.where(labelmap > 0, opacity, 0.0)
-    tint[is_unsure & ~_stripes(labelmap.shape, 4 * thickness)] = 0
-    tinted = (1 - tint[..., None]) * photograph + tint[..., None] * coloured
+    labels, tinted = labelmap.ravel(), photograph.copy()
+    pixels = tinted.reshape(-1, 3)
+    is_unsure = np.isin(labelmap, np.array(unsure, dtype=labelmap.dtype))
+    if opacity > 0:
+        is_hole = is_unsure & ~_stripes(labelmap.shape, 4 * thickness)
+        at = np.flatnonzero((labelmap > 0) & ~is_hole)
+        pixels[at] = ((1 - opacity) * pixels[at] + opacity * palette_here[labels[at]]).round()
     half = max(1, thickness // 2)
     edges = outline(labelmap, thickness) & ~is_unsure
     thin = outline(labelmap, half) & is_unsure
-    casing = np.where(palette_here @ _LIGHTNESS > 140, 1, 2).astype(np.uint8)[labelmap]
-    around = np.maximum(
-        ndimage.maximum_filter(casing * edges, 1 + 2 * half),
-        ndimage.maximum_filter(casing * thin, 1 + 2 * max(1, half // 2)),
-    )
-    tinted[around > 0] = np.where(around == 2, 255, 0)[around > 0, None]
-    edges |= thin
-    tinted[edges] = coloured[edges]
-    picture: Picture = tinted.round().astype(np.uint8)
-    return picture
+    dark = palette_here @ _LIGHTNESS <= 140  # and so cased in white
+    casing = np.zeros(labelmap.shape, dtype=np.uint8)
+    for lines, width in ((edges, half), (thin, max(1, half // 2))):
+        at = np.flatnonzero(lines)
+        if len(at):
+            lined = np.zeros(casing.shape, dtype=np.uint8)
+            lined.ravel()[at] = 1 + dark[labels[at]]
+            casing = np.maximum(casing, ndimage.maximum_filter(lined, 1 + 2 * width))
+    at = np.flatnonzero(casing)
+    pixels[at] = np.where(casing.ravel()[at] == 2, 255, 0)[:, None]
+    at = np.flatnonzero(edges | thin)
+    pixels[at] = palette_here[labels[at]]
+    return tinted
 
 
 def hatched(colour: Sequence[int], height: int, width: int) -> Picture:

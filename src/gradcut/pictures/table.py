@@ -303,10 +303,11 @@ def _outlined(twice: Photograph, mask: Bool[np.ndarray, "h w"], number: int) -> 
 def _checkered(twice: Photograph, mask: Bool[np.ndarray, "h w"]) -> Picture:
     """The photograph inside the mask, on a light checker, at half the size."""
     height, width = twice.shape[:2]
-    squares = (np.add.outer(np.arange(height) // 16, np.arange(width) // 16) % 2)[..., None]
-    ground = np.where(squares, 255, 232)
-    inside = images.resize_mask(mask, (height, width))[..., None]
-    return images.resize(np.where(inside, twice, ground).astype(np.uint8), (height // 2, width // 2))
+    is_light = np.equal.outer(np.arange(height) // 16 % 2, np.arange(width) // 16 % 2)
+    ground = np.where(is_light, np.uint8(232), np.uint8(255))
+    inside = Image.fromarray(images.resize_mask(mask, (height, width)))
+    picture = Image.composite(Image.fromarray(twice), Image.fromarray(ground).convert("RGB"), inside)
+    return images.resize(np.asarray(picture), (height // 2, width // 2))
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
