@@ -128,7 +128,7 @@ def test_damaged_files_are_photographs_or_one_line(tmp_path):
         name = names[number % len(names)]
         data = _mutated(originals[name], rng, contents)
         what = f"mutation {number} of {name} with seed {SEED}"
-        began = time.perf_counter()
+        began = time.process_time()
         message = _outcome(lambda data=data: images.decode(data, "a.img", MOST), what)
         refused[name] += bool(message)
         assert not message or message.startswith("a.img: "), what
@@ -142,7 +142,7 @@ def test_damaged_files_are_photographs_or_one_line(tmp_path):
                 continue
             if opened.width * opened.height <= MOST:
                 _outcome(lambda opened=opened: images.as_photograph(opened), what)
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
     assert slowest < 10, "a file that keeps the reader busy"
     assert min(refused.values()) > 0, refused
     assert max(refused.values()) < MUTATIONS / len(names), refused  # the mutations leave much to decode

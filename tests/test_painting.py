@@ -91,7 +91,7 @@ def test_what_is_no_stroke_is_refused(change, message):
 def test_no_strokes_hold_the_server_for_long(shape):
     points = [(x % 1400, 999 * (x % 2)) for x in range(100_000 if shape == "polygon" else 2)]
     stroke = Stroke("background", 1, points, shape)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(GradcutError, match="cover the photograph at most 200 times"):
         rasterise([stroke] * 300, (1000, 1400))
-    assert time.perf_counter() - began < 10  # 1 s where nothing else runs
+    assert time.process_time() - began < 10  # seconds of the processor; it takes 1

@@ -531,9 +531,9 @@ def test_thousands_of_states_are_quick(run):
     document = json.loads((run / "corrections/001.json").read_text())
     for number in range(3000):
         (run / f"corrections/{number:05}.json").write_text(json.dumps(document | {"name": f"{number:05}"}))
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(states(run)) == 3001
-    assert time.perf_counter() - began < 5  # 0.5 s where nothing else runs
+    assert time.process_time() - began < 5  # seconds of the processor; it takes 0.5
 
 
 def test_states_and_exports_need_no_torch():

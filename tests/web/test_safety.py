@@ -185,13 +185,13 @@ def test_who_is_slow_is_not_waited_for(server, ask, monkeypatch):
     for sent in (b"", b"GET / HT", HEAD):
         data, seconds = rest(opened(server, sent))
         assert data == b""
-        assert seconds < 5
+        assert seconds < 20
     connection = opened(server, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert connection.recv(20).startswith(b"HTTP/1.1 200")
     connection.sendall(b"GET / HTTP/1.1\r\nx-slow: ")
     data, seconds = rest(connection)
     assert b"HTTP/1.1" not in data
-    assert seconds < 5
+    assert seconds < 20
     monkeypatch.setattr("gradcut.web.requests.SECONDS", 0.5)
     connection = opened(server, HEAD + b"content-length: 9999\r\n\r\nPNG")
     assert b" 400 " in connection.recv(4096)
