@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import gradcut
-from gradcut import RECIPES, GradcutError, Recipe, Segmenter, recipes
+from gradcut import RECIPES, GradcutError, Recipe, Segmenter, recipes, records
 from gradcut.masks import GraphCut, Vote, contrasts
 from gradcut.recipes import with_saliency
 from gradcut.records import brief, described, differing, fingerprint, versions
@@ -256,8 +256,10 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    records._versions.cache_clear()
     assert "timm" not in versions()
     assert {"python", "gradcut", "torch"} < set(versions())
+    records._versions.cache_clear()
 
 
 def test_versions_are_those_that_run():
