@@ -11,11 +11,10 @@ once: a script that was stopped goes on there. The third only prints what the li
 methods have; a method that cannot explain the classifier is named below the table and asked once only.
 
 Budgets: deletion and insertion in 10 steps, ROAD at 4 shares each way, RISE of 500 masks, SmoothGrad and the like as
-they are by default; ScoreCAM, a pass for each of the last map's channels, and RISE on the first ``--costly`` photographs
-alone.
-The maps and all measures of the network are made at ``--size``, masks by the recipe ``default`` but for its saliency.
-Two maps that look at nothing stand beside the methods: ``(centre)``, the nearness to the photograph's middle, and
-``(noise)``.
+they are by default; RISE, and ScoreCAM, a pass for each of the last map's channels, on the first ``--costly``
+photographs alone. The maps and all measures of the network are made at ``--size``, masks by the recipe ``default`` but
+for its saliency. Two maps that look at nothing stand beside the methods: ``(centre)``, the nearness to the photograph's
+middle, and ``(noise)``.
 """
 
 from __future__ import annotations
