@@ -1,4 +1,4 @@
-"""Readers of Pascal VOC's folders: one of our own, and datumaro's for an environment of its own."""
+"""Readers of Pascal VOC's folders: one of our own, and datumaro's and LabelMe's for environments of their own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ data = datumaro.Dataset.import_from(sys.argv[1], "voc_segmentation")
 names = [label.name for label in data.categories()[datumaro.AnnotationType.label]]
 np.savez(sys.argv[2], **{f"{item.id}|{names[mask.label]}|{number}": mask.image
                          for item in data for number, mask in enumerate(item.annotations)})
+"""
+
+LABELME = """
+import pathlib, sys
+import numpy as np
+from labelme._label_file import LabelFile
+from labelme.utils.shape import shapes_to_label
+from labelme.utils import img_data_to_arr
+masks = {}
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
+    file = LabelFile(str(path))
+    size = img_data_to_arr(file.image_data).shape
+    for label in {shape["label"] for shape in file.shapes}:
+        own = [shape for shape in file.shapes if shape["label"] == label]
+        masks[f"{path.stem}|{label}"] = shapes_to_label(size, own, {label: 1})[0] == 1
+np.savez(sys.argv[2], **masks)
 """
 
 

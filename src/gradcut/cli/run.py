@@ -37,7 +37,7 @@ def export(
         list[str],
         typer.Option(
             "--format", "-f", **format_names, metavar="NAME", show_default=False,
-            help="coco, coco-results, yolo, voc, label-studio, cvat or fiftyone; may be repeated.",
+            help="coco, coco-results, yolo, voc, label-studio, labelme, cvat or fiftyone; may be repeated.",
         ),
     ],
     output: Annotated[
@@ -47,7 +47,7 @@ def export(
         ),
     ] = None,
     polygons: Annotated[
-        bool, typer.Option("--polygons", help="Write outlines instead of run lengths: coco and label-studio.")
+        bool, typer.Option("--polygons", help="Write outlines, not masks: coco, label-studio, labelme, fiftyone.")
     ] = False,
     tolerance: Annotated[
         float,

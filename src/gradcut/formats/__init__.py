@@ -1,4 +1,4 @@
-"""Results in the formats of other tools: COCO, YOLO, Pascal VOC, Label Studio, CVAT, FiftyOne, supervision.
+"""Results in the formats of other tools: COCO, YOLO, Pascal VOC, Label Studio, LabelMe, CVAT, FiftyOne, supervision.
 
 `write` turns a finished run into one of them; `pile` does the same for results in memory. A photograph at a time is
 in memory, whatever the run's length.
@@ -20,6 +20,7 @@ from gradcut.formats.coco import write_coco, write_coco_results
 from gradcut.formats.cvat import write_cvat
 from gradcut.formats.fiftyone import write_fiftyone
 from gradcut.formats.label_studio import brush_rle, write_label_studio
+from gradcut.formats.labelme import write_labelme
 from gradcut.formats.piles import AnnotatedObject, AnnotatedPhotograph, Pile, run_pile
 from gradcut.formats.voc import write_voc
 from gradcut.formats.yolo import write_yolo
@@ -66,6 +67,7 @@ FORMATS: Mapping[str, Format] = {
     "yolo": Format(write_yolo, "always"),
     "voc": Format(write_voc),
     "label-studio": Format(write_label_studio, "optional", names_files=True),
+    "labelme": Format(write_labelme, "optional"),
     "cvat": Format(write_cvat, names_files=True),
     "fiftyone": Format(write_fiftyone, "optional"),
 }
