@@ -30,6 +30,16 @@ def saved(path, image, **options):
     return path
 
 
+def test_the_size_of_a_file_is_that_of_its_upright_photograph(tmp_path):
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{turn}.jpg", exif=exif)
+        assert images.size_of(tmp_path / f"{turn}.jpg") == images.read(tmp_path / f"{turn}.jpg").shape[:2]
+    with pytest.raises(ImageError, match="no such file"):
+        images.size_of(tmp_path / "nowhere.jpg")
+
+
 def test_png_is_read_exactly(tmp_path, photograph):
     assert np.array_equal(images.read(saved(tmp_path / "a.png", Image.fromarray(photograph))), photograph)
 

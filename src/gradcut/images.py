@@ -73,6 +73,18 @@ def _read(file: File, name: str, max_pixels: int, value_range: tuple[float, floa
             return _photograph(image, value_range, lambda: _open(file, name, max_pixels))
 
 
+def size_of(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of the photograph in a file, or at an address, upright; its pixels are not read.
+
+    Raises:
+        ImageError: as `read` has them, but for what only the pixels show.
+    """
+    name = os.fspath(path)
+    with _one_line(name, path), _open(fetch(path) if is_url(path) else path, name, max_pixels) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) in _LYING else (height, width)
+
+
 def read_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Shaped[np.ndarray, "H W *c"]:
     """A label image's numbers as they are stored: palette indices, grey values, or RGB channels.
 
@@ -156,6 +168,10 @@ _TURNS: Mapping[object, Image.Transpose] = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+
+
+#: Orientations that exchange height and width.
+_LYING = frozenset({5, 6, 7, 8})
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

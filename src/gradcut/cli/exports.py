@@ -24,6 +24,18 @@ def opened(run: str, uncorrected: bool = False) -> Pile:
     return pile
 
 
+def given(masks: str, photographs: str, labels: str | None) -> Pile:
+    """Masks that somebody has, for export; how many photographs have none is a line."""
+    with working(f"reading {masks}"):
+        from gradcut.formats import mask_pile
+
+        pile, without = mask_pile(masks, photographs, labels)
+    if without:
+        number = "1 photograph has" if len(without) == 1 else f"{len(without)} photographs have"
+        err.print(f"gradcut: {number} no mask in {masks} and left out, {without[0]} for one")
+    return pile
+
+
 def written(pile: Pile, folder: str | Path, name: str, **options: Any) -> Path:
     """Export photographs; what the library warns of is a line."""
     from gradcut import formats as exports

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from gradcut import labels
-from gradcut.cli.exports import opened, written
-from gradcut.cli.help import PHOTOGRAPHS
+from gradcut import labels as names
+from gradcut.cli.exports import given, opened, written
+from gradcut.cli.help import PHOTOGRAPHS, WRITTEN
 from gradcut.cli.options import AsJson, Limit, app, check_output, format_names, unslashed
 from gradcut.cli.progress import err
 from gradcut.cli.segment import trust
+from gradcut.errors import GradcutError
 
 Finished = Annotated[
     str,
@@ -23,61 +24,107 @@ Finished = Annotated[
 ]  # fmt: skip
 
 
+#: The group of what is exported.
+WHAT = "What is exported"
+
+Exported = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", callback=unslashed, rich_help_panel=WHAT, show_default=False,
+        help="The folder that 'gradcut segment' wrote; or, with --images, a folder of masks as PNG files.",
+    ),
+]  # fmt: skip
+
+
 @app.command(
     examples="""
     gradcut export runs/coco80-default -f coco            # instances.json
     gradcut export out/ -f yolo -f voc -o exports/        # two formats
-    gradcut export out/ -f coco --min-confidence 0.3      # the surer objects
     gradcut export out/ -f coco --uncorrected -o before/  # as the run found them
+    gradcut export masks/ --images photos/ -f label-studio  # PNG masks you have
     """
 )
 def export(
-    run: Finished,
+    run: Exported,
     formats: Annotated[
         list[str],
         typer.Option(
-            "--format", "-f", **format_names, metavar="NAME", show_default=False,
+            "--format", "-f", **format_names, metavar="NAME", rich_help_panel=WRITTEN, show_default=False,
             help="coco, coco-results, yolo, voc, label-studio, labelme, cvat or fiftyone; may be repeated.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", show_default="RUN/exports/NAME", help="Folder for the export.",
+            "--output", "-o", metavar="DIR", rich_help_panel=WRITTEN,
+            show_default="RUN/exports/NAME, of masks MASKS-exports/NAME", help="Folder for the export.",
         ),
     ] = None,
     polygons: Annotated[
-        bool, typer.Option("--polygons", help="Write outlines, not masks: coco, label-studio, labelme, fiftyone.")
+        bool,
+        typer.Option(
+            "--polygons", rich_help_panel=WRITTEN,
+            help="Write outlines, not masks: coco, label-studio, labelme, fiftyone.",
+        ),
     ] = False,
     tolerance: Annotated[
         float,
         typer.Option(
-            min=0, metavar="PIXELS",
+            min=0, metavar="PIXELS", rich_help_panel=WRITTEN,
             help="Let outlines leave the mask's edge by so many pixels; 0 keeps the mask exactly.",
         ),
     ] = 0,
     minimum: Annotated[
         float,
         typer.Option(
-            "--min-confidence", min=0, max=1, metavar="0..1", help="Leave objects of a smaller expected IoU out.",
+            "--min-confidence", min=0, max=1, metavar="0..1", rich_help_panel=WRITTEN,
+            help="Leave objects of a smaller expected IoU out.",
         ),
     ] = 0,
     disjoint: Annotated[
-        bool, typer.Option("--disjoint", help="Give a pixel to one object alone, as the run's label maps do.")
+        bool,
+        typer.Option(
+            "--disjoint", rich_help_panel=WRITTEN,
+            help="Give a pixel to one object alone, as the run's label maps do.",
+        ),
     ] = False,
     uncorrected: Annotated[
-        bool, typer.Option("--uncorrected", help="Take what the run found, as if there were no corrections.")
+        bool,
+        typer.Option(
+            "--uncorrected", rich_help_panel=WHAT,
+            help="Take what the run found, as if there were no corrections.",
+        ),
     ] = False,
+    photographs: Annotated[
+        str | None,
+        typer.Option(
+            "--images", metavar="DIR", rich_help_panel=WHAT, show_default=False,
+            help="Export masks that you have: the photographs that PNG files NAME.png (class maps), NAME/CLASS.png or "
+            "CLASS/NAME.png belong to.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=WHAT, show_default="labels.json or labelmap.txt beside the masks",
+            help="With --images: what the numbers or colours of class maps mean.",
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
-    """Write a finished run for annotation and training tools.
+    """Write a run, or masks, for annotation and training tools.
 
     What a person has corrected takes the place of what the run found; rejected photographs are left out.
     """
     if output is not None:
         check_output(output)
-    pile = opened(run, uncorrected)
+    if photographs is None and labels is not None:
+        raise GradcutError("--labels: it is for masks, with --images; a run knows its classes")
+    if photographs is not None and uncorrected:
+        raise GradcutError("--uncorrected: it is for a run, not with --images")
+    pile = opened(run, uncorrected) if photographs is None else given(run, photographs, labels)
+    usual = f"{run}/exports" if photographs is None else f"{run}-exports"  # not among the masks
     for name in formats:
-        folder = output if output is not None and len(formats) == 1 else Path(output or f"{run}/exports") / name
+        folder = output if output is not None and len(formats) == 1 else Path(output or usual) / name
         print(written(pile, folder, name, polygons=polygons, tolerance=tolerance, minimum=minimum, disjoint=disjoint))
     if pile.problems:
         raise typer.Exit(1)
@@ -125,7 +172,7 @@ def review(
     every = [line | {"correction": states.get(line["name"], "untouched")} for line in ranked(run)]
     if label:
         own = sorted({item["label"] for line in every for item in line["objects"]})
-        wanted = {own[labels.position(name, own, f"the run {run}")] for name in label}
+        wanted = {own[names.position(name, own, f"the run {run}")] for name in label}
         every = [line for line in every if {item["label"] for item in line["objects"]} & wanted]
     if untouched:
         every = [line for line in every if line["correction"] == "untouched"]

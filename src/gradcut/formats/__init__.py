@@ -19,6 +19,7 @@ from gradcut.errors import GradcutError
 from gradcut.formats.coco import write_coco, write_coco_results
 from gradcut.formats.cvat import write_cvat
 from gradcut.formats.fiftyone import write_fiftyone
+from gradcut.formats.given import mask_pile
 from gradcut.formats.label_studio import brush_rle, write_label_studio
 from gradcut.formats.labelme import write_labelme
 from gradcut.formats.piles import AnnotatedObject, AnnotatedPhotograph, Pile, run_pile
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from gradcut.formats.supervision import detections
 
 __all__ = [
-    "FORMATS", "AnnotatedObject", "AnnotatedPhotograph", "Format", "Pile", "brush_rle", "check", "detections", "pile",
-    "run_pile", "write",
+    "FORMATS", "AnnotatedObject", "AnnotatedPhotograph", "Format", "Pile", "brush_rle", "check", "detections",
+    "mask_pile", "pile", "run_pile", "write",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from gradcut.errors import GradcutError
 from gradcut.formats import outlines
 from gradcut.formats.piles import Pile, bring, write_compact
 from gradcut.images import box_of
@@ -82,7 +83,13 @@ def write_coco(pile: Pile, folder: Path, tolerance: float | None) -> Path:
 
 
 def write_coco_results(pile: Pile, folder: Path) -> Path:
-    """``results.json`` for ``COCO.loadRes``: masks with the classifier's scores."""
+    """``results.json`` for ``COCO.loadRes``: masks with the classifier's scores.
+
+    Raises:
+        GradcutError: masks that have none.
+    """
+    if any(item.score is None for photograph in pile.photographs for item in photograph.objects):
+        raise GradcutError("format: coco-results needs scores, and masks that were given have none; coco does without")
     categories = _category_ids(pile.classes)
     ids = _image_ids(photograph.name for photograph in pile.photographs)
     rows = [

@@ -32,12 +32,13 @@ from gradcut.runs import run as runs
 class AnnotatedObject:
     """An object with its mask, loaded when asked for. ``index`` is its class's number in `Pile.classes`.
 
+    ``score`` is None of masks that no classifier was asked for.
     ``own`` are the pixels that are its own where masks overlap: those of its value in the label map.
     """
 
     label: str
     index: int
-    score: float
+    score: float | None
     confidence: float | None
     mask: Callable[[], Bool[np.ndarray, "H W"]]
     own: Callable[[], Bool[np.ndarray, "H W"]]
