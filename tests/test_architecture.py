@@ -24,7 +24,7 @@ FLOORS = (
     {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
     {"images", "painting"},
     {"compact"},
-    {"classifiers", "masks", "pictures", "confidence", "edits", "overlaps"},
+    {"classifiers", "masks", "pictures", "confidence", "edits", "overlaps", "prompts"},
     {"objects"},
     {"network"},
     {"saliency"},

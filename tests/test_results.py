@@ -179,6 +179,23 @@ def test_cut_outs_have_the_mask_for_their_transparency(tmp_path, brightness, dra
     assert not (tmp_path / "out/cutouts/a/b").exists(), "an earlier result's go"
 
 
+def test_maps_are_the_saliency(tmp_path, brightness, drawn):
+    """16 bits from 0 to the maximum, which the record has, at the size that the classifier was shown."""
+    result = Segmenter(brightness)(drawn[0])
+    assert "map" not in result.save(tmp_path / "without")["objects"][0]
+    document = result.save(tmp_path / "out", "a/b", maps=True)
+    for item, entry in zip(result, document["objects"], strict=True):
+        assert entry["map"] == f"maps/a/b/{item.label}.png"
+        mode, pixels = opened(tmp_path / "out" / entry["map"])
+        assert mode.startswith("I")
+        assert pixels.shape == item.saliency.shape
+        assert pixels.max() == 65535
+        assert entry["map_maximum"] == item.saliency.max()
+        assert np.abs(pixels / 65535 * entry["map_maximum"] - item.saliency).max() < 1e-5 * item.saliency.max()
+    result.save(tmp_path / "out", "a/b")
+    assert not (tmp_path / "out/maps/a/b").exists(), "an earlier result's go"
+
+
 def test_a_result_marks_what_is_unsure(result, monkeypatch):
     rows = []
     monkeypatch.setattr(pictures, "sheet", lambda photograph, labelmap, given, notes: rows.extend(given) or photograph)

@@ -55,7 +55,7 @@ VOCABULARIES: Mapping[str, str] = {
 FILES = (".json", ".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 #: Formats that `gradcut.formats.write` writes.
-FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "labelme", "cvat", "fiftyone")
+FORMATS = ("coco", "coco-results", "yolo", "voc", "label-studio", "labelme", "cvat", "fiftyone", "cutouts")
 
 #: Saliency methods that `gradcut.recipes.with_saliency` takes: those that need no other method.
 METHODS = (

@@ -277,7 +277,7 @@ def remove_result(folder: Folder, name: str) -> None:
     """Remove what `gradcut.results.save` writes under this name, the record first."""
     for path in (f"results/{name}.json", f"labelmaps/{name}.png", f"classmaps/{name}.png", f"pictures/{name}.png"):
         folder.remove(path)
-    for below in (f"masks/{name}", f"cutouts/{name}"):
+    for below in (f"masks/{name}", f"cutouts/{name}", f"maps/{name}"):
         for file in folder.names(below):
             folder.remove(f"{below}/{file}")
         if folder.local is not None:

@@ -29,6 +29,7 @@ from gradcut.images import Photograph
 from gradcut.names import filenames
 from gradcut.objects import Object as Object
 from gradcut.pictures import Picture, cut_out, palette
+from gradcut.prompts import prompts
 from gradcut.recipes import Recipe, blank_advice
 from gradcut.records import versions
 
@@ -274,13 +275,16 @@ class Segmentation:
         text = "<br>".join(map(html.escape, lines))
         return f'<img alt="" style="max-width: 100%" src="data:image/png;base64,{picture}"><p>{text}</p>'
 
-    def save(self, folder: str | os.PathLike[str], name: str | None = None, cutouts: bool = False) -> Mapping[str, Any]:
+    def save(
+        self, folder: str | os.PathLike[str], name: str | None = None, cutouts: bool = False, maps: bool = False
+    ) -> Mapping[str, Any]:
         """Write all of it below ``folder``, as `gradcut.results.save` says, and return the record.
 
         Args:
             folder: a path, or an address such as ``s3://bucket/folder``.
             name: what the files are called; by default as the photograph, or "photograph" for one given as pixels.
             cutouts: write every object cut out, with transparency, too.
+            maps: write the saliency of every object, too.
 
         Raises:
             GradcutError: the folder cannot be written, or holds another photograph's results of that name.
@@ -292,7 +296,7 @@ class Segmentation:
                 f"name: results/{name}.json in {os.fspath(folder)} is another photograph's; choose another folder, or "
                 "give a name"
             )
-        return save(self, folder, name, cutouts=cutouts)
+        return save(self, folder, name, cutouts=cutouts, maps=maps)
 
 
 def _is_of(result: Segmentation, record: bytes) -> bool:
@@ -320,6 +324,7 @@ def save(
     pictures: bool = True,
     settings: Mapping[str, Any] | None = None,
     cutouts: bool = False,
+    maps: bool = False,
 ) -> dict[str, Any]:
     """Write one photograph's results below ``folder`` and return the JSON document.
 
@@ -328,6 +333,7 @@ def save(
     ``classmaps/NAME.png``     `Segmentation.classmap`, whose numbers mean the same class in every photograph
     ``masks/NAME/LABEL.png``   each object's mask, 0 and 255
     ``cutouts/NAME/LABEL.png`` each object cut out: the photograph in RGBA, transparent outside the mask
+    ``maps/NAME/LABEL.png``    each object's saliency, 16-bit grey, at the size that the classifier was shown
     ``pictures/NAME.png``      for a person: `Segmentation.picture`
     ``results/NAME.json``      the record, written last: where it stands, the rest is complete
     ========================== =============================================================
@@ -342,6 +348,8 @@ def save(
         pictures: write the picture too.
         settings: as for `record`.
         cutouts: write the cut-outs too; the record's objects name them.
+        maps: write the saliency too; the record's objects name the files as ``map``, and as ``map_maximum`` what 65535
+            stands for: 0 is 0, and what is between is linear.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -367,6 +375,10 @@ def save(
         entry |= {"labelmap_value": value, **paths}
         if not item.blank:
             contents[entry["mask"]] = images.encode_png(item.mask)
+        if maps:
+            most = float(item.saliency.max())
+            entry |= {"map": f"maps/{name}/{stem}.png", "map_maximum": most}
+            contents[entry["map"]] = images.encode_png(np.rint(item.saliency / (most or 1) * 65535).astype(np.uint16))
         if cutouts and not item.blank:
             contents[entry["cutout"]] = images.encode_png(cut_out(result.image, item.mask))
     folder = folder if isinstance(folder, Folder) else Folder(os.fspath(folder))
@@ -385,7 +397,8 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
     ``state`` of the whole is `Segmentation.state`, that of an object ``"blank"`` or ``"done"``; where one is blank,
     ``advice`` says what else to try. ``disjoint`` is true for masks by `Segmentation.without_overlaps`. ``dropped`` has
     label, score and confidence of what was left out, if anything; ``borrowed_from``, there and in an object, is the
-    class whose pixels it has.
+    class whose pixels it has. ``prompts`` of an object are what Segment Anything is asked with, as
+    `gradcut.prompts.prompts` has them.
 
     Args:
         settings: ``recipe`` and ``classifier`` as their own ``record()`` has them, where many results share them.
@@ -417,6 +430,7 @@ def record(result: Segmentation, settings: Mapping[str, Any] | None = None) -> d
                 "confidence": _rounded(item.confidence),
                 "area": item.area,
                 "box": item.box and list(item.box),
+                "prompts": prompts(item.compact, item.saliency, item.seeds),
                 **_borrowed(item),
             }
             for item in result.objects

@@ -91,6 +91,10 @@ def test_options_reach_the_job(command, tmp_path):
     assert not without["pictures"]
     assert not (folder / "pictures").exists()
     assert not plain["cutouts"]
+    assert "maps" not in plain
+    with_maps, folder = settings("--maps")
+    assert with_maps["maps"]
+    assert {path.name for path in folder.glob("maps/000/*")} == {path.name for path in folder.glob("masks/000/*")}
     with_cutouts, folder = settings("--cutouts")
     assert with_cutouts["cutouts"]
     assert {path.name for path in folder.glob("cutouts/000/*")} == {path.name for path in folder.glob("masks/000/*")}

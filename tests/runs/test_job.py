@@ -153,6 +153,7 @@ def test_every_setting_changes_the_result(brightness, tmp_path):
     assert set(files(cutouts=True)) - set(plain) == {
         name.replace("masks/", "cutouts/") for name in plain if "masks/" in name
     }
+    assert set(files(maps=True)) - set(plain) == {name.replace("masks/", "maps/") for name in plain if "masks/" in name}
     assert set(files(labels=("blue",))) < set(plain)
     void = files(void=(0.0, 1.0))
     assert void["labelmaps/000.png"] == plain["labelmaps/000.png"]

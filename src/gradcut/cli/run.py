@@ -50,7 +50,8 @@ def export(
         list[str],
         typer.Option(
             "--format", "-f", **format_names, metavar="NAME", rich_help_panel=WRITTEN, show_default=False,
-            help="coco, coco-results, yolo, voc, label-studio, labelme, cvat or fiftyone; may be repeated.",
+            help="coco, coco-results, yolo, voc, label-studio, labelme, cvat, fiftyone or cutouts; may be "
+            "repeated.",
         ),
     ],
     output: Annotated[

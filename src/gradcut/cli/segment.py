@@ -120,6 +120,13 @@ def segment(
             "--cutouts", rich_help_panel=WRITTEN, help="Write every object cut out, on a transparent ground.",
         ),
     ] = False,
+    maps: Annotated[
+        bool,
+        typer.Option(
+            "--maps", rich_help_panel=WRITTEN,
+            help="Write the saliency of every object: 16-bit grey, from 0 to its maximum.",
+        ),
+    ] = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -210,7 +217,7 @@ def segment(
         _check_settings(
             folder, before, classifier, recipe if saliency is None else None,
             labels=label or None, void=void and list(void), range=value_range and list(value_range), pictures=pictures,
-            cutouts=cutouts, disjoint=disjoint or None, min_confidence=min_confidence,
+            cutouts=cutouts, maps=maps or None, disjoint=disjoint or None, min_confidence=min_confidence,
             **({} if threshold is None else {"threshold": threshold}),
             **({} if top_k is None else {"top_k": top_k}),
         )  # fmt: skip
@@ -235,6 +242,7 @@ def segment(
         batch,
         value_range,
         cutouts,
+        maps,
     )
     runner = _engine(engine, address, gpus)
     tasks = [Task(str(path), name) for path, name in found[:limit]]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gradcut import catalogue, files
 from gradcut.errors import GradcutError
 from gradcut.formats.coco import write_coco, write_coco_results
+from gradcut.formats.cutouts import write_cutouts
 from gradcut.formats.cvat import write_cvat
 from gradcut.formats.fiftyone import write_fiftyone
 from gradcut.formats.given import mask_pile
@@ -71,6 +72,7 @@ FORMATS: Mapping[str, Format] = {
     "labelme": Format(write_labelme, "optional"),
     "cvat": Format(write_cvat, names_files=True),
     "fiftyone": Format(write_fiftyone, "optional"),
+    "cutouts": Format(write_cutouts),
 }
 
 

@@ -184,7 +184,7 @@ def _of_map(
         for value in np.unique(values).tolist()
         if value not in (0, np.iinfo(values.dtype).max)
     )
-    return AnnotatedPhotograph(name, path, size, objects, classmap)
+    return AnnotatedPhotograph(name, path, size, objects, classmap, partial(images.read, path))
 
 
 def _of_masks(
@@ -197,7 +197,7 @@ def _of_masks(
         _object(label, index[label], partial(binary, own[label], size), partial(_where, classmap, index[label] + 1))
         for label in sorted(order, key=index.__getitem__)
     )
-    return AnnotatedPhotograph(name, path, size, objects, classmap)
+    return AnnotatedPhotograph(name, path, size, objects, classmap, partial(images.read, path))
 
 
 def _painted(own: Mapping[str, Path], size: tuple[int, int], index: Mapping[str, int]) -> Integer[np.ndarray, "H W"]:

@@ -45,7 +45,7 @@ def pile(results: Sequence[Segmentation]) -> Pile:
                 for value, o in enumerate(result.objects, start=1)
                 if not o.blank
             ),
-            result.classmap, sum(o.blank for o in result.objects),
+            result.classmap, partial(getattr, result, "image"), sum(o.blank for o in result.objects),
             None if result.source else partial(getattr, result, "image"),
         )
         for name, result in zip(names, results, strict=True)

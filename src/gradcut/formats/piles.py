@@ -24,6 +24,7 @@ from gradcut.errors import GradcutError, ImageError, RunError, one_line
 from gradcut.formats.upright import is_turned, upright
 from gradcut.images import Photograph
 from gradcut.names import distinct, printable
+from gradcut.ranges import Range, check_range
 from gradcut.runs import corrections
 from gradcut.runs import run as runs
 
@@ -48,8 +49,8 @@ class AnnotatedObject:
 class AnnotatedPhotograph:
     """A photograph with its objects; ``path`` may be an address, ``size`` is height and width.
 
-    ``blank`` objects are left out: their saliency says nothing, so they have no mask. ``pixels`` are there where
-    no file has that path. ``decided`` is whether somebody has corrected or accepted the objects.
+    ``image`` reads it. ``blank`` objects are left out: their saliency says nothing, so they have no mask. ``pixels``
+    are there where no file has that path. ``decided`` is whether somebody has corrected or accepted the objects.
     """
 
     name: str
@@ -57,6 +58,7 @@ class AnnotatedPhotograph:
     size: tuple[int, int]
     objects: tuple[AnnotatedObject, ...]
     classmap: Callable[[], Integer[np.ndarray, "H W"]]
+    image: Callable[[], Photograph]
     blank: int = 0
     pixels: Callable[[], Photograph] | None = None
     decided: bool = False
@@ -220,12 +222,14 @@ class _Run:
         numbers: of the classes by label.
         left_out: names of photographs.
         decided: names of photographs whose results are the corrected ones, as they stand when they are asked for.
+        value_range: that photographs were read with.
     """
 
     folder: str
     numbers: Mapping[str, int]
     left_out: Collection[str]
     decided: Collection[str]
+    value_range: Range | None
 
     def __iter__(self) -> Iterator[AnnotatedPhotograph]:
         for line in runs.read_run(self.folder)[1]:
@@ -261,7 +265,13 @@ class _Run:
         )
         blank = len(line["objects"]) - len(objects)
         return AnnotatedPhotograph(
-            line["name"], line["photograph"], size, objects, partial(values, line["files"].get("classmap")), blank
+            line["name"],
+            line["photograph"],
+            size,
+            objects,
+            partial(values, line["files"].get("classmap")),
+            partial(images.read, line["photograph"], value_range=self.value_range),
+            blank,
         )
 
 
@@ -279,8 +289,9 @@ def run_pile(folder: str | os.PathLike[str], uncorrected: bool = False) -> Pile:
     """
     about, _ = runs.read_run(folder)
     own, void = tuple(about["classes"]), about["settings"]["void"] is not None
+    value_range = check_range(about["settings"].get("range"))
     if uncorrected:
-        return Pile(own, _Run(os.fspath(folder), {}, (), ()), void)
+        return Pile(own, _Run(os.fspath(folder), {}, (), (), value_range), void)
     standing, problems = corrections.standing(folder)
     used = {label: number for _, found in standing.values() for label, number in found.items() if label not in own}
     classes = (*own, *sorted(used, key=lambda label: (used[label], label)))
@@ -288,7 +299,7 @@ def run_pile(folder: str | os.PathLike[str], uncorrected: bool = False) -> Pile:
     states = {name: state for name, (state, _) in standing.items()}
     rejected = {name for name, state in states.items() if state == "rejected"}
     left_out, decided = rejected | problems.keys(), states.keys() - rejected
-    photographs = _Run(os.fspath(folder), numbers, left_out, decided)
+    photographs = _Run(os.fspath(folder), numbers, left_out, decided, value_range)
     return Pile(classes, photographs, void, Counter(states.values()), tuple(problems.values()))
 
 

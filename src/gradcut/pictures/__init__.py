@@ -14,6 +14,7 @@ from gradcut.pictures.drawing import (
     palette,
     stretch,
 )
+from gradcut.pictures.mattes import edge_of, soft_cut_out
 from gradcut.pictures.table import HIGHEST, WIDEST, Row, sheet, strip
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "comparison",
     "cut_out",
     "draw_seeds",
+    "edge_of",
     "glow",
     "heat",
     "inferno",
@@ -34,6 +36,7 @@ __all__ = [
     "overlay",
     "palette",
     "sheet",
+    "soft_cut_out",
     "stretch",
     "strip",
 ]

@@ -170,7 +170,14 @@ def _write_result(
         document = _copy(folder, store, saved.name, target, original)
     else:
         result = replace(result, source=original["photograph"])
-        document = results.save(result, store, target, pictures=False, cutouts=bool(settings.get("cutouts")))
+        document = results.save(
+            result,
+            store,
+            target,
+            pictures=False,
+            cutouts=bool(settings.get("cutouts")),
+            maps=bool(settings.get("maps")),
+        )
     added = added_classes(folder)
     labels = [item["label"] for item in document["objects"]]
     if new := [label for label in dict.fromkeys(labels) if label not in own and label not in added]:
@@ -205,7 +212,8 @@ def _copy(folder: Folder, store: Folder, name: str, target: str, original: Mappi
 
     kept = {kind: copied(path) for kind, path in original["files"].items() if kind == "labelmap"}
     objects = [
-        item | {kind: copied(item[kind]) for kind in ("mask", "cutout") if kind in item} for item in original["objects"]
+        item | {kind: copied(item[kind]) for kind in ("mask", "cutout", "map") if kind in item}
+        for item in original["objects"]
     ]
     if _original(folder, name) != original:
         raise RunError(f"name: {name} in {folder.url} is being done again; look at it once more")

@@ -231,7 +231,8 @@ def corrected_line(run: str | os.PathLike[str], line: Entry, correction: Correct
     try:
         made = manifest_line(name, json.loads(folder.read(correction.record) or b""))
         objects = [
-            item | {kind: _below(item[kind]) for kind in ("mask", "cutout") if kind in item} for item in made["objects"]
+            item | {kind: _below(item[kind]) for kind in ("mask", "cutout", "map") if kind in item}
+            for item in made["objects"]
         ]
         if not all(map(_is_object, objects)):
             raise ValueError("an object lacks its label, mask or numbers")

@@ -61,6 +61,7 @@ class Job:
         void: bounds of the class map's unsure pixels, as in `Segmentation.classmap`.
         pictures: write a picture for a person, too.
         cutouts: write every object cut out, with transparency, too.
+        maps: write the saliency of every object, too.
         batch: photographs that the network sees at once. A batch that is not full is filled up with copies, so
             that every photograph goes through the same arithmetic whatever its neighbours are. Where memory does not
             hold a batch, this job goes on with half as many, and without copies.
@@ -79,6 +80,7 @@ class Job:
     batch: int = 1
     value_range: Range | None = None
     cutouts: bool = False
+    maps: bool = False
 
     def __post_init__(self) -> None:
         if self.void is not None:
@@ -95,7 +97,7 @@ class Job:
         return {
             **self.segmenter.record(), "labels": None if self.labels is None else list(self.labels),
             "void": None if self.void is None else list(self.void), "pictures": self.pictures, "cutouts": self.cutouts,
-            "batch": self.batch,
+            **({"maps": True} if self.maps else {}), "batch": self.batch,
             "range": None if self.value_range is None else list(map(float, self.value_range)),
             "variants": None if self.void is None else list(map(list, VARIANTS)),
         }  # fmt: skip
@@ -249,6 +251,7 @@ class Job:
             pictures=self.pictures,
             settings=self.settings,
             cutouts=self.cutouts,
+            maps=self.maps,
         )
         return manifest_line(task.name, record)
 

@@ -27,6 +27,7 @@ def segment_folder(
     void: tuple[float, float] | None = None,
     pictures: bool = True,
     cutouts: bool = False,
+    maps: bool = False,
     batch: int | None = None,
     value_range: tuple[float, float] | None = None,
     workers: int | None = None,
@@ -44,7 +45,7 @@ def segment_folder(
         photographs: a folder, a file, a pattern or an address, or several, as for `gradcut.files.find`.
         output: the folder to write, here or at an address (``s3://``, ``gs://``).
         labels: classes to ask for whatever their score, instead of the detected ones.
-        void, pictures, cutouts: as for `Job`.
+        void, pictures, cutouts, maps: as for `Job`.
         batch: photographs that the network sees at once; by default as `default_batch` says.
         value_range: the numbers that become black and white in photographs of more than 8 bits; by default what the
             files say.
@@ -75,6 +76,7 @@ def segment_folder(
         batch,
         value_range,
         cutouts,
+        maps,
     )
     with closing(segment_all(job, tasks, workers, overwrite, engine, corrections)) as lines:
         return [line for line, _ in lines]
