@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Num
 from gradcut.compact import CompactMask
 from gradcut.seeds import Seeds, is_constant
 
+#: How many cells of the map are looked at along its shorter side, at least: a point needs no more.
+_CELLS = 80
 #: How many points outside the mask there are at most.
 OUTSIDE = 2
 
@@ -29,13 +31,15 @@ def prompts(mask: CompactMask, saliency: Float[np.ndarray, "h w"], seeds: Seeds)
         return None
     from scipy import ndimage  # not for those who only read records
 
+    step = max(1, min(saliency.shape) // _CELLS)
+    saliency, foreground, background = (part[step // 2 :: step, step // 2 :: step] for part in (saliency, *seeds))
     left, top, across, down = box
     whole = mask.array()
     height, width = whole.shape
     inside = mask.resized(saliency.shape)
     strength = np.ones_like(saliency) if is_constant(saliency) else saliency / saliency.max()
     depth = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1)))[1:-1, 1:-1]
-    best = _pixels(depth * strength, inside & seeds.foreground, whole) or _pixels(depth * strength, inside, whole)
+    best = _pixels(depth * strength, inside & foreground, whole) or _pixels(depth * strength, inside, whole)
     points = [best[0] if best else _any(whole)]
 
     rows, columns = saliency.shape
@@ -49,7 +53,7 @@ def prompts(mask: CompactMask, saliency: Float[np.ndarray, "h w"], seeds: Seeds)
     value = far * (1.01 - strength)
     for _ in range(OUTSIDE):
         outside = near & ~inside
-        found = _pixels(value, outside & seeds.background, ~whole) or _pixels(value, outside, ~whole)
+        found = _pixels(value, outside & background, ~whole) or _pixels(value, outside, ~whole)
         if not found:
             break
         points.append(found[0])
