@@ -31,7 +31,7 @@ FLOORS = (
     {"fit", "recipes"},
     {"results"},
     {"segmenter", "datasets"},
-    {"comparison", "strokes"},
+    {"comparison", "naming", "strokes"},
     {"runs", "evaluation"},
     {"audit", "formats"},
     {"web"},

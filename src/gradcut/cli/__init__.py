@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gradcut.cli import demo, segment, run, classify, compare, fit, evaluate, audit, serve, label_studio, doctor  # isort: skip  in the order that the help lists them
+from gradcut.cli import demo, segment, run, masks, classify, compare, fit, evaluate, audit, serve, label_studio, doctor  # isort: skip  in the order that the help lists them
 from gradcut.cli.options import app
 from gradcut.cli.progress import err
 from gradcut.errors import GradcutError
@@ -20,6 +20,7 @@ __all__ = [
     "fit",
     "label_studio",
     "main",
+    "masks",
     "run",
     "segment",
     "serve",

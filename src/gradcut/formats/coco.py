@@ -16,7 +16,7 @@ from gradcut.images import box_of
 from gradcut.labels import coco_ids
 
 
-def _category_ids(classes: Sequence[str]) -> list[int]:
+def category_ids(classes: Sequence[str]) -> list[int]:
     """COCO's own numbers where all the classes are COCO's, else 1, 2, 3 ..."""
     if set(classes) <= coco_ids().keys():
         return [coco_ids()[label] for label in classes]
@@ -27,7 +27,7 @@ def _category_ids(classes: Sequence[str]) -> list[int]:
 _LEAST_INEXACT = 2**53
 
 
-def _image_ids(names: Iterable[str]) -> dict[str, int]:
+def image_ids(names: Iterable[str]) -> dict[str, int]:
     """COCO's own number where every file is called by one that all readers keep exactly, else 1, 2, 3 ..."""
     listed = list(names)
     stems = [name.rsplit("/", 1)[-1].rpartition("_")[2] for name in listed]
@@ -38,7 +38,7 @@ def _image_ids(names: Iterable[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(listed, start=1)}
 
 
-def _rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
+def rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
     from pycocotools import mask as coder
 
     coded = coder.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -47,8 +47,8 @@ def _rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
 
 def coco_document(pile: Pile, tolerance: float | None, file_names: Mapping[str, str]) -> dict[str, Any]:
     """The document; ``file_names`` are by photograph's name."""
-    categories = _category_ids(pile.classes)
-    ids = _image_ids(photograph.name for photograph in pile.photographs)
+    categories = category_ids(pile.classes)
+    ids = image_ids(photograph.name for photograph in pile.photographs)
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for photograph in pile.photographs:
@@ -59,7 +59,7 @@ def coco_document(pile: Pile, tolerance: float | None, file_names: Mapping[str, 
         for item in photograph.objects:
             mask = item.mask()
             if mask.any():
-                shape = _rle(mask) if tolerance is None else outlines.flat(outlines.outlines(mask, tolerance))
+                shape = rle(mask) if tolerance is None else outlines.flat(outlines.outlines(mask, tolerance))
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": ids[photograph.name], "category_id": categories[item.index],
                     "segmentation": shape, "area": int(mask.sum()), "bbox": list(map(float, box_of(mask) or (0,) * 4)),
@@ -90,11 +90,11 @@ def write_coco_results(pile: Pile, folder: Path) -> Path:
     """
     if any(item.score is None for photograph in pile.photographs for item in photograph.objects):
         raise GradcutError("format: coco-results needs scores, and masks that were given have none; coco does without")
-    categories = _category_ids(pile.classes)
-    ids = _image_ids(photograph.name for photograph in pile.photographs)
+    categories = category_ids(pile.classes)
+    ids = image_ids(photograph.name for photograph in pile.photographs)
     rows = [
         {
-            "image_id": ids[photograph.name], "category_id": categories[item.index], "segmentation": _rle(mask),
+            "image_id": ids[photograph.name], "category_id": categories[item.index], "segmentation": rle(mask),
             "score": item.score,
         }
         for photograph in pile.photographs

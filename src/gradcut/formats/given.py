@@ -71,7 +71,7 @@ def binary(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     Raises:
         GradcutError: another size, colours, or several values that are not 0.
     """
-    values = _values(path, size)
+    values = values_of(path, size)
     if values.ndim == 3:
         if values.shape[2] in (2, 4):
             if (values[..., -1] != values[..., -1].max()).any():
@@ -86,7 +86,7 @@ def binary(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     return inside
 
 
-def _values(path: Path, size: tuple[int, int]) -> Shaped[np.ndarray, "H W *c"]:
+def values_of(path: Path, size: tuple[int, int]) -> Shaped[np.ndarray, "H W *c"]:
     values = images.read_values(path)
     if values.shape[:2] != size:
         came, expected = (f"{width} x {height}" for height, width in (values.shape[:2], size))
@@ -96,7 +96,7 @@ def _values(path: Path, size: tuple[int, int]) -> Shaped[np.ndarray, "H W *c"]:
 
 def _numbers(path: Path, size: tuple[int, int], table: Table, index: Mapping[str, int]) -> Integer[np.ndarray, "H W"]:
     """A class map in a pile's numbers: 0 is background, i + 1 class i, the greatest of its type void."""
-    stored = _values(path, size)
+    stored = values_of(path, size)
     if isinstance(next(iter(table)), tuple):
         values: Any = images.read(path)
         present: list[Any] = [tuple(colour) for colour in np.unique(values.reshape(-1, 3), axis=0).tolist()]
