@@ -31,21 +31,28 @@ def test_find_names_are_unique_and_sorted(tmp_path):
     assert failures == [f"{tmp_path / 'empty'}: no photographs in this folder"]
 
 
+@pytest.fixture
+def without_heif(monkeypatch):
+    """As where pillow-heif is not installed."""
+    monkeypatch.setattr(files, "SUFFIXES", files.SUFFIXES - files.HEIF)
+
+
+@pytest.mark.usefixtures("without_heif")
 def test_what_a_folder_holds_and_is_not_read_is_counted(tmp_path):
-    names = ("a.jpg", "b.HEIC", "deep/c.heic", "d.avif", "notes.txt", ".hidden/e.jpg", ".DS_Store", "f", "g.cr2")
+    names = ("a.jpg", "b.HEIC", "deep/c.heic", "d.jxl", "notes.txt", ".hidden/e.jpg", ".DS_Store", "f", "g.cr2")
     for name in names:
         (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "p" / name).touch()
     (tmp_path / "q").mkdir()
-    (tmp_path / "q" / "h.jp2").touch()
+    (tmp_path / "q" / "h.tga").touch()
     assert files.left_out([tmp_path / "p", tmp_path / "p/a.jpg", tmp_path / "p/notes.txt", tmp_path / "q"]) == [
-        f"8 files in {tmp_path / 'p'} were left out: 2 .heic, 2 hidden, 1 .avif, 1 .cr2, 1 .txt, 1 without a suffix; "
-        "convert .avif, .cr2, .heic first, to JPEG for instance",
-        f"1 file in {tmp_path / 'q'} was left out: 1 .jp2",
+        f"8 files in {tmp_path / 'p'} were left out: 2 .heic, 2 hidden, 1 .cr2, 1 .jxl, 1 .txt, 1 without a suffix; "
+        "pip install 'gradcut[heic]' to read .heic; convert .cr2, .jxl first, to JPEG for instance",
+        f"1 file in {tmp_path / 'q'} was left out: 1 .tga",
     ]
     assert files.left_out([tmp_path / "p" / "*"]) == [
-        f"5 files in {tmp_path / 'p' / '*'} were left out: 1 .avif, 1 .cr2, 1 .heic, 1 .txt, 1 without a suffix; "
-        "convert .avif, .cr2, .heic first, to JPEG for instance"
+        f"5 files in {tmp_path / 'p' / '*'} were left out: 1 .cr2, 1 .heic, 1 .jxl, 1 .txt, 1 without a suffix; "
+        "pip install 'gradcut[heic]' to read .heic; convert .cr2, .jxl first, to JPEG for instance"
     ]
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
@@ -53,22 +60,23 @@ def test_what_a_folder_holds_and_is_not_read_is_counted(tmp_path):
 
 
 def test_a_pattern_may_name_a_suffix_that_folders_are_not_searched_for(tmp_path):
-    for name in ("a.jp2", "b.txt", "c.jpg"):
+    for name in ("a.tga", "b.txt", "c.jpg"):
         (tmp_path / name).touch()
-    assert files.find([tmp_path / "*.jp2"])[0] == [(tmp_path / "a.jp2", "a")]
+    assert files.find([tmp_path / "*.tga"])[0] == [(tmp_path / "a.tga", "a")]
     assert [name for _, name in files.find([tmp_path / "*.*"])[0]] == ["c"]
-    assert files.left_out([tmp_path / "*.jp2"]) == []
+    assert files.left_out([tmp_path / "*.tga"]) == []
 
 
+@pytest.mark.usefixtures("without_heif")
 def test_what_an_address_holds_and_is_not_read_is_counted(tmp_path):
     folder = f"memory://{tmp_path.name}/left"
-    for name in ("a.jpg", "b.heic", "c.jp2"):
+    for name in ("a.jpg", "b.heic", "c.tga"):
         files.Folder(folder).write(name, b"")
     try:
         assert files.left_out([folder]) == [
-            f"2 files in {folder} were left out: 1 .heic, 1 .jp2; convert .heic first, to JPEG for instance"
+            f"2 files in {folder} were left out: 1 .heic, 1 .tga; pip install 'gradcut[heic]' to read .heic"
         ]
-        assert [name for _, name in files.find([f"{folder}/*.jp2"])[0]] == ["c"]
+        assert [name for _, name in files.find([f"{folder}/*.tga"])[0]] == ["c"]
     finally:
         fsspec.filesystem("memory").store.clear()
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from PIL import Image, features
 
-from gradcut import images
+from gradcut import files, images
 from gradcut.errors import ImageError
 
 RED = np.array([200, 30, 40], dtype=np.uint8)
@@ -158,10 +158,49 @@ def test_the_preview_in_a_raw_file_is_no_photograph(tmp_path, photograph, name):
         images.read(tmp_path / name)
 
 
-def test_a_format_that_has_to_be_converted_first(tmp_path):
+def test_a_format_that_is_not_read_says_what_would_read_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "READS_HEIF", False)
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    with pytest.raises(ImageError, match=r"a\.HEIC: \.heic is not read; convert it first, to JPEG for instance"):
+    with pytest.raises(ImageError, match=r"a\.HEIC: \.heic is not read; pip install 'gradcut\[heic\]'"):
         images.read(tmp_path / "a.HEIC")
+    (tmp_path / "a.jxl").write_bytes(b"\xff\x0a" + bytes(40))
+    with pytest.raises(ImageError, match=r"a\.jxl: \.jxl is not read; convert it first, to JPEG for instance"):
+        images.read(tmp_path / "a.jxl")
+    monkeypatch.setattr(features, "check", lambda name: False)
+    (tmp_path / "a.avif").write_bytes(bytes(40))
+    with pytest.raises(ImageError, match=r"a\.avif: \.avif is not read; pip install 'pillow>=11\.3'"):
+        images.read(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.avif", "AVIF"), ("a.jp2", "JPEG2000"), ("a.j2k", "JPEG2000")])
+def test_avif_and_jpeg_2000(tmp_path, photograph, name, kind):
+    """They are found in folders, and read; AVIF's orientation is heeded."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("needs a Pillow with AVIF")
+    options = {"quality": 95, "subsampling": "4:4:4"} if kind == "AVIF" else {}
+    large = np.kron(photograph, np.ones((16, 16, 1), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = {"exif": exif} if kind == "AVIF" else {}
+    Image.fromarray(large).save(tmp_path / name, kind, **options, **turned)
+    assert files.find([tmp_path])[0] == [(tmp_path / name, "a")]
+    expected = np.rot90(large, -1) if turned else large
+    assert images.size_of(tmp_path / name) == expected.shape[:2]
+    assert np.abs(images.read(tmp_path / name).astype(int) - expected).mean() < 4
+
+
+def test_heic(tmp_path, photograph):
+    """Upright, as phones mean it; whatever the case of its ending."""
+    heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif")
+    large = np.kron(photograph, np.ones((16, 16, 1), dtype=np.uint8))
+    for turn, name in ((1, "a.heic"), (6, "b.HEIC")):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        heif.from_pillow(Image.fromarray(large)).save(tmp_path / name, quality=95, chroma=444, exif=exif.tobytes())
+        expected = np.rot90(large, -1) if turn == 6 else large
+        assert images.size_of(tmp_path / name) == expected.shape[:2]
+        assert np.abs(images.read(tmp_path / name).astype(int) - expected).mean() < 6
+    assert [name for _, name in files.find([tmp_path])[0]] == ["a", "b"]
 
 
 def test_label_images_are_limited_too(tmp_path, photograph):

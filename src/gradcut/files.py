@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 import io
 import json
 import os
@@ -17,15 +18,22 @@ from typing import Any, TypeGuard
 
 from gradcut.errors import ImageError, OutputError
 
+#: Photographs of phones, which pillow-heif reads.
+HEIF = frozenset({".heic", ".heif", ".hif"})
+#: Whether it is installed.
+READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 #: What a folder is searched for.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".jp2",
+    ".j2k", ".j2c", ".jpx",
+}) | (HEIF if READS_HEIF else frozenset())  # fmt: skip
 #: Cameras' own files, of which decoders see a small preview at best.
 RAW = frozenset({
     ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf", ".pef", ".srw",
     ".x3f", ".3fr", ".iiq", ".dcr", ".kdc", ".mrw", ".erf", ".mef", ".mos", ".rwl",
 })  # fmt: skip
 #: Photographs that have to be converted before they are read.
-CONVERTED = RAW | {".heic", ".heif", ".hif", ".avif", ".jxl"}
+CONVERTED = RAW | {".jxl"}
 
 
 def is_url(path: object) -> TypeGuard[str]:
@@ -119,6 +127,8 @@ def _counted(argument: str, others: Sequence[Path]) -> str:
     counts = ", ".join(f"{number} {kind}" for kind, number in ranked)
     number = f"{len(others)} files" if len(others) > 1 else "1 file"
     text = f"{number} in {argument} {'were' if len(others) > 1 else 'was'} left out: {counts}"
+    if heif := sorted(HEIF & kinds.keys() - SUFFIXES):
+        text += f"; pip install 'gradcut[heic]' to read {', '.join(heif)}"
     convert = sorted(CONVERTED & kinds.keys())
     return f"{text}; convert {', '.join(convert)} first, to JPEG for instance" if convert else text
 

@@ -11,14 +11,15 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from gradcut.errors import ImageError, one_line
-from gradcut.files import CONVERTED, RAW, fetch, is_url, replacing
+from gradcut.files import CONVERTED, HEIF, RAW, READS_HEIF, fetch, is_url, replacing
 from gradcut.ranges import Again, Range, check_range, eight_bits
 
 Photograph = UInt8[np.ndarray, "H W 3"]
@@ -108,6 +109,10 @@ def _one_line(name: str, file: File | None = None) -> Iterator[None]:
         suffix = Path(name).suffix.lower()
         if file is not None and not is_url(file) and not _bytes(file):
             raise ImageError(f"{name}: the file is empty") from None
+        if suffix in HEIF and not READS_HEIF:
+            raise ImageError(f"{name}: {suffix} is not read; pip install 'gradcut[heic]'") from None
+        if suffix == ".avif" and not features.check("avif"):
+            raise ImageError(f"{name}: .avif is not read; pip install 'pillow>=11.3'") from None
         if suffix in CONVERTED:
             raise ImageError(f"{name}: {suffix} is not read; convert it first, to JPEG for instance") from None
         raise ImageError(f"{name}: not an image that can be read") from None
@@ -119,12 +124,22 @@ def _bytes(file: File) -> int:
     return len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
 
 
+@cache
+def _register_heif() -> None:
+    """Let Pillow read HEIF: of no other photographs is the package imported."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
 @contextmanager
 def _open(file: File, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
     # By its name Pillow would map a file into memory, and scramble a TIFF that is to be turned.
     with nullcontext(file) if isinstance(file, io.BytesIO) else Path(file).open("rb") as stream:
         stream.seek(0)
+        if READS_HEIF and Path(name).suffix.lower() in HEIF:
+            _register_heif()
         with _open_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             try:

@@ -342,10 +342,10 @@ def test_a_range_is_chosen_and_kept(command, tmp_path):
 
 def test_what_a_folder_held_and_was_not_read_is_said(command, tmp_path):
     draw(tmp_path / "in", 1)
-    for name in ("b.heic", "c.HEIC", "notes.txt", ".hidden.jpg"):
+    for name in ("b.jxl", "c.JXL", "notes.txt", ".hidden.jpg"):
         (tmp_path / "in" / name).touch()
     sentence = (
-        f"gradcut: 4 files in {tmp_path / 'in'} were left out: 2 .heic, 1 .txt, 1 hidden; convert .heic first, "
+        f"gradcut: 4 files in {tmp_path / 'in'} were left out: 2 .jxl, 1 .txt, 1 hidden; convert .jxl first, "
         "to JPEG for instance"
     )
     for arguments in (["segment", "-o", tmp_path / "out", "-r", "quick"], ["classify"]):

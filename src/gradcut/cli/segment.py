@@ -246,7 +246,7 @@ def segment(
     )
     runner = _engine(engine, address, gpus)
     tasks = [Task(str(path), name) for path, name in found[:limit]]
-    for sentence in [*failures, *files.left_out(photographs)]:
+    for sentence in failures:
         err.print(f"gradcut: {sentence}")
     tally = _Tally(len(tasks))
     try:
@@ -269,6 +269,8 @@ def segment(
             err.print(
                 f"gradcut: an export holds all {held} photographs of {output}, not only the {tally.done} named now"
             )
+    for sentence in files.left_out(photographs):
+        err.print(f"gradcut: {sentence}")
     if as_json:
         _print_records(folder, tasks, failures)
     else:

@@ -11,7 +11,11 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageOps
 
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+}
 
 
 def is_turned(file: Path | io.BytesIO) -> bool:
