@@ -21,6 +21,7 @@ PACKAGE = Path(gradcut.__file__).parent
 #: The floors of the house, the lowest first. A room imports from the floors below it, never from its own or above.
 FLOORS = (
     {"errors"},
+    {"shards"},
     {"catalogue", "files", "known", "labels", "listening", "names", "ranges", "ranking", "records", "seeds"},
     {"images", "painting"},
     {"compact"},

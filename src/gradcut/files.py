@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from gradcut import shards
 from gradcut.errors import ImageError, OutputError
 
 #: Photographs of phones, which pillow-heif reads.
@@ -56,6 +57,12 @@ def remote(url: str) -> tuple[Any, str]:
     return files, path.rstrip("/")
 
 
+def suffix(path: str) -> str:
+    """The ending of a photograph's file or address, in small letters; empty where it has none."""
+    shard = shards.split(path)
+    return Path(shard[1] if shard else path).suffix.lower()
+
+
 def fetch(url: str) -> io.BytesIO:
     """A file at an address, as a whole.
 
@@ -63,6 +70,8 @@ def fetch(url: str) -> io.BytesIO:
         FileNotFoundError: there is none.
         ImageError: it is empty, or the protocol is unknown.
     """
+    if shards.split(url):
+        return shards.read(url)
     files, path = remote(url)
     content = files.cat_file(path)
     if not content:
@@ -86,7 +95,8 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A photograph's suffix is one
     of `SUFFIXES`, or the one that a pattern names; `left_out` counts the other files. A name is the path below the
     folder without its suffix; where two photographs would share one, the later one keeps its suffix, or gets its
-    folder's name in front.
+    folder's name in front. A shard, as `gradcut.shards` reads them, counts as a folder of its own name: its
+    photographs are called ``shard/key``.
 
     Returns:
         Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
@@ -100,7 +110,7 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
         if not listing.photographs:
             failures.append(f"{argument}: no photographs in this {listing.kind}")
         for path, below in listing.photographs:
-            where = Path(path.partition("://")[2]) if isinstance(path, str) else path.resolve()
+            where = Path(path.replace("::", "/").partition("://")[2]) if isinstance(path, str) else path.resolve()
             key = path if isinstance(path, str) else str(where)
             if key in seen:
                 continue
@@ -143,14 +153,43 @@ def _listing(argument: str) -> _Listing:
     path = Path(argument.removeprefix("file://"))
     if path.is_dir():
         below = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
-        names = [name for name in below if name.suffix.lower() in SUFFIXES and not _hidden(name)]
-        return _Listing("folder", [(path / name, name) for name in names], sorted(set(below) - set(names)))
+        return _sorted("folder", [(path / name, name) for name in below], SUFFIXES)
     if glob.has_magic(str(path)) and not path.exists():
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207  the pattern may be absolute
-        files = [match for match in matches if match.is_file()]
-        names = [file for file in files if file.suffix.lower() in _suffixes(path)]
-        return _Listing("pattern", [(file, Path(file.name)) for file in names], sorted(set(files) - set(names)))
+        return _sorted("pattern", [(match, Path(match.name)) for match in matches if match.is_file()], _suffixes(path))
+    if shards.is_shard(str(path)) and path.is_file():
+        return _sorted("shard", [(path, Path(path.name))], SUFFIXES)
     return _Listing("path", [(path, Path(path.name))], [])
+
+
+def _sorted(kind: str, found: Sequence[tuple[Path | str, Path]], suffixes: frozenset[str]) -> _Listing:
+    """Files with their names: photographs, the contents of shards in their place, and what is neither."""
+    listing = _Listing(kind, [], [])
+    for path, name in found:
+        if _hidden(name) and kind != "pattern":
+            listing.others.append(name)
+        elif name.suffix.lower() in shards.SHARDS:
+            for member in _members(str(path)):
+                below = name.with_suffix("") / (member.name + member.suffix)
+                known = member.suffix.lower() in SUFFIXES or (not member.suffix and name.suffix.lower() == ".parquet")
+                if known and not _hidden(below):
+                    listing.photographs.append((member.address, below))
+                else:
+                    listing.others.append(below)
+        elif name.suffix.lower() in suffixes:
+            listing.photographs.append((path, name))
+        else:
+            listing.others.append(name)
+    return listing
+
+
+def _members(shard: str) -> list[shards.Member]:
+    """What a shard holds; of one that cannot be read one photograph, of which reading says why."""
+    try:
+        return shards.members(shard)
+    except (ImageError, OSError):
+        kind = Path(shard).suffix.lower().removeprefix(".")
+        return [shards.Member(f"{kind}://0.png::{shard}", "unreadable", ".png")]
 
 
 def _suffixes(pattern: Path) -> frozenset[str]:
@@ -162,18 +201,16 @@ def _remote_listing(url: str) -> _Listing:
     files, root = remote(url)
     pattern = glob.has_magic(root)
     if not pattern and not files.isdir(root):
+        if shards.is_shard(root):
+            return _sorted("shard", [(url, Path(Path(root).name))], SUFFIXES)
         return _Listing("path", [(url, Path(Path(root).name))], [])
     suffixes = _suffixes(Path(root)) if pattern else SUFFIXES
     below = {
         path: Path(Path(path).name) if pattern else Path(path).relative_to(root)
         for path in sorted(files.glob(root) if pattern else files.find(root))
     }
-    photographs = [path for path, name in below.items() if name.suffix.lower() in suffixes]
-    return _Listing(
-        "pattern" if pattern else "folder",
-        [(files.unstrip_protocol(path), below[path]) for path in photographs],
-        [name for name in below.values() if name.suffix.lower() not in suffixes],
-    )
+    found = [(files.unstrip_protocol(path), name) for path, name in below.items()]
+    return _sorted("pattern" if pattern else "folder", found, suffixes)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from gradcut.errors import ImageError, one_line
-from gradcut.files import CONVERTED, HEIF, RAW, READS_HEIF, fetch, is_url, replacing
+from gradcut.files import CONVERTED, HEIF, RAW, READS_HEIF, fetch, is_url, replacing, suffix
 from gradcut.ranges import Again, Range, check_range, eight_bits
 
 Photograph = UInt8[np.ndarray, "H W 3"]
@@ -65,7 +65,7 @@ def decode(
 
 def _read(file: File, name: str, max_pixels: int, value_range: tuple[float, float] | None) -> Photograph:
     value_range = check_range(value_range)
-    if Path(name).suffix.lower() in RAW:  # Pillow would read the small preview in some
+    if suffix(name) in RAW:  # Pillow would read the small preview in some
         raise ImageError(f"{name}: a camera's raw file; convert it first, to TIFF for instance")
     with _one_line(name, file):
         if isinstance(file, str) and is_url(file):
@@ -106,15 +106,15 @@ def _one_line(name: str, file: File | None = None) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        suffix = Path(name).suffix.lower()
+        ending = suffix(name)
         if file is not None and not is_url(file) and not _bytes(file):
             raise ImageError(f"{name}: the file is empty") from None
-        if suffix in HEIF and not READS_HEIF:
-            raise ImageError(f"{name}: {suffix} is not read; pip install 'gradcut[heic]'") from None
-        if suffix == ".avif" and not features.check("avif"):
+        if ending in HEIF and not READS_HEIF:
+            raise ImageError(f"{name}: {ending} is not read; pip install 'gradcut[heic]'") from None
+        if ending == ".avif" and not features.check("avif"):
             raise ImageError(f"{name}: .avif is not read; pip install 'pillow>=11.3'") from None
-        if suffix in CONVERTED:
-            raise ImageError(f"{name}: {suffix} is not read; convert it first, to JPEG for instance") from None
+        if ending in CONVERTED:
+            raise ImageError(f"{name}: {ending} is not read; convert it first, to JPEG for instance") from None
         raise ImageError(f"{name}: not an image that can be read") from None
     except Exception as error:
         raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
@@ -137,9 +137,9 @@ def _open(file: File, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open lazily; our own limit replaces Pillow's warning about large images."""
     # By its name Pillow would map a file into memory, and scramble a TIFF that is to be turned.
     with nullcontext(file) if isinstance(file, io.BytesIO) else Path(file).open("rb") as stream:
-        stream.seek(0)
-        if READS_HEIF and Path(name).suffix.lower() in HEIF:
+        if READS_HEIF and stream.read(12)[4:8] == b"ftyp":
             _register_heif()
+        stream.seek(0)
         with _open_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             try:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from gradcut import files, images
+from gradcut import files, images, shards
 from gradcut.confidence import CONFIDENT
 from gradcut.errors import GradcutError, ImageError, RunError, one_line
 from gradcut.formats.upright import is_turned, upright
@@ -65,6 +65,8 @@ class AnnotatedPhotograph:
 
     @property
     def suffix(self) -> str:
+        if shards.split(self.path):
+            return files.suffix(self.path) or ".jpg"
         path = urlsplit(self.path).path if files.is_url(self.path) else self.path
         return PurePosixPath(path).suffix or ".jpg"
 
@@ -151,6 +153,8 @@ def below_common(paths: Sequence[str]) -> list[str]:
 
 
 def _parts(path: str) -> list[str]:
+    if shard := shards.split(path):
+        return [*_parts(shard[2]), *shard[1].split("/")]
     if files.is_url(path):
         return path.replace("://", "/").split("/")
     absolute = Path(os.path.abspath(_local(path)))  # noqa: PTH100  which also takes out ".."
