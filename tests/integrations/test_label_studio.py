@@ -263,6 +263,32 @@ def test_key_points_are_dabs_inside_or_outside(backend, drawn):
     assert set(masks_of(outside)) == {"Red"}  # only what was painted
 
 
+def test_a_rectangle_keeps_its_class_inside(backend, drawn):
+    """Half of the red square, upright, turned, and with what another stroke says of the rest."""
+
+    def rectangle(**value):
+        return region("rectanglelabels", "Red", **value)
+
+    x = np.mgrid[:64, :64][1]
+    left = rectangle(x=0, y=0, width=100 * 18 / 64, height=100)
+    (found,) = backend.predict(asking(inline(drawn[0]), painted=[left]))
+    mask = masks_of(found)["Red"]
+    assert set(masks_of(found)) == {"Red"}
+    assert not mask[x >= 18].any()
+    assert mask[drawn[1]["red"] & (x < 16)].mean() > 0.9
+    turned = rectangle(x=100 * 18 / 64, y=0, width=100, height=100 * 18 / 64, rotation=90)  # the same half
+    (again,) = backend.predict(asking(inline(drawn[0]), painted=[turned]))
+    assert np.array_equal(masks_of(again)["Red"], mask)
+    right = rectangle(x=100 * 18 / 64, y=0, width=50, height=100)
+    (both,) = backend.predict(asking(inline(drawn[0]), painted=[left, right]))
+    assert masks_of(both)["Red"][drawn[1]["red"]].mean() > 0.9, "in one of several"
+    (without,) = backend.predict(asking(inline(drawn[0]), painted=[left | {"is_positive": False}]))
+    assert not masks_of(without)["Red"][x < 18].any()
+    dab = region("keypointlabels", "Red", x=95, y=5, width=10)
+    (held,) = backend.predict(asking(inline(drawn[0]), painted=[dab, left]))
+    assert masks_of(held)["Red"][3, 60], "a stroke outside the rectangle stands"
+
+
 def test_a_stroke_asks_whatever_the_score_and_the_confidence(brightness, drawn):
     strict = Backend(Segmenter(placed(brightness), min_confidence=1.0), Photographs("http://127.0.0.1:1"))
     dark = np.zeros((64, 64, 3), dtype=np.uint8)
@@ -274,7 +300,8 @@ def test_a_stroke_asks_whatever_the_score_and_the_confidence(brightness, drawn):
 @pytest.mark.parametrize(
     ("painted", "said"),
     [
-        ([region("rectanglelabels", "Red", x=1, y=1)], "expected brushlabels or keypointlabels, got 'rectanglelabels'"),
+        ([region("ellipselabels", "Red", x=1, y=1)], "keypointlabels, rectanglelabels, got 'ellipselabels'"),
+        ([region("rectanglelabels", "Red", x=1, y=None)], "expected numbers of a rectangle"),
         ([region("keypointlabels", "tree", x=1, y=1)], "label: brightness does not know 'tree'"),
         ([region("keypointlabels", "Red", x="a", y=1)], "expected numbers of a key point"),
         ([region("keypointlabels", "Red", x=1, y=1) | {"original_width": 65}], "expected regions on a photograph of"),

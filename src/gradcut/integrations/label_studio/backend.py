@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,35 +170,75 @@ def _keep(known: dict[Any, Any], key: Any, value: Any) -> None:
 def _strokes(painted: object, size: tuple[int, ...]) -> dict[str, dict[bool, Bool[np.ndarray, "H W"]]]:
     """What was painted as each label's (True) and what as not its (False); a later stroke covers an earlier one.
 
+    A rectangle says that its label is nowhere outside it, nor outside the label's other ones, and nothing of what is
+    inside; a negative one, that it is not inside.
+
     Raises:
-        GradcutError: something else than regions of a brush or key points, on a photograph of that size.
+        GradcutError: something else than regions of a brush, key points or rectangles, on a photograph of that size.
     """
     if not isinstance(painted, list) or not all(isinstance(region, dict) for region in painted):
         raise GradcutError(f"context: expected a list of regions, got {str(painted)[:60]!r}")
     strokes: dict[str, dict[bool, np.ndarray]] = {}
+    within: dict[str, np.ndarray] = {}
     for region in painted:
         kind, value = region.get("type"), region.get("value")
-        if kind not in ("brushlabels", "keypointlabels") or not isinstance(value, dict):
-            raise GradcutError(f"context: expected brushlabels or keypointlabels, got {str(kind)[:60]!r}")
+        if kind not in _KINDS or not isinstance(value, dict):
+            raise GradcutError(f"context: expected one of {', '.join(_KINDS)}, got {str(kind)[:60]!r}")
         if (came := (region.get("original_height"), region.get("original_width"))) != size:
             raise GradcutError(f"context: expected regions on a photograph of {size}, got {came}")
         labels = value.get(kind)
         if not isinstance(labels, list) or len(labels) != 1:
             raise GradcutError(f"context: expected one label of a region, got {str(labels)[:60]!r}")
-        mask = brush_mask(value.get("rle"), (size[0], size[1])) if kind == "brushlabels" else _point(value, size)
+        mask = _KINDS[kind](value, size)
         mine = strokes.setdefault(str(labels[0]), {side: np.zeros(size, dtype=bool) for side in (True, False)})
         side = bool(region.get("is_positive", value.get("is_positive", True)))
+        if side and kind == "rectanglelabels":
+            within[str(labels[0])] = within.get(str(labels[0]), False) | mask
+            continue
         mine[side] |= mask
         mine[not side] &= ~mask
+    for label, inside in within.items():
+        strokes[label][False] |= ~inside & ~strokes[label][True]
     return strokes
+
+
+def _brush(value: Mapping[str, Any], size: tuple[int, ...]) -> Bool[np.ndarray, "H W"]:
+    return brush_mask(value.get("rle"), (size[0], size[1]))
+
+
+def _numbers(value: Mapping[str, Any], names: Sequence[str], what: str) -> list[float]:
+    numbers = [value.get(name, 0) for name in names]
+    if not all(isinstance(number, int | float) and np.isfinite(number) for number in numbers):
+        raise GradcutError(f"context: expected numbers of a {what}, got {numbers}")
+    return numbers
 
 
 def _point(value: Mapping[str, Any], size: tuple[int, ...]) -> Bool[np.ndarray, "H W"]:
     """A key point as a dab, of its own width, in hundredths of the photograph's; three pixels wide at least."""
     height, width = size
-    numbers = [value.get(name, 0) for name in ("x", "y", "width")]
-    if not all(isinstance(number, int | float) and np.isfinite(number) for number in numbers):
-        raise GradcutError(f"context: expected numbers of a key point, got {numbers}")
-    x, y, across = numbers
+    x, y, across = _numbers(value, ("x", "y", "width"), "key point")
     point = (x / 100 * width, y / 100 * height)
     return rasterise([Stroke("foreground", max(1.5, across / 200 * width), [point])], size).foreground
+
+
+def _rectangle(value: Mapping[str, Any], size: tuple[int, ...]) -> Bool[np.ndarray, "H W"]:
+    """The pixels in a rectangle, in hundredths of the photograph's sides; turned clockwise about its first corner."""
+    height, width = size
+    x, y, across, down, degrees = _numbers(value, ("x", "y", "width", "height", "rotation"), "rectangle")
+    corner = np.array([x / 100 * width, y / 100 * height])
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    along, aside = across / 100 * width * np.array([cosine, sine]), down / 100 * height * np.array([-sine, cosine])
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    inside: np.ndarray = np.ones((height, width), dtype=bool)
+    for side in (along, aside):
+        place = ((xs - corner[0]) * side[0] + (ys - corner[1]) * side[1]) / max(float(side @ side), 1e-9)
+        inside &= (place >= 0) & (place <= 1)
+    return inside
+
+
+#: What may be painted, and how it becomes a mask.
+_KINDS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, ...]], Bool[np.ndarray, "H W"]]] = {
+    "brushlabels": _brush,
+    "keypointlabels": _point,
+    "rectanglelabels": _rectangle,
+}
