@@ -58,6 +58,20 @@ def serve(
             help="Listen on this port; 0 takes any free one.",
         ),
     ] = 7860,
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public", rich_help_panel="Where it listens",
+            help="Ask other machines for no token: whoever reaches the address may use the page.",
+        ),
+    ] = False,
+    framed_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", rich_help_panel="Where it listens", show_default="none",
+            help="Let this site's pages show this one in a frame.",
+        ),
+    ] = None,
     classifier: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +110,8 @@ def serve(
     if run is not None:
         from gradcut.runs.run import read_run
 
+        if public:
+            raise GradcutError("--public: a run is for its own people; leave it out")
         read_run(run)
         given = {"classifier": classifier, **words, "recipe": None if recipe == "default" else recipe}
         if option := next((name for name, value in given.items() if value), None):
@@ -108,15 +124,17 @@ def serve(
 
         alone = is_own(host)
         limits, hosts = web.Limits(megabytes=max_megabytes, megapixels=max_megapixels), web.LOOPBACK if alone else None
-        token = None if alone else secrets.token_urlsafe(16)
+        token = None if alone or public else secrets.token_urlsafe(16)
         if run is None:
-            page = web.create_app(_asked(names, device, words), as_recipe(recipe).name, limits, hosts, token=token)
+            page = web.create_app(
+                _asked(names, device, words), as_recipe(recipe).name, limits, hosts, token=token, framed_by=framed_by
+            )
         else:
             from gradcut.web.desk import segmenter_of
 
             segmenter = segmenter_of(run, device)
             asked = {segmenter.classifier.name: segmenter.classifier}
-            page = web.create_app(asked, "default", limits, hosts, (run, segmenter), token)
+            page = web.create_app(asked, "default", limits, hosts, (run, segmenter), token, framed_by)
     server = web.Server(page, listening)
     if token is not None:
         err.print("gradcut: whoever has this address can use the page; the token in it is new every time")

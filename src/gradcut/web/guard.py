@@ -52,10 +52,14 @@ def refusal(scope: Scope, status: int, message: str) -> Response:
 class Guard:
     """Refuses unknown names, pages of others and who lacks the token; adds the headers that keep the page to itself."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, token: str | None) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str] | None, token: str | None, framed_by: str | None = None
+    ) -> None:
         self.app = app
         self.hosts = hosts
         self.token = token
+        policy = _POLICY + (framed_by or "'none'").encode()
+        self.headers = [(b"content-security-policy", policy), *_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,7 +69,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in own)]
+                message["headers"] = [*message["headers"], *(pair for pair in self.headers if pair[0] not in own)]
             await send(message)
 
         headers = dict(scope["headers"])
@@ -98,10 +102,11 @@ def _same(origin: str, host: str) -> bool:
         return False
 
 
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors "
+)
 _HEADERS = [
-    (b"content-security-policy",
-     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -8,6 +8,7 @@ edited, and undo is the browser's own affair.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -44,6 +45,7 @@ def create_app(
     hosts: Collection[str] | None = LOOPBACK,
     run: tuple[str, Segmenter] | None = None,
     token: str | None = None,
+    framed_by: str | None = None,
 ) -> Starlette:
     """The page as an ASGI application.
 
@@ -55,7 +57,13 @@ def create_app(
         run: the folder of a finished run, and the segmenter that it was made with: the page then goes through it.
         token: which everything but the page's own files asks for, in the header ``x-token`` or in the address; None
             asks for none.
+        framed_by: the address of a site whose pages may show this one in a frame; by default none may.
+
+    Raises:
+        GradcutError: that is none.
     """
+    if framed_by is not None and not re.fullmatch(r"https?://[\w.-]+(:\d+)?", framed_by, re.ASCII):
+        raise GradcutError(f"framed_by: expected an address such as https://example.org, got {framed_by!r}")
     page = Page(classifiers, recipe, limits or Limits())
     routes = [
         *_files("index.html" if run is None else "run.html"),
@@ -81,7 +89,7 @@ def create_app(
         GradcutError: sentence, HTTPException: sentence, ClientDisconnect: sentence, Exception: sentence,
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=handlers)
-    app.add_middleware(Guard, hosts=hosts, token=token)
+    app.add_middleware(Guard, hosts=hosts, token=token, framed_by=framed_by)
     app.state.page = page
     return app
 
