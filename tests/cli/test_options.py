@@ -121,7 +121,8 @@ def test_one_classifier_is_the_default_everywhere():
         for option in command.params
         if option.name == "classifier" and option.default is not None
     }
-    assert defaults == dict.fromkeys(("segment", "classify", "compare", "audit", "label-studio"), options.CLASSIFIER)
+    names = ("segment", "label-masks", "classify", "compare", "audit", "label-studio")
+    assert defaults == dict.fromkeys(names, options.CLASSIFIER)
     said = [
         option.show_default
         for name in ("evaluate", "serve")
