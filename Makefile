@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := timm,imagenet-seg,ray,supervision,hf,web,cvat
+EXTRAS := timm,imagenet-seg,ray,supervision,hf,web,cvat,heic,parquet
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
 
 .PHONY: demo test fuzz lint format docs wheel lowest sweep conformance docs-pictures label-studio clean
