@@ -11,7 +11,7 @@ once: a script that was stopped goes on there. The third only prints what the li
 methods have; a method that cannot explain the classifier is named below the table and asked once only.
 
 Budgets: deletion and insertion in 10 steps, ROAD at 4 shares each way, RISE of 500 masks, SmoothGrad and the like as
-they are by default; RISE, and ScoreCAM, a pass for each of the last map's channels, on the first ``--costly``
+they are by default; KernelSHAP, RISE and ScoreCAM, of hundreds of passes, on the first ``--costly``
 photographs alone. The maps and all measures of the network are made at ``--size``, masks by the recipe ``default`` but
 for its saliency. Two maps that look at nothing stand beside the methods: ``(centre)``, the nearness to the photograph's
 middle, and ``(noise)``.
@@ -42,7 +42,7 @@ from gradcut.evaluation.faithfulness import Faithfulness
 from gradcut.recipes import METHODS, as_recipe, with_saliency
 from gradcut.saliency import RISE, Targets, resolve
 
-COSTLY = ("ScoreCAM", "RISE")
+COSTLY = ("ScoreCAM", "RISE", "KernelSHAP")
 MEASURES = ("deletion", "insertion", "drop", "increase", "road", "sparseness")
 #: What the table shows, and whether more is better.
 COLUMNS = {
