@@ -254,14 +254,14 @@ def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder,
     assert status == 1
     assert len(json.loads(out)["errors"]) == 3
     assert f"gradcut: 1 file in {folder / 'photos'} was left out: 1 .txt" in err.splitlines()
-    chosen = [*arguments(folder), "-o", scores, "--range", 280, 300, "--saliency", "SmoothGrad"]
+    chosen = [*arguments(folder), "-o", scores, "--range", 280, 300, "--saliency", "GradientXInput"]
     assert command(*chosen, "--json")[0] == 0
     settings = evaluation.read_settings(scores)
     assert settings["dataset"]["value_range"] == [280, 300]
-    assert list(settings["recipes"]) == ["simonyan with SmoothGrad", "expansion with SmoothGrad"]
+    assert list(settings["recipes"]) == ["simonyan with GradientXInput", "expansion with GradientXInput"]
     assert command("report", scores, "-o", tmp_path / "report.html", "--gallery", 1)[0] == 0
     assert Page((tmp_path / "report.html").read_text()).articles > 0
-    status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "SmoothGrad")
+    status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "GradientXInput")
     assert status == 2
     status, _, err = command("evaluate", "voc", "--root", folder, "--range", 0, 1)
     assert (status, err) == (2, "gradcut: voc: has no use for value_range\n")
@@ -270,16 +270,16 @@ def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder,
 def test_what_the_network_says_of_maps(command, folder, tmp_path):
     """Methods side by side: rows that go on where they stopped, tables, and a page with curves and maps."""
     scores = tmp_path / "scores.jsonl"
-    asked = [*arguments(folder)[:-6], "-r", "expansion", "--resamples", 50, "-o", scores]
+    asked = [*arguments(folder)[:-6], "-r", "fast", "--resamples", 50, "-o", scores]
     asked += ["--saliency", "gradcam", "--saliency", "Gradient"]
     measures = ["--faithfulness", "insertion", "--faithfulness", "deletion", "--faithfulness", "Road"]
     status, out, _ = command(*asked, *measures)
     assert status == 0
-    for word in ("expansion with GradCAM", "deletion", "insertion", "road", "road: the score", "higher is better"):
+    for word in ("fast with GradCAM", "deletion", "insertion", "road", "road: the score", "higher is better"):
         assert word in " ".join(out.split()), word
     assert "…" not in out, "nothing is cut off"
     whole = untimed(scores)
-    assert {row["recipe"] for row in whole} == {"expansion with GradCAM", "expansion with Gradient", "whole", "box"}
+    assert {row["recipe"] for row in whole} == {"fast with GradCAM", "fast with Gradient", "whole", "box"}
     for row in whole:
         for entry in row["classes"].values():
             assert ("faithfulness" in entry) == (" with " in row["recipe"])
@@ -295,10 +295,10 @@ def test_what_the_network_says_of_maps(command, folder, tmp_path):
     values = [
         entry["faithfulness"]["deletion"]
         for row in whole
-        if row["recipe"] == "expansion with GradCAM"
+        if row["recipe"] == "fast with GradCAM"
         for entry in row["classes"].values()
     ]
-    mine = figures["recipes"]["expansion with GradCAM"]
+    mine = figures["recipes"]["fast with GradCAM"]
     assert mine["faithfulness"]["deletion"]["value"] == pytest.approx(np.mean(values))
     low, high = mine["faithfulness"]["deletion"]["interval"]
     assert low <= np.mean(values) <= high
@@ -306,7 +306,7 @@ def test_what_the_network_says_of_maps(command, folder, tmp_path):
     assert np.trapezoid([f["value"] for f in curve["figures"]], curve["shares"]) == pytest.approx(np.mean(values), 1e-4)
     assert mine["curves"]["most"]["shares"] == [0.2, 0.4, 0.6, 0.8]
     (pair,) = [d for d in figures["differences"] if all(" with " in name for name in d["recipes"])]
-    other = figures["recipes"]["expansion with Gradient"]
+    other = figures["recipes"]["fast with Gradient"]
     expected = mine["faithfulness"]["road"]["value"] - other["faithfulness"]["road"]["value"]
     assert pair["faithfulness"]["road"]["value"] == pytest.approx(expected)
     assert "faithfulness" not in figures["recipes"]["box"]

@@ -55,7 +55,7 @@ def test_a_column_says_what_was_looked_for(tmp_path):
 
 def test_the_example_in_the_documentation(tmp_path):
     page = Path(__file__).parents[2] / "docs/classifiers.md"
-    (rows,) = re.findall(r"```csv\n(file,labels,known\n.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (rows,) = re.findall(r"```text\n(file,labels,known\n.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     data = read_labels(table(tmp_path, *rows.splitlines()[1:]), tmp_path)
     assert data.labels == ("animal", "bag", "person", "sword")
     assert data.truth.tolist() == [[0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]]
