@@ -57,7 +57,8 @@ def test_a_tar_of_webdataset(tmp_path):
     assert [images.read(path)[0, 0, 0] for path, _ in found] == [1, 3, 5, 6]
     assert [images.size_of(path)[1] for path, _ in found] == [9, 11, 13, 14]
     assert files.left_out([tmp_path / "in"]) == [
-        f"3 files in {tmp_path / 'in'} were left out: 1 .json, 1 .png, 1 hidden"
+        f"3 files in {tmp_path / 'in'} were left out: 1 .*.png, 1 .json, 1 hidden; in tar files a name ends at the "
+        "first dot, as that of cat.seg.png"
     ]
     for argument in (tmp_path / "in/1.tar", f"{tmp_path}/in/*.tar", f"file://{tmp_path}/in/1.tar"):
         assert [name for _, name in files.find([argument])[0]] == ["1/b/cat", "1/dog"]
@@ -120,13 +121,62 @@ def test_shards_that_cannot_be_read_cost_no_other(brightness, tmp_path):
         line["name"]: line for line in segment_folder(Segmenter(brightness, QUICK), tmp_path / "in", tmp_path / "out")
     }
     assert lines["good/a"]["state"] != "failed"
-    for name, reason in (("bad", "not a tar file"), ("packed", "not a tar file that can be read, uncompressed")):
+    for name, reason in (("bad", "not a tar file"), ("packed", "packed.tar: a compressed tar file")):
         assert reason in lines[f"{name}/unreadable"]["error"]
     assert "not a parquet file that can be read" in lines["rows/unreadable"]["error"]
     with pytest.raises(ImageError, match="no such file"):
         images.read(f"tar://b.png::{tmp_path}/in/good.tar")
     with pytest.raises(ImageError, match="no such file"):
         images.read(f"tar://b.png::{tmp_path}/in/gone.tar")
+
+
+@pytest.mark.parametrize("damage", ["header", "cut"])
+def test_what_stands_before_a_damage_is_done(tmp_path, damage):
+    """Tarfile takes a damaged header for the end, in silence."""
+    shard = tar(tmp_path / "a.tar", {f"{n}.png": png(n) for n in range(3)})
+    content = bytearray(shard.read_bytes())
+    content[2048:2148] = b"x" * 100
+    shard.write_bytes(content if damage == "header" else content[:2200])
+    found, _ = files.find([shard])
+    assert [name for _, name in found] == ["a/0", "a/1", "a/unreadable"]
+    assert [images.read(path)[0, 0, 0] for path, _ in found[:2]] == [0, 1]
+    with pytest.raises(ImageError, match=r"^\S*/a.tar: damaged, what follows is not read: no header at byte 2048$"):
+        images.read(found[2][0])
+
+
+def test_names_in_a_tar_stay_in_the_run(brightness, tmp_path):
+    long = "long" * 80
+    members = ["../up.png", "/abs/a.png", "a//b.png", "a/b.png", "a/./b.png", "ü 猫.png"]
+    members += [f"{long}.png", f"{long}/x.png"]
+    drawn = tmp_path / f"deep/drawn/{draw(tmp_path / 'deep/drawn', 1)[0].name}.png"
+    tar(tmp_path / "deep/in/s.tar", {name: drawn.read_bytes() for name in members})
+    lines = segment_folder(Segmenter(brightness, QUICK), tmp_path / "deep/in/s.tar", tmp_path / "deep/out")
+    assert {line["state"] for line in lines} == {"done"}
+    names = [line["name"] for line in lines]
+    assert len(names) == len(set(names)) == len(members) - 1
+    assert names[0] == "s/abs/a"
+    assert not any(part in ("", "..") for name in names for part in name.split("/"))
+    assert max(len(part) for name in names for part in name.split("/")) == 200
+    assert files.left_out([tmp_path / "deep/in/s.tar"])[0].endswith("was left out: 1 hidden")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"drawn", "in", "out"}
+
+
+def test_a_linked_member_is_what_it_is_linked_to(tmp_path):
+    with tarfile.open(tar(tmp_path / "a.tar", {"a.png": png(7)}), "a") as archive:
+        entry = tarfile.TarInfo("b.png")
+        entry.type, entry.linkname = tarfile.LNKTYPE, "a.png"
+        archive.addfile(entry)
+    assert [images.read(path)[0, 0, 0] for path, _ in files.find([tmp_path])[0]] == [7, 7]
+
+
+def test_a_shard_is_no_photograph(tmp_path):
+    shard = tar(tmp_path / "a.tar", {"a.png": png(7)})
+    with pytest.raises(ImageError, match=r"expected a photograph, got a shard of them; name one, as tar://"):
+        images.read(shard)
+    (tmp_path / "b.tar.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(ImageError, match=r"b.tar.gz: a compressed tar file; decompress it first"):
+        images.read(tmp_path / "b.tar.gz")
 
 
 def test_a_parquet_without_photographs_and_one_without_pyarrow(tmp_path, monkeypatch):
@@ -136,6 +186,9 @@ def test_a_parquet_without_photographs_and_one_without_pyarrow(tmp_path, monkeyp
     writer.write_table(pyarrow.table({"label": [1, 2]}), tmp_path / "a.parquet")
     with pytest.raises(GradcutError, match="expected a column with the bytes of photographs, got label"):
         shards.members(str(tmp_path / "a.parquet"))
+    sizes = pyarrow.array([{"bytes": 3}], pyarrow.struct([("bytes", pyarrow.int64())]))
+    writer.write_table(pyarrow.table({"sizes": sizes, "jpeg": [png(5)]}), tmp_path / "d.parquet")
+    assert images.read(f"parquet://000000::{tmp_path}/d.parquet")[0, 0, 0] == 5
     writer.write_table(pyarrow.table({"jpeg": pyarrow.array([png(3)], pyarrow.binary())}), tmp_path / "b.parquet")
     assert np.array_equal(images.read(f"parquet://000000::{tmp_path}/b.parquet")[0, 0], (3, 0, 0))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import importlib.util
 import io
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -35,6 +37,9 @@ RAW = frozenset({
 })  # fmt: skip
 #: Photographs that have to be converted before they are read.
 CONVERTED = RAW | {".jxl"}
+
+# Bytes of a part of a result's name.
+_LONGEST = 200
 
 
 def is_url(path: object) -> TypeGuard[str]:
@@ -121,8 +126,20 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
                 where.parent.name / below,
                 Path(*where.parts[where.is_absolute() :]),
             ]
-            by_name[next(name for name in map(Path.as_posix, choices) if name not in by_name)] = path
+            # Members of a tar may share even the last: nothing keeps two from having one path.
+            numbered = (f"{_short(below)}-{number}" for number in count(2))
+            by_name[next(name for name in chain(map(_short, choices), numbered) if name not in by_name)] = path
     return [(path, name) for name, path in by_name.items()], failures
+
+
+def _short(name: Path) -> str:
+    """With ``/``, and no part longer than a file system takes together with an ending and a temporary name's."""
+    return "/".join(part if len(os.fsencode(part)) <= _LONGEST else _shortened(part) for part in name.parts)
+
+
+def _shortened(part: str) -> str:
+    content = os.fsencode(part)
+    return f"{content[: _LONGEST - 13].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def left_out(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -132,15 +149,25 @@ def left_out(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def _counted(argument: str, others: Sequence[Path]) -> str:
-    kinds = Counter("hidden" if _hidden(path) else path.suffix.lower() or "without a suffix" for path in others)
+    kinds = Counter(map(_kind, others))
     ranked = sorted(kinds.items(), key=lambda counted: (-counted[1], counted[0]))
     counts = ", ".join(f"{number} {kind}" for kind, number in ranked)
     number = f"{len(others)} files" if len(others) > 1 else "1 file"
     text = f"{number} in {argument} {'were' if len(others) > 1 else 'was'} left out: {counts}"
+    if dotted := next((path for path in others if _kind(path).startswith(".*")), None):
+        text += f"; in tar files a name ends at the first dot, as that of {dotted.name}"
     if heif := sorted(HEIF & kinds.keys() - SUFFIXES):
         text += f"; pip install 'gradcut[heic]' to read {', '.join(heif)}"
     convert = sorted(CONVERTED & kinds.keys())
     return f"{text}; convert {', '.join(convert)} first, to JPEG for instance" if convert else text
+
+
+def _kind(path: Path) -> str:
+    """What files are counted by; ``.*.png`` are those in tar files of which ``.png`` is but the end of the ending."""
+    if _hidden(path):
+        return "hidden"
+    suffix = path.suffix.lower()
+    return f".*{suffix}" if suffix in SUFFIXES else suffix or "without a suffix"
 
 
 def _hidden(path: Path) -> bool:
@@ -184,12 +211,14 @@ def _sorted(kind: str, found: Sequence[tuple[Path | str, Path]], suffixes: froze
 
 
 def _members(shard: str) -> list[shards.Member]:
-    """What a shard holds; of one that cannot be read one photograph, of which reading says why."""
+    """What a shard holds; for what cannot be read of it the shard itself, as a photograph of which reading says why."""
+    found: list[shards.Member] = []
     try:
-        return shards.members(shard)
+        found = shards.members(shard)
+        shards.check(shard)
     except (ImageError, OSError):
-        kind = Path(shard).suffix.lower().removeprefix(".")
-        return [shards.Member(f"{kind}://0.png::{shard}", "unreadable", ".png")]
+        found = [*found, shards.Member(shard, "unreadable", ".png")]
+    return found
 
 
 def _suffixes(pattern: Path) -> frozenset[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from gradcut import shards
 from gradcut.errors import ImageError, one_line
 from gradcut.files import CONVERTED, HEIF, RAW, READS_HEIF, fetch, is_url, replacing, suffix
 from gradcut.ranges import Again, Range, check_range, eight_bits
@@ -68,6 +69,9 @@ def _read(file: File, name: str, max_pixels: int, value_range: tuple[float, floa
     if suffix(name) in RAW:  # Pillow would read the small preview in some
         raise ImageError(f"{name}: a camera's raw file; convert it first, to TIFF for instance")
     with _one_line(name, file):
+        if shards.is_shard(name) and not shards.split(name):
+            shards.check(name)
+            raise ImageError(f"{name}: expected a photograph, got a shard of them; name one, as tar://cat.jpg::{name}")
         if isinstance(file, str) and is_url(file):
             file = fetch(file)
         with _open(file, name, max_pixels) as image:
@@ -115,6 +119,8 @@ def _one_line(name: str, file: File | None = None) -> Iterator[None]:
             raise ImageError(f"{name}: .avif is not read; pip install 'pillow>=11.3'") from None
         if ending in CONVERTED:
             raise ImageError(f"{name}: {ending} is not read; convert it first, to JPEG for instance") from None
+        if ending == ".tgz" or Path(name).suffixes[-2:-1] == [".tar"]:
+            raise ImageError(f"{name}: a compressed tar file; decompress it first") from None
         raise ImageError(f"{name}: not an image that can be read") from None
     except Exception as error:
         raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error

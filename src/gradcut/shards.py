@@ -20,6 +20,9 @@ from gradcut.errors import ImageError, one_line
 #: The endings of shards.
 SHARDS = frozenset({".tar", ".parquet"})
 
+# How files of gzip, bzip2, xz and Zstandard begin.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+
 # Rows are read by the hundred, and photographs in order: threads wait for the one that reads theirs.
 _rows_lock = threading.Lock()
 
@@ -48,6 +51,7 @@ def members(shard: str) -> list[Member]:
 
     Of a tar file that is every file; its name is the key of WebDataset, its path until the first dot of its last part,
     and what follows is its ending. Of a parquet file it is a photograph a row, named by the row's number.
+    Where a tar file is damaged, what stands before is listed, and `check` says what is wrong.
 
     Raises:
         ImageError: it cannot be read, or is compressed, or has no column of photographs, or pyarrow is missing.
@@ -56,11 +60,22 @@ def members(shard: str) -> list[Member]:
         count = _table(shard, *_stamp(shard))[0].metadata.num_rows
         return [Member(f"parquet://{row:06}::{shard}", f"{row:06}", "") for row in range(count)]
     found = []
-    for path in _index(shard, *_stamp(shard)):
-        folder, slash, last = path.rpartition("/")
+    for path in _index(shard, *_stamp(shard))[0]:
+        folder, slash, last = path.lstrip("/").rpartition("/")
         key, _, ending = last.partition(".")
         found.append(Member(f"tar://{path}::{shard}", f"{folder}{slash}{key}", f".{ending}" if ending else ""))
     return found
+
+
+def check(shard: str) -> None:
+    """Whether a shard is whole, as far as that shows without reading its photographs.
+
+    Raises:
+        ImageError: as `members` has them, or a tar file is damaged.
+    """
+    members(shard)
+    if Path(shard).suffix.lower() == ".tar" and (damage := _index(shard, *_stamp(shard))[1]):
+        raise ImageError(f"{shard}: damaged, what follows is not read: {damage}")
 
 
 def read(address: str) -> io.BytesIO:
@@ -98,21 +113,35 @@ def _stamp(shard: str) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=64)
-def _index(shard: str, *_: object) -> Mapping[str, tuple[int, int]]:
-    """By path where each file of a tar begins, and how long it is."""
+def _index(shard: str, *_: object) -> tuple[Mapping[str, tuple[int, int]], str]:
+    """By path where each file of a tar begins, and how long it is; and, of a damaged one, what ends the list."""
     store, path = _store(shard)
-    try:
-        with store.open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            return {
-                entry.name.removeprefix("./"): (entry.offset_data, entry.size) for entry in archive if entry.isfile()
-            }
-    except tarfile.TarError as error:
-        raise ImageError(f"{shard}: not a tar file that can be read, uncompressed: {one_line(error)}") from error
+    index: dict[str, tuple[int, int]] = {}
+    with store.open(path, "rb") as stream:
+        if stream.read(6).startswith(_COMPRESSED):
+            raise ImageError(f"{shard}: a compressed tar file; decompress it first")
+        stream.seek(0)
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                for entry in archive:
+                    name = entry.name.removeprefix("./")
+                    if entry.isfile():
+                        index[name] = entry.offset_data, entry.size
+                    elif entry.islnk() and (same := index.get(entry.linkname.removeprefix("./"))):
+                        index[name] = same
+                # To tarfile a header that is damaged, or not whole, is the end.
+                stream.seek(archive.offset)
+                damage = f"no header at byte {archive.offset}" if stream.read(tarfile.BLOCKSIZE).strip(b"\0") else ""
+        except tarfile.TarError as error:
+            damage = one_line(error)
+    if damage and not index:
+        raise ImageError(f"{shard}: not a tar file that can be read: {damage}")
+    return index, damage
 
 
 def _file(shard: str, member: str) -> bytes:
     """Read by its place: several threads read from one shard."""
-    index = _index(shard, *_stamp(shard))
+    index, _ = _index(shard, *_stamp(shard))
     if member not in index:
         raise FileNotFoundError(member)
     start, size = index[member]
@@ -133,12 +162,16 @@ def _table(shard: str, *_: object) -> tuple[Any, str]:
         table = parquet.ParquetFile(store.open(path, "rb"))
     except pyarrow.ArrowInvalid as error:
         raise ImageError(f"{shard}: not a parquet file that can be read: {one_line(error)}") from error
+
+    def is_bytes(kind: Any) -> bool:
+        return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
     for column in table.schema_arrow:
         kind = column.type
-        if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_bytes(kind.field("bytes").type):
             return table, f"{column.name}.bytes"
     for column in table.schema_arrow:
-        if pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type):
+        if is_bytes(column.type):
             return table, column.name
     raise ImageError(
         f"{shard}: expected a column with the bytes of photographs, got {', '.join(table.schema_arrow.names)}"
