@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -109,6 +110,21 @@ def test_a_run_over_shards_is_that_over_files_and_goes_on(brightness, tmp_path, 
     brought = sorted((tmp_path / "yolo/images").iterdir())
     assert [path.read_bytes() for path in brought] == contents
     assert brought[0].name == ("s__000.png" if kind == "tar" else "s__000000.jpg")
+
+
+@pytest.mark.parametrize("name", ["coco", "label-studio", "cvat"])
+def test_formats_that_name_files_bring_photographs_out_of_shards(brightness, tmp_path, name):
+    task = draw(tmp_path / "in", 1)[0]
+    content = (tmp_path / "in" / f"{task.name}.png").read_bytes()
+    segment_folder(Segmenter(brightness, QUICK), tar(tmp_path / "s.tar", {"000.png": content}), tmp_path / "run")
+    with pytest.warns(UserWarning, match=rf"{name}: 1 of the photographs are in shards.*use .*out/images"):
+        formats.write(tmp_path / "run", tmp_path / "out", name)
+    assert (tmp_path / "out/images/s__000.png").read_bytes() == content
+    if name == "coco":
+        assert json.loads((tmp_path / "out/instances.json").read_text())["images"][0]["file_name"] == "s__000.png"
+    if name == "label-studio":
+        (entry,) = json.loads((tmp_path / "out/tasks.json").read_text())
+        assert entry["data"]["image"] == str(tmp_path / "out/images/s__000.png")
 
 
 def test_shards_that_cannot_be_read_cost_no_other(brightness, tmp_path):

@@ -116,7 +116,8 @@ def write(
     Warns:
         UserWarning: photographs that are left out because their corrections cannot be used; objects that are left out
             because their saliency is blank; and, where the format would only name
-            the photographs' files, that ``images/`` has them because EXIF turns some.
+            the photographs' files, that ``images/`` has them because EXIF turns some, or some
+            are in shards.
 
     Raises:
         GradcutError: no such format, an option that it has no use for, a folder that cannot be written, or a least
@@ -139,6 +140,12 @@ def write(
         warnings.warn(
             f"{name}: {photographs.turned} of the photographs have an EXIF orientation, which not every reader heeds; "
             f"use {folder / 'images'}, where all of them are upright as the masks are",
+            stacklevel=2,
+        )
+    if chosen.names_files and photographs.packed:
+        warnings.warn(
+            f"{name}: {photographs.packed} of the photographs are in shards, which no tool opens; use "
+            f"{folder / 'images'}, where all of them are",
             stacklevel=2,
         )
     if minimum:

@@ -76,9 +76,11 @@ def coco_document(pile: Pile, tolerance: float | None, file_names: Mapping[str, 
 def write_coco(pile: Pile, folder: Path, tolerance: float | None) -> Path:
     """``instances.json``; file names are the photographs' paths below the folder that all of them lie in.
 
-    Where EXIF turns some of them, all are brought to ``images/`` as masks are, upright, and named as they are there.
+    Where EXIF turns some of them, or some are in shards, all are brought to ``images/`` as masks are, upright, and
+    named as they are there.
     """
-    document = coco_document(pile, tolerance, bring(pile, folder / "images") if pile.turned else pile.files)
+    brought = pile.turned or pile.packed
+    document = coco_document(pile, tolerance, bring(pile, folder / "images") if brought else pile.files)
     return write_compact(folder / "instances.json", document)
 
 

@@ -14,10 +14,11 @@ from gradcut.formats.voc import voc_files
 def write_cvat(pile: Pile, folder: Path) -> Path:
     """CVAT's "Segmentation Mask 1.1": a zip of VOC's masks to upload as annotations.
 
-    CVAT finds a mask's photograph by its name. Where a photograph is called otherwise there, as in a folder, or EXIF
-    turns some, ``images/`` has all of them, to make the task from.
+    CVAT finds a mask's photograph by its name. Where a photograph is called otherwise there, as in a folder, or is in
+    a shard, or EXIF turns some, ``images/`` has all of them, to make the task from.
     """
-    if pile.turned or any(pile.flat[name] != PurePosixPath(path).stem for name, path in pile.files.items()):
+    renamed = any(pile.flat[name] != PurePosixPath(path).stem for name, path in pile.files.items())
+    if renamed or pile.turned or pile.packed:
         bring(pile, folder / "images")
     archive, scratch = folder / "cvat.zip", folder / ".cvat.part"
     shutil.rmtree(scratch, ignore_errors=True)

@@ -121,10 +121,11 @@ def prediction(found: Sequence[dict[str, Any]], version: str) -> dict[str, Any]:
 def write_label_studio(pile: Pile, folder: Path, tolerance: float | None) -> Path:
     """``tasks.json`` with predictions, and ``config.xml``, the labelling interface, which has every class.
 
-    Tasks name the photographs' own files; where EXIF turns some, the upright ones that are brought to ``images/``.
+    Tasks name the photographs' own files; where EXIF turns some, or some are in shards, the upright ones that are
+    brought to ``images/``.
     """
     paths = {photograph.name: photograph.path for photograph in pile.photographs}
-    if pile.turned:
+    if pile.turned or pile.packed:
         paths = {name: str(folder / "images" / file) for name, file in bring(pile, folder / "images").items()}
     labels = distinct([printable(label) for label in pile.classes], key=str)  # XML holds no others
     tasks = []

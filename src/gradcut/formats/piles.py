@@ -129,6 +129,11 @@ class Pile:
         """How many of the photographs on this machine have an EXIF orientation other than upright."""
         return sum(_is_turned(photograph) for photograph in self.photographs)
 
+    @cached_property
+    def packed(self) -> int:
+        """How many of the photographs are in shards, where other tools cannot open them."""
+        return sum(shards.split(photograph.path) is not None for photograph in self.photographs)
+
 
 def _is_turned(photograph: AnnotatedPhotograph) -> bool:
     if photograph.pixels is not None or files.is_url(photograph.path):
