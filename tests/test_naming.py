@@ -39,9 +39,9 @@ def test_a_mask_gets_the_class_inside_it(brightness, drawn):
 
 @pytest.fixture
 def given(drawn, tmp_path):
-    """Two photographs in folders, and a writer of their masks in some layout, which returns what to read."""
+    """Three photographs in folders, and a writer of two's masks in some layout, which returns what to read."""
     photograph, masks = drawn
-    for name in ("a", "deep/b"):
+    for name in ("a", "c", "deep/b"):
         path = tmp_path / "photos" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photograph).save(path)
@@ -87,7 +87,8 @@ def given(drawn, tmp_path):
 
 @pytest.mark.parametrize("layout", ["NAME.png", "NAME/KEY.png", "NAME.json", "COCO"])
 def test_layouts(given, drawn, tmp_path, layout):
-    every = read_proposals(given(layout), tmp_path / "photos")
+    every, without = read_proposals(given(layout), tmp_path / "photos")
+    assert without == ["c"]
     assert [proposals.name for proposals in every] == ["a", "deep/b"]
     for proposals in every:
         red, blue = proposals.masks().values()
@@ -107,6 +108,7 @@ def test_the_command_writes_cocos_annotations(given, drawn, tmp_path, command, m
     assert "0 red 0." in out
     assert "9 ?" in out
     assert f"4 masks with a class in {target}, 1 without" in err
+    assert f"1 photograph has no mask in {tmp_path / 'masks'}, c for one, and is left out" in err
     coco = COCO(str(target))
     assert {coco.cats[entry["category_id"]]["name"] for entry in coco.anns.values()} == {"red", "blue"}
     for entry in coco.anns.values():
@@ -126,14 +128,18 @@ def test_the_command_writes_cocos_annotations(given, drawn, tmp_path, command, m
     [
         ("a.json", "{", "cannot be read"),
         ("a.json", '{"annotations": 3}', "expected a list of masks with segmentation"),
-        ("a.json", '[{"segmentation": [[1, 2, 3, 4, 5, 6]]}]', "polygons need the photograph's size"),
-        ("a.json", '[{"area": 2}]', "a segmentation cannot be read"),
+        ("a.json", '[{"segmentation": [[1, 2, 3, 4]]}]', "a segmentation: a polygon needs three points"),
+        ("a.json", '[{"area": 2}]', "a segmentation: expected polygons or a run-length encoding, got None"),
+        ("a.json", "[1]", "a segmentation: expected polygons or a run-length encoding, got 1"),
+        ("a.json", '[{"segmentation": {"size": [64, 64], "counts": ""}}]', "its runs do not add up to 4096 pixels"),
+        ("a.json", '[{"segmentation": {"size": [64, 64], "counts": [5]}}]', "its runs do not add up to 4096 pixels"),
+        ("a.json", '[{"segmentation": {"size": [65, 64], "counts": [4160]}}]', "expected a mask of 64 x 64"),
     ],
 )
 def test_lists_that_cannot_be_read(given, tmp_path, name, content, message):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / name).write_text(content)
-    (proposals,) = read_proposals(tmp_path / "masks", tmp_path / "photos")
+    (proposals,), _ = read_proposals(tmp_path / "masks", tmp_path / "photos")
     with pytest.raises(GradcutError, match=message):
         proposals.masks()
 
@@ -151,3 +157,31 @@ def test_documents_that_do_not_fit(given, tmp_path, content, message):
         read_proposals(tmp_path / "coco.json", tmp_path / "photos")
     with pytest.raises(GradcutError, match="no such file or folder"):
         read_proposals(tmp_path / "nowhere", tmp_path / "photos")
+
+
+def test_a_document_of_another_size(given, tmp_path):
+    document = json.loads(given("COCO").read_text())
+    document["images"][0]["height"] = 65
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+    (proposals, other), _ = read_proposals(tmp_path / "coco.json", tmp_path / "photos")
+    with pytest.raises(GradcutError, match="expected masks of the photograph's 64 x 64 pixels, got 64 x 65"):
+        proposals.masks()
+    assert len(other.masks()) == 2
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [("label-masks", "{masks}", "{gone}", "-o", "x.json"), ("export", "{masks}", "--images", "{gone}", "-f", "coco")],
+)
+def test_photographs_that_are_not_there(given, tmp_path, command, command_line):
+    places = {"masks": given("NAME/KEY.png"), "gone": tmp_path / "gone"}
+    status, _, err = command(*(part.format(**places) for part in command_line))
+    assert (status, f"photographs: {tmp_path / 'gone'}: no such file or folder" in err) == (2, True)
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(given, tmp_path, command, monkeypatch):
+    monkeypatch.setattr("gradcut.cli.masks.load", lambda *_: pytest.fail("too late"))
+    (tmp_path / "file").write_text("x")
+    for output in (tmp_path / "file/x.json", "/proc/x.json"):
+        status, _, err = command("label-masks", given("NAME.png"), tmp_path / "photos", "-o", output)
+        assert (status, err.count("\n"), err.startswith("gradcut: output: ")) == (2, 1, True)

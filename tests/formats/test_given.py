@@ -198,7 +198,7 @@ def test_folders_that_are_none_and_options_that_do_not_fit(photographs, tmp_path
         formats.mask_pile(tmp_path / "masks", photographs)
     shutil.rmtree(photographs)
     photographs.mkdir()
-    with pytest.raises(GradcutError, match=r"images: .*no photographs in this folder"):
+    with pytest.raises(GradcutError, match=r"photographs: .*no photographs in this folder"):
         formats.mask_pile(tmp_path / "masks", photographs)
     for options, message in (
         (["--labels", "coco"], "--labels: it is for masks, with --images"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,18 @@ def given(masks: str, photographs: str, labels: str | None) -> Pile:
         from gradcut.formats import mask_pile
 
         pile, without = mask_pile(masks, photographs, labels)
-    if without:
-        number = "1 photograph has" if len(without) == 1 else f"{len(without)} photographs have"
-        err.print(f"gradcut: {number} no mask in {masks} and left out, {without[0]} for one")
+    tell_without(masks, without)
     return pile
+
+
+def tell_without(masks: str, without: Sequence[str]) -> None:
+    """A line that says how many photographs have no mask, if there are such."""
+    if without:
+        several = len(without) > 1
+        number = f"{len(without)} photographs have" if several else "1 photograph has"
+        err.print(
+            f"gradcut: {number} no mask in {masks}, {without[0]} for one, and {'are' if several else 'is'} left out"
+        )
 
 
 def written(pile: Pile, folder: str | Path, name: str, **options: Any) -> Path:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
 
+from gradcut import files
+from gradcut.cli.exports import tell_without
 from gradcut.cli.help import ASKED, PHOTOGRAPHS, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
@@ -17,6 +20,7 @@ from gradcut.cli.options import (
     RecipeName,
     app,
     check_labels,
+    check_output,
     load,
     out,
     read_labels,
@@ -74,14 +78,20 @@ def label_masks(
     words = read_labels(labels)
     if output.is_dir():
         raise GradcutError(f"output: {output} is a folder; -o takes a file here")
+    check_output(output.parent)
+    with files.writing(output):  # now, not after hours
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=output.parent):
+            pass
     with working(f"loading {classifier}"):
-        from gradcut import files, images
+        from gradcut import images
         from gradcut.formats.proposals import labelled_document, read_proposals, shape
         from gradcut.naming import name_masks
         from gradcut.segmenter import Segmenter
 
-        every = read_proposals(masks, photographs)
+        every, without = read_proposals(masks, photographs)
         segmenter = Segmenter(load(classifier, device, label, words), recipe)
+    tell_without(masks, without)
     own = segmenter.classifier.labels
     asked = () if label is None else segmenter.asked(label)
     done: list[Any] = []
@@ -106,5 +116,6 @@ def label_masks(
     with files.writing(output), files.replacing(output) as temporary:
         temporary.write_text(json.dumps(document), encoding="utf-8")
     left = len(document["unlabelled"])
-    err.print(f"gradcut: {len(document['annotations'])} masks with a class in {output}, {left} without")
+    count = len(document["annotations"])
+    err.print(f"gradcut: {count} mask{'' if count == 1 else 's'} with a class in {output}, {left} without")
     raise typer.Exit(1 if failed else 0)

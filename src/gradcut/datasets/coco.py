@@ -91,7 +91,7 @@ def _sample(
             mask = _box(where, annotation.get("bbox"), size)
             boxed.add(label)
         else:
-            mask = _mask(where, annotation.get("segmentation"), size)
+            mask = decoded(where, annotation.get("segmentation"), size)
         if annotation.get("iscrowd"):
             ignore |= mask
             crowds.add(label)
@@ -108,8 +108,16 @@ def _file(folder: Path, name: str) -> Path:
     return next((folder / choice for choice in choices if (folder / choice).is_file()), folder / name)
 
 
-def _mask(where: str, segmentation: object, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """A polygon list, or a run-length encoding, compressed or not."""
+def decoded(where: str, segmentation: object, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """A mask from a polygon list, or a run-length encoding, compressed or not.
+
+    Args:
+        where: what errors begin with.
+        size: height and width of the photograph.
+
+    Raises:
+        DatasetError: something else, or of another size.
+    """
     height, width = size
     code = segmentation
     if isinstance(segmentation, dict):

@@ -65,6 +65,19 @@ def paired(folder: Path, names: Collection[str]) -> dict[str, dict[str, Path]]:
     return by_name
 
 
+def photographs_of(photographs: str | os.PathLike[str]) -> dict[str, str]:
+    """By name the paths of photographs, as `gradcut.files.find` has them.
+
+    Raises:
+        GradcutError: there are none, or no such folder.
+    """
+    found, problems = files.find([photographs])
+    problems += [f"{path}: no such file or folder" for path, _ in found if isinstance(path, Path) and not path.exists()]
+    if problems:
+        raise GradcutError(f"photographs: {'; '.join(problems)}")
+    return {name: str(path) for path, name in found}
+
+
 def binary(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """A mask's file: where it is not 0.
 
@@ -142,10 +155,7 @@ def mask_pile(
     folder = Path(masks)
     if not folder.is_dir():
         raise GradcutError(f"masks: no such folder: {folder}")
-    found, problems = files.find([photographs])
-    if problems:
-        raise GradcutError(f"images: {'; '.join(problems)}")
-    paths = {name: str(path) for path, name in found}
+    paths = photographs_of(photographs)
     by_name = paired(folder, paths)
     chosen = labels or next((str(folder / name) for name in TABLES if (folder / name).is_file()), None)
     present = {label for own in by_name.values() for label in own if label}

@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from gradcut import files, images
-from gradcut.errors import GradcutError, one_line
+from gradcut import images
+from gradcut.datasets.coco import decoded
+from gradcut.errors import DatasetError, GradcutError, one_line
 from gradcut.formats.coco import category_ids, image_ids, rle
-from gradcut.formats.given import binary, paired, values_of
+from gradcut.formats.given import binary, paired, photographs_of, values_of
 from gradcut.images import box_of
 from gradcut.naming import Named
 
 #: How many masks a file of numbers may hold: more are a photograph.
 _MOST = 1000
+
+
+Masks = Callable[[], dict[str, Bool[np.ndarray, "H W"]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +34,13 @@ class Proposals:
 
     name: str
     path: str
-    masks: Callable[[], dict[str, Bool[np.ndarray, "H W"]]]
+    masks: Masks
 
 
-def read_proposals(masks: str | os.PathLike[str], photographs: str | os.PathLike[str]) -> list[Proposals]:
-    """Masks of photographs, whatever they hold.
+def read_proposals(
+    masks: str | os.PathLike[str], photographs: str | os.PathLike[str]
+) -> tuple[list[Proposals], list[str]]:
+    """Masks of photographs, whatever they hold, and the names of photographs without any.
 
     Args:
         masks: a folder with ``NAME.png``, in which every number but 0 is a mask; or with ``NAME/KEY.png`` or
@@ -46,24 +52,27 @@ def read_proposals(masks: str | os.PathLike[str], photographs: str | os.PathLike
     Raises:
         GradcutError: no masks or photographs, or a mask that belongs to no photograph.
     """
-    found, problems = files.find([photographs])
-    if problems:
-        raise GradcutError(f"photographs: {'; '.join(problems)}")
-    paths = {name: str(path) for path, name in found}
-    folder = Path(masks)
-    if folder.is_file():
-        return _of_coco(folder, paths)
-    if not folder.is_dir():
-        raise GradcutError(f"masks: no such file or folder: {folder}")
+    paths = photographs_of(photographs)
+    place = Path(masks)
+    if place.is_file():
+        own = _of_coco(place, paths)
+    elif place.is_dir():
+        own = _of_folder(place, paths)
+    else:
+        raise GradcutError(f"masks: no such file or folder: {place}")
+    every = [Proposals(name, path, own[name]) for name, path in paths.items() if name in own]
+    return every, [name for name in paths if name not in own]
+
+
+def _of_folder(folder: Path, paths: Mapping[str, str]) -> dict[str, Masks]:
     lists = {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for path in sorted(folder.rglob("*.json"))
         if path.relative_to(folder).with_suffix("").as_posix() in paths
     }
     if lists:
-        return [Proposals(name, paths[name], partial(_of_list, lists[name])) for name in paths if name in lists]
-    own = paired(folder, paths)
-    return [Proposals(name, paths[name], partial(_of_files, own[name], paths[name])) for name in paths if name in own]
+        return {name: partial(_of_list, path, paths[name]) for name, path in lists.items()}
+    return {name: partial(_of_files, own, paths[name]) for name, own in paired(folder, paths).items()}
 
 
 def _of_files(own: Mapping[str, Path], photograph: str) -> dict[str, Bool[np.ndarray, "H W"]]:
@@ -86,15 +95,16 @@ def _document(path: Path) -> Any:
         raise GradcutError(f"masks: {path} cannot be read: {one_line(error)}") from error
 
 
-def _of_list(path: Path) -> dict[str, Bool[np.ndarray, "H W"]]:
+def _of_list(path: Path, photograph: str) -> dict[str, Bool[np.ndarray, "H W"]]:
     document = _document(path)
     entries = document.get("annotations") if isinstance(document, dict) else document
     if not isinstance(entries, list):
         raise GradcutError(f"masks: {path}: expected a list of masks with segmentation, got {type(entries).__name__}")
-    return {str(number): _decoded(entry, path, None) for number, entry in enumerate(entries)}
+    size = images.size_of(photograph)
+    return {str(number): _decoded(entry, path, size) for number, entry in enumerate(entries)}
 
 
-def _of_coco(path: Path, paths: Mapping[str, str]) -> list[Proposals]:
+def _of_coco(path: Path, paths: Mapping[str, str]) -> dict[str, Masks]:
     document = _document(path)
     try:
         listed = {image["id"]: image for image in document["images"]}
@@ -110,33 +120,27 @@ def _of_coco(path: Path, paths: Mapping[str, str]) -> list[Proposals]:
         raise GradcutError(
             f"masks: {path}: {strangers[0]} is no photograph; there are such as {min(paths, default='none')!r}"
         )
-    return [
-        Proposals(name, paths[name], partial(_of_entries, path, by_name[name])) for name in paths if name in by_name
-    ]
+    return {name: partial(_of_entries, path, entries, paths[name]) for name, entries in by_name.items()}
 
 
 def _of_entries(
-    path: Path, entries: Sequence[tuple[dict[str, Any], dict[str, Any]]]
+    path: Path, entries: Sequence[tuple[dict[str, Any], dict[str, Any]]], photograph: str
 ) -> dict[str, Bool[np.ndarray, "H W"]]:
-    return {str(entry.get("id", number)): _decoded(entry, path, image) for number, (entry, image) in enumerate(entries)}
+    size = images.size_of(photograph)
+    image = entries[0][1]
+    if (image.get("height", size[0]), image.get("width", size[1])) != size:
+        raise GradcutError(
+            f"masks: {path}: expected masks of the photograph's {size[1]} x {size[0]} pixels, got "
+            f"{image.get('width')} x {image.get('height')}"
+        )
+    return {str(entry.get("id", number)): _decoded(entry, path, size) for number, (entry, _) in enumerate(entries)}
 
 
-def _decoded(entry: Any, path: Path, image: Mapping[str, Any] | None) -> Bool[np.ndarray, "H W"]:
-    """A mask from run lengths, compressed or not, or from polygons."""
-    from pycocotools import mask as coder
-
+def _decoded(entry: Any, path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     try:
-        shape = entry["segmentation"]
-        if isinstance(shape, list):
-            if image is None:
-                raise GradcutError("polygons need the photograph's size")
-            shape = coder.merge(coder.frPyObjects(shape, image["height"], image["width"]))
-        elif isinstance(shape["counts"], list):
-            shape = coder.frPyObjects(shape, *shape["size"])
-        inside: np.ndarray = coder.decode(shape).astype(bool)
-    except Exception as error:  # the coder raises anything
-        raise GradcutError(f"masks: {path}: a segmentation cannot be read: {one_line(error)}") from error
-    return inside
+        return decoded("a segmentation", entry.get("segmentation") if isinstance(entry, dict) else entry, size)
+    except DatasetError as error:
+        raise GradcutError(f"masks: {path}: {error}") from None
 
 
 def labelled_document(
