@@ -13,7 +13,7 @@ from gradcut.cli.exports import given, opened, written
 from gradcut.cli.help import PHOTOGRAPHS, WRITTEN
 from gradcut.cli.options import AsJson, Limit, app, check_output, format_names, unslashed
 from gradcut.cli.progress import err
-from gradcut.cli.segment import trust
+from gradcut.cli.telling import trust
 from gradcut.errors import GradcutError
 
 Finished = Annotated[
