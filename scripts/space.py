@@ -8,13 +8,14 @@ Push the folder to the Space's repository. Nothing is sent from here.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 README = """---
-title: {title}
+title: {quoted}
 emoji: ✂️
 colorFrom: indigo
 colorTo: pink
@@ -65,10 +66,9 @@ def write(folder: Path, wheel: Path, title: str, classifiers: Sequence[str], tor
     shutil.copy(wheel, folder / wheel.name)
     command = [*COMMAND, *(part for name in classifiers for part in ("-c", name))]
     torch = f"--extra-index-url {torch_index} " if torch_index else ""
-    quoted = ", ".join(f'"{part}"' for part in command)
-    dockerfile = DOCKERFILE.format(wheel=wheel.name, torch=torch, command=f"[{quoted}]")
+    dockerfile = DOCKERFILE.format(wheel=wheel.name, torch=torch, command=json.dumps(command))
     (folder / "Dockerfile").write_text(dockerfile, encoding="utf-8")
-    (folder / "README.md").write_text(README.format(title=title), encoding="utf-8")
+    (folder / "README.md").write_text(README.format(title=title, quoted=json.dumps(title)), encoding="utf-8")
 
 
 def main() -> None:
@@ -81,7 +81,10 @@ def main() -> None:
     given = parser.parse_args()
     if not given.wheel.is_file():
         sys.exit(f"wheel: no such file: {given.wheel}")
-    write(given.folder, given.wheel, given.title, given.classifier, given.torch_index)
+    try:
+        write(given.folder, given.wheel, given.title, given.classifier, given.torch_index)
+    except OSError as error:
+        sys.exit(f"folder: {given.folder} cannot be written: {error.strerror or error}")
     print(given.folder)
 
 

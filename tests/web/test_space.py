@@ -23,7 +23,17 @@ SCRIPT = Path(__file__).parents[2] / "scripts/space.py"
 def space(tmp_path):
     wheel = tmp_path / "gradcut-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"wheel")
-    call = [sys.executable, SCRIPT, tmp_path / "space", "--wheel", wheel, "-c", "coco80", "--title", "Masks"]
+    call = [
+        sys.executable,
+        SCRIPT,
+        tmp_path / "space",
+        "--wheel",
+        wheel,
+        "-c",
+        "coco80",
+        "--title",
+        'Masks: "ours" # 1',
+    ]
     subprocess.run(call, check=True, timeout=60)
     return tmp_path / "space"
 
@@ -32,7 +42,7 @@ def test_the_folder(space):
     assert {path.name for path in space.iterdir()} == {"Dockerfile", "README.md", "gradcut-0.1.0-py3-none-any.whl"}
     _, front, _ = (space / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     values = dict(line.split(": ", 1) for line in front.splitlines())
-    assert values["title"] == "Masks"
+    assert json.loads(values["title"]) == 'Masks: "ours" # 1', "quoted, as YAML has strings"
     assert (values["sdk"], values["app_port"], values["license"]) == ("docker", "7860", "apache-2.0")
     assert {values["colorFrom"], values["colorTo"]} <= {
         "red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray",
@@ -52,6 +62,13 @@ def test_a_wheel_that_is_not_there(tmp_path):
     call = [sys.executable, SCRIPT, tmp_path / "space", "--wheel", tmp_path / "gone.whl"]
     result = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, "no such file" in result.stderr) == (1, True)
+
+
+def test_a_folder_that_cannot_be_one(tmp_path):
+    (tmp_path / "a.whl").write_bytes(b"wheel")
+    call = [sys.executable, SCRIPT, tmp_path / "a.whl", "--wheel", tmp_path / "a.whl"]
+    result = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (1, f"folder: {tmp_path / 'a.whl'} cannot be written: File exists\n")
 
 
 def test_only_who_is_named_may_frame_the_page(brightness):
