@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,11 @@ def test_classify(gradcut_command, cat_file):
     assert document["results"][str(cat_file)][0]["label"] == "Egyptian cat"
     status, out, _ = gradcut_command("classify", cat_file, "--threshold", 0.99)
     assert "nothing reaches the threshold" in out
+    with tarfile.open(cat_file.parent / "a.tar", "w") as archive:
+        archive.add(cat_file, "cat.jpg")
+    address = f"tar://cat.jpg::{cat_file.parent}/a.tar"
+    status, out, _ = gradcut_command("classify", address, "--json", "--top-k", 1)
+    assert (status, json.loads(out)["results"][address][0]["label"]) == (0, "Egyptian cat")
 
 
 def test_odd_files_cost_no_other_photograph_its_result(gradcut_command, cat_file, cat, tmp_path):

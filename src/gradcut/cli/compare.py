@@ -138,7 +138,7 @@ def compare(
             try:
                 photograph = images.read(path, value_range=value_range)
                 result = asked_of(loaded, photograph, steps, label, threshold, top_k, track)
-                picture = images.encode_png(result.picture(Path(str(path)).name))
+                picture = images.encode_png(result.picture(path.name if isinstance(path, Path) else path))
             except GradcutError as error:
                 errors.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 continue

@@ -76,10 +76,10 @@ classifier_names = named(
 
 
 Paths = Annotated[
-    list[Path],
+    list[str],  # a Path would take one of the two slashes of an address
     typer.Argument(
         metavar="PHOTOGRAPH", rich_help_panel=PHOTOGRAPHS, show_default=False,
-        help="Photographs, or folders of them.",
+        help="Photographs, folders of them, patterns ('*.jpg') or addresses.",
     ),
 ]  # fmt: skip
 ClassifierName = Annotated[
