@@ -190,6 +190,8 @@ def test_a_shard_is_no_photograph(tmp_path):
     shard = tar(tmp_path / "a.tar", {"a.png": png(7)})
     with pytest.raises(ImageError, match=r"expected a photograph, got a shard of them; name one, as tar://"):
         images.read(shard)
+    with pytest.raises(ImageError, match=r"^\S*/a.tar: not an image that can be read$"):
+        images.decode(b"nothing", str(shard))  # what is uploaded may have any name
     (tmp_path / "b.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(ImageError, match=r"b.tar.gz: a compressed tar file; decompress it first"):
         images.read(tmp_path / "b.tar.gz")

@@ -69,7 +69,7 @@ def _read(file: File, name: str, max_pixels: int, value_range: tuple[float, floa
     if suffix(name) in RAW:  # Pillow would read the small preview in some
         raise ImageError(f"{name}: a camera's raw file; convert it first, to TIFF for instance")
     with _one_line(name, file):
-        if shards.is_shard(name) and not shards.split(name):
+        if not isinstance(file, io.BytesIO) and shards.is_shard(name) and not shards.split(name):
             shards.check(name)
             raise ImageError(f"{name}: expected a photograph, got a shard of them; name one, as tar://cat.jpg::{name}")
         if isinstance(file, str) and is_url(file):
