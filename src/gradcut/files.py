@@ -99,9 +99,9 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     Folders are searched recursively, sorted by name, hidden files left out. A pattern has ``*``, ``?`` or
     ``[`` in it, ``**`` for any depth, and counts where no file has that very name. A photograph's suffix is one
     of `SUFFIXES`, or the one that a pattern names; `left_out` counts the other files. A name is the path below the
-    folder without its suffix; where two photographs would share one, the later one keeps its suffix, or gets its
-    folder's name in front. A shard, as `gradcut.shards` reads them, counts as a folder of its own name: its
-    photographs are called ``shard/key``.
+    folder without its suffix, its parts of 200 bytes at most; where two photographs would share one, the later one
+    keeps its suffix, or gets its folder's name in front, or a number. A shard, as `gradcut.shards` reads them, counts
+    as a folder of its own name: its photographs are called ``shard/key``.
 
     Returns:
         Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
