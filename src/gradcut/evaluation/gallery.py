@@ -37,11 +37,14 @@ def choose(rows: Iterable[Row], recipe: str, most: int = 8) -> list[Choice]:
     """The best, the median and the worst of a recipe's classes, at most ``most`` of each, by IoU and then by name.
 
     Only classes that are there and were looked for count; none is shown twice. Where they are fewer than three times
-    ``most``, each of the three gets about a third.
+    ``most``, each of the three gets about a third; where there is none, none is chosen.
 
     Raises:
         EvaluationError: no row of that recipe.
     """
+    rows = list(rows)
+    if all(row["recipe"] != recipe for row in rows):
+        raise EvaluationError(f"scores: no row of {recipe!r}")
     ious: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         for label, entry in row.get("classes", {}).items():
@@ -49,8 +52,6 @@ def choose(rows: Iterable[Row], recipe: str, most: int = 8) -> list[Choice]:
             if value is not None and entry["true"] and entry["found"]:
                 ious.setdefault((row["photograph"], label), {})[row["recipe"]] = value
     order = sorted((pair for pair, by in ious.items() if recipe in by), key=lambda pair: (-ious[pair][recipe], pair))
-    if not order:
-        raise EvaluationError(f"scores: no class with a mask of {recipe!r}")
     n = len(order)
     ends = min(most, (n + 1) // 3)
     between = min(most, n - 2 * ends)
