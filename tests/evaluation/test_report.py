@@ -255,18 +255,18 @@ def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder,
     assert status == 1
     assert len(json.loads(out)["errors"]) == 3
     assert f"gradcut: 1 file in {folder / 'photos'} was left out: 1 .txt" in err.splitlines()
-    blank = [*arguments(folder), "-o", tmp_path / "blank.jsonl", "--range", 280, 300, "--saliency", "GradientXInput"]
+    blank = [*arguments(folder), "-o", tmp_path / "blank.jsonl", "--range", 280, 300, "--saliency", "Gradient"]
     assert command(*blank)[0] == 0
     assert command("report", tmp_path / "blank.jsonl", "-o", tmp_path / "blank.html", "--gallery", 1)[0] == 0
     assert Page((tmp_path / "blank.html").read_text()).articles == 0, "where nothing was found there is no gallery"
-    chosen = [*arguments(folder), "-o", scores, "--range", 280, 300, "--saliency", "Gradient"]
+    chosen = [*arguments(folder), "-o", scores, "--range", 280, 300, "--saliency", "SmoothGrad"]
     assert command(*chosen, "--json")[0] == 0
     settings = evaluation.read_settings(scores)
     assert settings["dataset"]["value_range"] == [280, 300]
-    assert list(settings["recipes"]) == ["simonyan with Gradient", "expansion with Gradient"]
+    assert list(settings["recipes"]) == ["simonyan with SmoothGrad", "expansion with SmoothGrad"]
     assert command("report", scores, "-o", tmp_path / "report.html", "--gallery", 1)[0] == 0
     assert Page((tmp_path / "report.html").read_text()).articles > 0
-    status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "Gradient")
+    status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "SmoothGrad")
     assert status == 2
     status, _, err = command("evaluate", "voc", "--root", folder, "--range", 0, 1)
     assert (status, err) == (2, "gradcut: voc: has no use for value_range\n")
