@@ -210,9 +210,9 @@ def agreement(of: dict[str, dict[str, dict]]) -> str:
 def shown(figure: dict, bold: bool) -> str:
     if figure["value"] is None:
         return ""
-    low, high = figure["interval"]
-    value = f"{figure['value']:.3f}"
-    return (f"**{value}**" if bold else value) + f" ({low:.3f} to {high:.3f})"
+    value, interval = f"{figure['value']:.3f}", figure["interval"]
+    between = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+    return (f"**{value}**" if bold else value) + between
 
 
 def main() -> None:

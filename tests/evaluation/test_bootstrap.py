@@ -35,3 +35,12 @@ def test_nothing_and_no_resamples():
     assert Bootstrap().mean([[], []]) == {"value": None, "interval": None, "n": 0}
     assert Bootstrap().mean([]) == {"value": None, "interval": None, "n": 0}
     assert Bootstrap(0).mean([[1.0], [0.0]]) == {"value": 0.5, "interval": None, "n": 2}
+
+
+def test_one_photograph_has_no_interval():
+    """Its resamples are all the same, which would look like certainty."""
+    for values in ([[0.2, 0.4]], [[], [0.2, 0.4], []]):
+        assert Bootstrap().mean(values) == {"value": pytest.approx(0.3), "interval": None, "n": 2}
+        assert Bootstrap().paired(values, values)["interval"] is None
+    assert Bootstrap().paired([[0.2], [0.4]], [[0.1], []])["interval"] is None
+    assert Bootstrap().mean([[0.2], [0.4]])["interval"] == [0.2, 0.4]

@@ -55,8 +55,7 @@ def _figures(cases: Sequence[Case], bootstrap: Bootstrap) -> dict[str, Any]:
 
     def mean(count: Callable[[Case], float | None]) -> Figure:
         counted = [[count(case) for case in several] for several in photographs.values()]
-        figure = bootstrap.mean([[value for value in values if value is not None] for values in counted])
-        return figure if len(photographs) > 1 else {**figure, "interval": None}  # there is nothing to resample
+        return bootstrap.mean([[value for value in values if value is not None] for values in counted])
 
     return {
         "photographs": len(photographs),

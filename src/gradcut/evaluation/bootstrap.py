@@ -16,7 +16,8 @@ from jaxtyping import Float
 
 from gradcut.errors import EvaluationError
 
-#: ``value`` and ``interval``, None where nothing was counted, and ``n``, how many values there are.
+#: ``value`` and ``interval``, None where nothing was counted, the interval also where one photograph was; and
+#: ``n``, how many values there are.
 Figure = dict[str, Any]
 Metric = Callable[[Float[np.ndarray, "b n"]], Float[np.ndarray, " b"]]
 #: Of each photograph, the values that a mean is taken over: none, one, or one a class.
@@ -56,8 +57,13 @@ class Bootstrap:
             self._weights[n] = np.concatenate([np.ones((1, n)), drawn])
         return self._weights[n]
 
-    def figure(self, photographs: int, metric: Metric, n: int) -> Figure:
-        """A metric of so many photographs, over n values."""
+    def figure(self, photographs: int, metric: Metric, n: int, counted: int | None = None) -> Figure:
+        """A metric of so many photographs, over n values.
+
+        Args:
+            counted: how many of the photographs have a value, if not all. One that stands alone gives no interval: its
+                resamples are all the same, which would look like certainty.
+        """
         if not photographs or not n:
             return {"value": None, "interval": None, "n": 0}
         value, *drawn = metric(self.weights(photographs))
@@ -65,12 +71,13 @@ class Bootstrap:
             return {"value": None, "interval": None, "n": n}
         finite = np.array(drawn)[np.isfinite(drawn)]
         tail = 50 * (1 - self.confidence)
-        interval = [float(v) for v in np.percentile(finite, (tail, 100 - tail))] if len(finite) else None
+        several = len(finite) and (photographs if counted is None else counted) > 1
+        interval = [float(v) for v in np.percentile(finite, (tail, 100 - tail))] if several else None
         return {"value": float(value), "interval": interval, "n": n}
 
     def mean(self, values: Values) -> Figure:
         """The mean over all the values of all photographs."""
-        return self.figure(len(values), *mean_of(values))
+        return self.figure(len(values), *mean_of(values), _counted(values))
 
     def paired(self, values: Values, others: Values) -> Figure:
         """The first mean minus the second, on the same photographs, resampled together.
@@ -81,7 +88,7 @@ class Bootstrap:
         if len(values) != len(others):
             raise EvaluationError(f"others: expected {len(values)} photographs, as in values, got {len(others)}")
         (metric, n), (other, _) = mean_of(values), mean_of(others)
-        return self.figure(len(values), minus(metric, other), n)
+        return self.figure(len(values), minus(metric, other), n, min(_counted(values), _counted(others)))
 
 
 def mean_of(values: Values) -> tuple[Metric, int]:
@@ -89,6 +96,10 @@ def mean_of(values: Values) -> tuple[Metric, int]:
     total = np.array([sum(several) for several in values], dtype=float)
     number = np.array([len(several) for several in values], dtype=float)
     return ratio(total, number), int(number.sum())
+
+
+def _counted(values: Values) -> int:
+    return sum(len(several) > 0 for several in values)
 
 
 def minus(metric: Metric, other: Metric) -> Metric:

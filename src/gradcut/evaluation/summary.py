@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -36,7 +35,8 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
 def summarise(rows: Iterable[Row], resamples: int = 1000, seed: int = 0, confidence: float = 0.95) -> dict[str, Any]:
     """All the figures that rows hold.
 
-    A figure is ``{"value", "interval": [low, high], "n"}``; value and interval are None where nothing was counted.
+    A figure is ``{"value", "interval": [low, high], "n"}``; value and interval are None where nothing was counted, the
+    interval also where one photograph was.
 
     ``recipes`` holds by recipe:
 
@@ -147,7 +147,7 @@ def _figures(rows: Sequence[Row], draw: Bootstrap) -> dict[str, Any]:
     for key, what, groups in (("by_size", "largest", SIZES), ("by_number", "instances", NUMBERS)):
         figures[key] = {name: _breakdown(rows, what, bounds, draw) for name, bounds in groups.items()}
     labels = sorted({label for row in rows for label in row["classes"]})
-    figures["by_class"] = {label: draw.figure(len(rows), *_mean(rows, partial(_of_label, label))) for label in labels}
+    figures["by_class"] = {label: draw.mean([_of_label(label, row) for row in rows]) for label in labels}
     return figures
 
 
@@ -168,8 +168,8 @@ def _breakdown(rows: Sequence[Row], what: str, bounds: tuple[float, float], draw
         return _defined([Counts(*row["union"]).iou]) if true and low <= whole < high else []
 
     return {
-        "class_iou": draw.figure(len(rows), *_mean(rows, classes)),
-        "union_iou": draw.figure(len(rows), *_mean(rows, photograph)),
+        "class_iou": draw.mean([classes(row) for row in rows]),
+        "union_iou": draw.mean([photograph(row) for row in rows]),
     }
 
 
