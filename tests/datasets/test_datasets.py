@@ -120,6 +120,7 @@ def test_coco_names_of_2014_and_2017(tmp_path, photograph, listed, stored):
     ("annotation", "reason"),
     [
         ({"category_id": 5, "segmentation": [polygon(2, 3, 10, 12)]}, "no category has the id 5"),
+        ({"category_id": [1], "segmentation": [polygon(2, 3, 10, 12)]}, r"no category has the id \[1\]"),
         ({"category_id": 1, "segmentation": [[1, 2, 3, 4]]}, "three points"),
         ({"category_id": 1, "segmentation": [[1, 2, 3, "4", 5, 6]]}, "three points"),
         ({"category_id": 1, "segmentation": []}, "expected polygons or a run-length encoding"),
@@ -146,6 +147,29 @@ def test_coco_photographs_that_are_missing_or_of_another_size(tmp_path, photogra
     (tmp_path / "images/000000000007.jpg").unlink()
     with pytest.raises(DatasetError, match=r"000000000007.jpg: .*no such file"):
         dataset[0]
+
+
+def test_coco_photographs_that_are_listed_twice(tmp_path, photograph):
+    boxes = [{"category_id": 1, "bbox": [0, 0, 4, 4]}, {"category_id": 17, "bbox": [8, 8, 4, 4]}]
+    path = coco(tmp_path, boxes, photograph)
+    document = json.loads(path.read_text())
+    (entry,) = document["images"]
+    document["images"] += [entry, {**entry, "id": 8}]
+    document["annotations"][1]["image_id"] = 8
+    path.write_text(json.dumps(document))
+    (sample,) = datasets.coco(tmp_path / "images", path, boxes=True)
+    assert {label: mask.sum() for label, mask in sample.masks.items()} == {"person": 16, "cat": 16}
+    document["images"].append({**entry, "file_name": "other.jpg"})
+    path.write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"000000000007\.jpg and other\.jpg have the same, 7$"):
+        datasets.coco(tmp_path / "images", path)
+
+
+def test_coco_of_another_folder(tmp_path, photograph):
+    path = coco(tmp_path, [], photograph)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"images: .*empty has none of the 1 photographs of .*, such as 0+7\.jpg$"):
+        datasets.coco(tmp_path / "empty", path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": []}'])
@@ -395,7 +419,7 @@ def test_folder_with_masks_beside(tmp_path, photograph):
 
 def test_datasets_are_lazy(tmp_path, photograph):
     path = coco(tmp_path, [], photograph)
-    (tmp_path / "images/000000000007.jpg").unlink()
+    (tmp_path / "images/000000000007.jpg").write_bytes(b"damaged")
     dataset = datasets.coco(tmp_path / "images", path)  # no complaint yet
     assert len(dataset) == len(dataset[:5]) == 1
     assert len(dataset[1:]) == 0
@@ -441,12 +465,16 @@ def test_open_dataset(tmp_path, photograph):
     values = np.full((HEIGHT, WIDTH), 2, dtype=np.uint8)
     write(tmp_path / "photos/a.png", photograph)
     write(tmp_path / "masks/a.png", values)
-    (tmp_path / "classes.txt").write_text("cat\n\n dog \n")
+    (tmp_path / "classes.txt").write_text("cat\n dog \n\n")
     places = {"images": tmp_path / "photos", "masks": tmp_path / "masks"}
     assert set(datasets.open_dataset("folder", **places, classes=tmp_path / "classes.txt")[0].masks) == {"dog"}
     assert set(datasets.open_dataset("folder", **places, label="cat")[0].masks) == {"cat"}
     root = voc(tmp_path / "VOC2012", photograph, values)
     assert datasets.open_dataset("voc", root=root, names="coco").labels[0] == "airplane"
+    for name, text in (("gap", "\ncat\ndog\n"), ("empty", "\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+        with pytest.raises(DatasetError, match=rf"classes: .*{name}\.txt: expected a name in every line, .* got .* 1"):
+            datasets.open_dataset("folder", **places, classes=tmp_path / f"{name}.txt")
     path = coco(tmp_path, [], photograph)
     assert datasets.open_dataset("coco", images=tmp_path / "images", annotations=path).names == ("000000000007.jpg",)
     for kind, options, reason in (

@@ -33,21 +33,32 @@ def coco(
             an object is an error.
 
     Raises:
-        DatasetError: the annotations are missing or not in COCO's instances format.
+        DatasetError: the annotations are missing or not in COCO's instances format, two photographs have one id, or the
+            folder has none of the photographs.
     """
     folder, annotations = existing_folder(folder, "images"), Path(annotations)
     document = _read_json(annotations)
     try:
         categories = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
         pictures = {str(entry["file_name"]): entry for entry in document["images"]}
-        objects: dict[int, list[dict[str, Any]]] = {entry["id"]: [] for entry in document["images"]}
+        names: dict[int, str] = {}
+        for entry in document["images"]:
+            if names.setdefault(entry["id"], str(entry["file_name"])) != str(entry["file_name"]):
+                both = f"{names[entry['id']]} and {entry['file_name']}"
+                raise DatasetError(f"{annotations}: expected an id a photograph, {both} have the same, {entry['id']}")
+        objects: dict[int, list[dict[str, Any]]] = {number: [] for number in names}
         for entry in document["annotations"]:
             objects.setdefault(entry["image_id"], []).append(entry)
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
             f"{annotations}: expected COCO's instances format with images, annotations and categories: {error!r}"
         ) from error
-    records = {name: (entry, objects[entry["id"]]) for name, entry in pictures.items()}
+    records: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    for number, name in names.items():  # merged files list a photograph twice: it has the objects of both
+        records.setdefault(name, (pictures[name], []))[1].extend(objects[number])
+    if records and not any(_file(folder, name).is_file() for name in records):
+        few = f"{len(records)} photographs of {annotations}, such as {name}"
+        raise DatasetError(f"images: {folder} has none of the {few}")
     load = partial(
         _sample, folder=folder, categories=categories, records=records, value_range=check_range(value_range),
         boxes=boxes,
@@ -84,9 +95,10 @@ def _sample(
     crowds, boxed = set(), set()
     for number, annotation in enumerate(objects):
         where = f"{name}: annotation {annotation.get('id', f'number {number}')}"
-        if annotation.get("category_id") not in categories:
-            raise DatasetError(f"{where}: no category has the id {annotation.get('category_id')!r}")
-        label = categories[annotation["category_id"]]
+        category: Any = annotation.get("category_id")
+        if category not in list(categories):  # which asks for no hash: a file may hold a list here
+            raise DatasetError(f"{where}: no category has the id {category!r:.40}")
+        label = categories[category]
         if boxes and not annotation.get("segmentation"):
             mask = _box(where, annotation.get("bbox"), size)
             boxed.add(label)

@@ -37,10 +37,16 @@ def _plain(
     if classes is None:
         return folder(images, masks, label, value_range)
     try:
-        lines = Path(classes).read_text(encoding="utf-8").split("\n")
+        lines = Path(classes).read_text(encoding="utf-8").rstrip().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"classes: {classes} cannot be read: {error}") from error
-    return folder(images, masks, [line.strip() for line in lines if line.strip()], value_range)
+    names = [line.strip() for line in lines]
+    if "" in names:  # left out, it would move the names behind it to other values
+        raise DatasetError(
+            f"classes: {classes}: expected a name in every line, line i for the value i, got none in line "
+            f"{names.index('') + 1}"
+        )
+    return folder(images, masks, names, value_range)
 
 
 LAYOUTS: Mapping[str, Layout] = {
