@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -138,6 +139,25 @@ def test_what_cannot_be_audited(brightness, drawn):
         list(audit(dataset(everything), brightness, AttentionRollout()))
 
 
+def test_one_version_of_a_large_photograph_is_held_at_a_time(brightness, drawn, monkeypatch):
+    """A painted copy of a photograph is given up before the next is made."""
+    alive = []
+    monkeypatch.setattr(
+        "gradcut.audit.measuring.painted",
+        lambda *arguments: alive.append(weakref.ref(made := painted(*arguments))) or made,
+    )
+    most = []
+    asked = type(brightness).resized
+    monkeypatch.setattr(
+        type(brightness), "resized",
+        lambda self, photograph: most.append(sum(one() is not None for one in alive)) or asked(self, photograph),
+    )  # fmt: skip
+    photograph, masks = drawn[0].repeat(2, 0), {label: mask.repeat(2, 0) for label, mask in drawn[1].items()}
+    ((one, other),) = audit(dataset(sample("a", photograph, **masks)), brightness, GradCAM())
+    assert (one.label, other.label, len(alive)) == ("blue", "red", 4)
+    assert max(most) == 1
+
+
 def test_figures_are_means_with_intervals(brightness, drawn, corner):
     photograph, masks = drawn
     every = [sample(f"right {n}", photograph, **masks) for n in range(3)] + [sample("wrong", photograph, red=corner)]
@@ -249,6 +269,42 @@ def test_masks_in_a_folder(audited, annotated, drawn):
     status, out, err = audited(annotated / "in", *masks, "--label", "red")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "are the masks of a run of gradcut" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "of"),
+    [
+        ("--label", "red", "--masks"),
+        ("--classes", "x", "--masks"),
+        ("--split", "x", "--dataset"),
+        ("--names", "voc", "--dataset"),
+    ],
+)
+def test_options_of_another_kind_of_truth_are_refused(audited, annotated, option, value, of):
+    truth = ("--labels", annotated / "truth.json", "-o", annotated / "audit")
+    status, out, err = audited(annotated / "in", *truth, option, value)
+    assert (status, out) == (2, "")
+    assert err == f"gradcut: {option}: expected together with {of} alone, got it with --labels\n"
+
+
+def test_photographs_of_the_annotations_that_are_not_here(audited, annotated):
+    document = json.loads((annotated / "truth.json").read_text())
+    (entry,) = document["images"]
+    document["images"] += [{**entry, "id": n, "file_name": f"{n}.png"} for n in range(2, 40)]
+    (annotated / "truth.json").write_text(json.dumps(document))
+    truth = ("--labels", annotated / "truth.json", "-o", annotated / "audit")
+    status, _, err = audited(annotated / "in", *truth)
+    assert status == 1
+    assert (err.count("no such file"), err.splitlines()[-1]) == (20, "gradcut: and 18 more, in audit.json")
+    assert len(json.loads((annotated / "audit/audit.json").read_text())["errors"]) == 38
+    assert "1 photograph, 2 classes in them" in (page := (annotated / "audit/audit.html").read_text())
+    assert "38 photographs could not be judged" in page
+    (annotated / "in/shapes.png").write_bytes(b"damaged")
+    status, out, err = audited(annotated / "in", *truth)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith(
+        "gradcut: DIR: expected photographs with a class that brightness has that can "
+    )
 
 
 def test_every_option_matters(audited, annotated):

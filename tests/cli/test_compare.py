@@ -50,6 +50,9 @@ def test_a_file_of_its_own_for_one_photograph(compared, photograph, drawn, tmp_p
     status, out, err = compared(photograph, tmp_path / "again.png", "-o", tmp_path / "two.png", "--saliency", "CAM")
     assert (status, out) == (2, "")
     assert err == f"gradcut: output: expected a folder for 2 photographs, got {tmp_path / 'two.png'}\n"
+    status, out, err = compared(photograph, "-o", tmp_path / "picture.jpg", "--saliency", "CAM")
+    assert (status, out) == (2, "")
+    assert err == f"gradcut: output: expected a folder or a file that ends in .png, got {tmp_path / 'picture.jpg'}\n"
 
 
 def test_a_method_that_is_not_possible_costs_itself_only(compared, photograph, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import time
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 import gradcut
 from gradcut import load_classifier
 from gradcut.cli import app, options, progress
+from gradcut.errors import GradcutError
 
 
 @pytest.fixture
@@ -141,3 +143,24 @@ def test_no_other_module_builds_a_bar():
         if isinstance(node, ast.ImportFrom) and node.module == "rich.progress"
     }
     assert builders == {"cli/progress.py"}
+
+
+def test_an_output_that_may_not_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    options.check_output(tmp_path / "new/folder")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(GradcutError, match=f"^output: .*new/folder cannot be written: no permission .* to {tmp_path}$"):
+        options.check_output(tmp_path / "new/folder")
+    (tmp_path / "own").mkdir()
+    options.check_output(tmp_path / "own/folder")
+
+
+@pytest.mark.parametrize("check", [options.check_folder, options.check_file])
+def test_what_may_not_be_looked_at_is_one_line(tmp_path, monkeypatch, check):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(GradcutError, match=r"^--images: .*x cannot be read: Permission denied$"):
+        check("--images", tmp_path / "x")
+    with pytest.raises(GradcutError, match=r"^output: .*x cannot be written: Permission denied$"):
+        options.check_output(tmp_path / "x")

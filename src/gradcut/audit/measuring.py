@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -148,10 +149,7 @@ def cases_of(
 ) -> list[Case]:
     """The cases of one photograph, in the order of their names."""
     maps = maps_of(sample, classifier, method, members)
-    versions = [sample.image]
-    for label in maps:
-        versions += [painted(sample.image, sample.masks[label]), painted(sample.image, ~sample.masks[label])]
-    scores, seen = _looked(classifier, versions if maps else [], threshold)
+    scores, seen = _looked(classifier, _versions(sample, maps), threshold)
     cases = []
     for number, (label, saliency) in enumerate(maps.items()):
         mask, of = sample.masks[label], members[label]
@@ -178,20 +176,33 @@ def cases_of(
     return cases
 
 
+def _versions(sample: Sample, labels: Collection[str]) -> Iterator[Photograph]:
+    """The photograph, then for each class without the object and without everything else; nothing for no class."""
+    if labels:
+        yield sample.image
+    for label in labels:
+        yield painted(sample.image, sample.masks[label])
+        yield painted(sample.image, ~sample.masks[label])
+
+
 def painted(photograph: Photograph, where: Bool[np.ndarray, "H W"]) -> Photograph:
     """A copy with the photograph's mean colour in a mask."""
     return np.where(where[..., None], photograph.mean((0, 1)).round().astype(np.uint8), photograph)
 
 
 def _looked(
-    classifier: Classifier, versions: Sequence[Photograph], threshold: float | None
+    classifier: Classifier, versions: Iterable[Photograph], threshold: float | None
 ) -> tuple[list[torch.Tensor], list[frozenset[int]]]:
-    """The probabilities of each photograph's classes, and which of them are seen."""
+    """The probabilities of each photograph's classes, and which of them are seen.
+
+    One large photograph after the other is brought to the classifier's size: all of them together may not find room.
+    """
     scores: list[torch.Tensor] = []
     seen: list[frozenset[int]] = []
-    for first in range(0, len(versions), _BATCH):
+    small = map(classifier.resized, versions)
+    while part := list(islice(small, _BATCH)):
         with torch.no_grad():
-            logits = classifier.logits(classifier.prepare(versions[first : first + _BATCH]))
+            logits = classifier.logits(classifier.normalised(part))
         scores += list(classifier.probabilities(logits))
         decided = classifier.decide(logits, threshold)
         seen += [frozenset(member for detection in found for member in detection.members) for found in decided]

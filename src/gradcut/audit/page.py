@@ -107,13 +107,17 @@ def _resource(*names: str) -> str:
 def _facts(figures: Mapping[str, Any], settings: Mapping[str, Any], errors: Sequence[str]) -> list[str]:
     whole, bootstrap = figures["all"], figures["bootstrap"]
     facts = [
-        f"{whole['photographs']} photographs, {whole['cases']} classes in them",
+        f"{_number(whole['photographs'], 'photograph')}, {_number(whole['cases'], 'class', 'classes')} in them",
         f"classifier {settings['classifier']['name']}",
         f"evidence by {settings['method']}",
         f"truth: {settings['truth']}",
         f"intervals: {bootstrap['confidence']:.0%}, bootstrap over photographs, {bootstrap['resamples']} resamples",
     ]
-    return facts + ([f"{len(errors)} photographs could not be judged"] if errors else [])
+    return facts + ([f"{_number(len(errors), 'photograph')} could not be judged"] if errors else [])
+
+
+def _number(number: int, one: str, several: str | None = None) -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def _tiles(figures: Mapping[str, Any]) -> str:

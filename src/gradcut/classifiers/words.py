@@ -93,7 +93,8 @@ def as_words(name: str, sigmoid: bool, labels: Any, templates: Any = None, backg
     if labels is None:
         raise ClassifierError(
             f'labels: {name} takes words for classes and was given none; labels=["cat", "dog"] in Python, --label cat '
-            "--label dog with 'gradcut segment', 'classify' and 'serve', or --labels FILE with the first two"
+            "--label dog with 'gradcut segment', 'compare', 'classify' and 'serve', or --labels FILE with all but the "
+            "last"
         )
     default = () if sigmoid else BACKGROUND
     words = Words(

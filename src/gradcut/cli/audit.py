@@ -40,6 +40,8 @@ _NEEDED = (
     "an audit needs to know where the classes are, and gradcut's own masks would only say what it was asked: give "
     "--labels FILE.json, COCO annotations with masks or boxes, or --masks DIR, PNG files, or --dataset NAME"
 )
+#: So many photographs that could not be judged are told one by one: annotations may be of thousands that are not here.
+_TOLD = 20
 
 
 @app.command(
@@ -168,10 +170,13 @@ def audit(
                 errors.append(found)
             else:
                 cases += found
-    for reason in errors:
+    for reason in errors[:_TOLD]:
         err.print(f"gradcut: {reason}")
+    if len(errors) > _TOLD:
+        err.print(f"gradcut: and {len(errors) - _TOLD} more{', in audit.json' if cases else ''}")
     if not cases:
-        raise GradcutError(f"DIR: expected photographs with a class that {asked.name} has, got none in {folder}")
+        wanted = f"photographs with a class that {asked.name} has" + (" that can be judged" if errors else "")
+        raise GradcutError(f"DIR: expected {wanted}, got none in {folder}")
     cases = judging.ranked(cases)
     with working("resampling"):
         figures = judging.summarise(cases, resamples)
@@ -211,6 +216,12 @@ def _where(
         raise GradcutError(f"labels: {_NEEDED}")
     if len(given) > 1:
         raise GradcutError(f"{', '.join(given)}: expected one of them")
+    for option, value, of in (
+        ("--label", label, "--masks"), ("--classes", classes, "--masks"),
+        ("--split", split, "--dataset"), ("--names", names, "--dataset"),
+    ):  # fmt: skip
+        if value is not None and of not in given:
+            raise GradcutError(f"{option}: expected together with {of} alone, got it with {given[0]}")
     if dataset is not None:
         if dataset in ("coco", "folder", "imagenet-seg"):
             raise GradcutError(f"--dataset: expected voc, pets or imagenet-s, got {dataset}; {_NEEDED}")
@@ -218,7 +229,7 @@ def _where(
         return {"kind": dataset, "root": str(folder), **{key: value for key, value in options.items() if value}}
     if masks is not None:
         check_folder("--masks", masks)
-        if label is None and classes is None:
+        if (label is None) == (classes is None):
             raise GradcutError("--masks: expected --label NAME or --classes FILE with it: what are the masks of?")
         if classes is not None:
             check_file("--classes", classes)

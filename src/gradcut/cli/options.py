@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -249,30 +251,48 @@ def unslashed(folder: str | None) -> str | None:
     return folder and re.sub(r"(?<=[^/:])/+$", "", folder)
 
 
+@contextmanager
+def _looking(option: str, path: Path) -> Iterator[None]:
+    """Turn what the system says of a path that it does not let us look at into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise GradcutError(f"{option}: {path} cannot be read: {error.strerror or error}") from error
+
+
 def check_folder(option: str, path: Path) -> None:
     """Refuse a folder to read from that is none, before anything slow is imported."""
-    if not path.is_dir():
-        reason = f"{path} is a file, expected a folder" if path.exists() else f"no such folder: {path}"
-        raise GradcutError(f"{option}: {reason}")
+    with _looking(option, path):
+        if not path.is_dir():
+            reason = f"{path} is a file, expected a folder" if path.exists() else f"no such folder: {path}"
+            raise GradcutError(f"{option}: {reason}")
 
 
 def check_file(option: str, path: Path) -> None:
     """Refuse a file to read that is none, before anything slow is imported."""
-    if not path.is_file():
-        reason = f"{path} is a folder, expected a file" if path.exists() else f"no such file: {path}"
-        raise GradcutError(f"{option}: {reason}")
+    with _looking(option, path):
+        if not path.is_file():
+            reason = f"{path} is a folder, expected a file" if path.exists() else f"no such file: {path}"
+            raise GradcutError(f"{option}: {reason}")
 
 
 def check_output(output: str | Path) -> None:
-    """Refuse a folder to write to that cannot be one: a file has its name, or its parent's."""
+    """Refuse a folder to write to that cannot be one, before the work is done.
+
+    A file has its name, or its parent's, or what is there may not be written to.
+    """
     folder = files.Folder(str(output)).local
     if folder is None:
         return
-    if folder.is_file():
-        raise OutputError(f"output: {output} is a file; -o takes a folder")
-    for parent in folder.parents:
-        if parent.is_file():
-            raise OutputError(f"output: {output} cannot be a folder: {parent} is a file")
+    with files.writing(output):
+        if folder.is_file():
+            raise OutputError(f"output: {output} is a file; -o takes a folder")
+        for parent in folder.parents:
+            if parent.is_file():
+                raise OutputError(f"output: {output} cannot be a folder: {parent} is a file")
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if not os.access(there, os.W_OK):
+            raise OutputError(f"output: {output} cannot be written: no permission to write to {there}")
 
 
 def check_gives_confidence(recipes: Sequence[str], saliency: str | None, size: int | None) -> None:
