@@ -178,3 +178,19 @@ def test_names_that_are_no_utf_8_come_back_from_json():
     written = files.encode_json({"photograph": name, "label": "Käse"})
     assert json.loads(written) == {"photograph": name, "label": "Käse"}
     assert "Käse" in files.encode_json({"label": "Käse"}).decode()
+
+
+def test_a_path_that_may_not_be_looked_at_is_a_photograph_that_cannot_be_read(tmp_path, monkeypatch):
+    real = os.stat
+
+    def refused(path, *arguments, **options):
+        if str(path).startswith(str(tmp_path / "secret")):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    for place in ("secret", "secret/a.jpg", "secret/a.tar", "secret/*.jpg"):
+        assert files.find([tmp_path / place]) == ([(tmp_path / place, Path(place).stem)], [])
+        assert not files.is_missing(tmp_path / place)
+    assert files.is_missing(tmp_path / "gone")
+    assert not files.is_missing("s3://bucket/gone")

@@ -84,6 +84,14 @@ def fetch(url: str) -> io.BytesIO:
     return io.BytesIO(content)
 
 
+def is_missing(path: Path | str) -> bool:
+    """Whether this is a path on this machine with nothing there; not one that may not be looked at: reading tells."""
+    try:
+        return isinstance(path, Path) and not path.exists()
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class _Listing:
     """What a folder or a pattern holds: photographs, with their paths below it, and the other files' paths below it."""
@@ -178,13 +186,14 @@ def _listing(argument: str) -> _Listing:
     if is_url(argument):
         return _remote_listing(argument)
     path = Path(argument.removeprefix("file://"))
-    if path.is_dir():
+    # The functions of `os.path` answer no, where those of `Path` raise, for what may not be looked at.
+    if os.path.isdir(path):  # noqa: PTH112
         below = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
         return _sorted("folder", [(path / name, name) for name in below], SUFFIXES)
-    if glob.has_magic(str(path)) and not path.exists():
+    if glob.has_magic(str(path)) and is_missing(path):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207  the pattern may be absolute
         return _sorted("pattern", [(match, Path(match.name)) for match in matches if match.is_file()], _suffixes(path))
-    if shards.is_shard(str(path)) and path.is_file():
+    if shards.is_shard(str(path)) and os.path.isfile(path):  # noqa: PTH113
         return _sorted("shard", [(path, Path(path.name))], SUFFIXES)
     return _Listing("path", [(path, Path(path.name))], [])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -81,7 +80,7 @@ def classify(
     photographs, errors = files.find(paths)
     results: dict[str, Any] = {}
     table = Table("photograph", "label", "score")
-    if any(not isinstance(path, Path) or path.exists() for path, _ in photographs):  # else what is slow is spared
+    if not all(files.is_missing(path) for path, _ in photographs):  # else what is slow is spared
         with working(f"loading {classifier}"):
             from gradcut.classifiers.classifier import Detection
             from gradcut.saliency.presence import detection_logits

@@ -117,7 +117,7 @@ def compare(
     if single is None and output.suffix.lower() in files.SUFFIXES and not output.is_dir():
         raise GradcutError(f"output: expected a folder or a file that ends in .png, got {output}")
     check_output(output if single is None else output.parent)
-    if all(isinstance(path, Path) and not path.exists() for path, _ in found):  # what is slow is spared
+    if all(files.is_missing(path) for path, _ in found):  # what is slow is spared
         errors += [f"{path}: no such file" for path, _ in found]
         found = []
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import textwrap
@@ -292,7 +293,7 @@ def check_output(output: str | Path) -> None:
                 raise OutputError(f"output: {output} cannot be a folder: {parent} is a file")
         there = next(place for place in (folder, *folder.parents) if place.exists())
         if not os.access(there, os.W_OK):
-            raise OutputError(f"output: {output} cannot be written: no permission to write to {there}")
+            raise PermissionError(errno.EACCES, f"no permission to write to {there}")
 
 
 def check_gives_confidence(recipes: Sequence[str], saliency: str | None, size: int | None) -> None:

@@ -196,7 +196,7 @@ def segment(
         check_gives_confidence([recipe], saliency, size)
     photographs = _given(paths or [], listed or [])
     found, failures = files.find(photographs)
-    gone = all(isinstance(path, Path) and not path.exists() for path, _ in found)
+    gone = all(files.is_missing(path) for path, _ in found)
     folder = files.Folder(output)
     before = folder.read("run.json")
     if gone and before is None:  # nothing to do or to tell of: what is slow is spared
