@@ -19,6 +19,7 @@ from gradcut.errors import EvaluationError
 from gradcut.evaluation import gallery, summary
 from gradcut.evaluation.gallery import choose, draw
 from gradcut.evaluation.report import page
+from gradcut.evaluation.report_faithfulness import _ticks
 
 
 @pytest.fixture
@@ -393,3 +394,15 @@ def test_commands_name_what_is_wrong(command, folder, tmp_path):
     assert "expansion: recipe's masks Expansion(start=49" in message("report", scores)
     settings.unlink()
     assert "needs its settings" in message("report", scores)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 0.993, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (-0.13, 0.41, [-0.2, 0, 0.2, 0.4, 0.6]), (0, 0.001, [0, 0.0002, 0.0004, 0.0006, 0.0008, 0.001]),
+        (0, 0.06, [0, 0.02, 0.04, 0.06]),
+    ],
+)  # fmt: skip
+def test_the_numbers_beside_a_curve_are_round(low, high, ticks):
+    assert _ticks(low, high) == ticks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -99,19 +100,20 @@ def _plot(series: Mapping[str, Mapping[str, Any]], along: str, colours: Mapping[
         for bound in [figure["value"], *(figure["interval"] or [])]
         if bound is not None
     ]
-    low, high = min(0.0, *bounds), max(*bounds, 1e-3)
+    ticks = _ticks(min(0.0, *bounds), max(*bounds, 1e-3))
+    low, high = ticks[0], ticks[-1]
 
     def at(share: float, value: float) -> str:
-        x = left + (width - left - 8) * share
+        x = left + (width - left - 14) * share  # half of the last number finds room
         y = top + (height - top - bottom) * (high - value) / (high - low)
         return f"{x:.1f},{y:.1f}"
 
     marks = []
-    for step in range(6):
-        value = low + (high - low) * step / 5
+    for value in ticks:
         y = at(0, value).split(",")[1]
         marks.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y}" y2="{y}"/>')
-        marks.append(f'<text x="{left - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
+        marks.append(f'<text x="{left - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for step in range(6):
         x = at(step / 5, 0).split(",")[0]
         marks.append(f'<text x="{x}" y="{height - 18}" text-anchor="middle">{step / 5:.1f}</text>')
     marks.append(f'<text class="faint" x="{width / 2}" y="{height - 3}" text-anchor="middle">{along}</text>')
@@ -128,6 +130,14 @@ def _plot(series: Mapping[str, Mapping[str, Any]], along: str, colours: Mapping[
             f'<polyline class="curve" points="{line}"></polyline></g>'
         )
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(along)}">{"".join(marks)}</svg>'
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers at equal distances, five steps or a few more, from at most the one to at least the other."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= (high - low) / 5 - 1e-12)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{number * step:.6g}") for number in range(first, last + 1)]
 
 
 def _maps(rows: Sequence[Row], cards: Sequence[Card], measures: Sequence[str]) -> str:
