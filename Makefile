@@ -83,7 +83,7 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/demo: pyproject.toml constraints.txt | $(BIN)/uv
-	$(INSTALL)[web]
+	$(INSTALL)[web,timm]
 	@touch $@
 
 # Compiled at once: tests begin many processes, and each would compile what it imports where nothing may be written.

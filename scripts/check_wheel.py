@@ -37,7 +37,7 @@ EXTRAS = {
     "run('label-studio')": "pip install 'gradcut[web]'",
     "run('segment cat.png -o out --engine ray')": "pip install 'gradcut[ray]'",
     "images.read('cat.heic')": "pip install 'gradcut[heic]'",
-    "run('segment photographs.parquet -o out')": "pip install 'gradcut[parquet]'",
+    "shards.check('photographs.parquet')": "pip install 'gradcut[parquet]'",
     "integrations.cvat.create()": "pip install 'gradcut[cvat]'",
     "integrations.fiftyone.model(Segmenter('coco80'))": "pip install 'gradcut[fiftyone]'",
 }
@@ -48,7 +48,7 @@ import json, sys
 from skimage.data import chelsea
 from PIL import Image
 import gradcut.integrations.cvat, gradcut.integrations.fiftyone
-from gradcut import GradcutError, Segmenter, cli, datasets, formats, images, integrations, load_classifier
+from gradcut import GradcutError, Segmenter, cli, datasets, formats, images, integrations, load_classifier, shards
 
 Image.fromarray(chelsea()).save("cat.png")
 for name in ("cat.heic", "photographs.parquet"):

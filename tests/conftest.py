@@ -40,7 +40,7 @@ with pytest.MonkeyPatch.context() as _patch, install_import_hook("gradcut", "typ
 from networks import Brightness  # noqa: E402  after the hook: it imports gradcut
 
 torch.set_num_threads(1)
-settings.register_profile("gradcut", deadline=None, max_examples=30)
+settings.register_profile("gradcut", deadline=None, max_examples=20)
 settings.load_profile("gradcut")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

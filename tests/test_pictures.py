@@ -309,6 +309,17 @@ def test_a_comparison_is_never_too_wide(methods, classes, size):
         assert picture.shape[0] <= pictures.HIGHEST + 20
 
 
+@pytest.mark.parametrize(("methods", "classes"), [(3, 2), (2, 3)])
+def test_what_a_method_took_stands_beside_its_name(methods, classes, written):
+    compared(np.zeros((60, 80, 3), dtype=np.uint8), methods, classes)
+    words = [text for _, texts in written.values() for text, _ in texts]
+    if methods < classes:
+        assert {"m 0  0.9", "m 1  0.9"} <= set(words)
+    else:
+        assert {"m 0", "m 1", "m 2"} <= set(words)
+        assert words.count("0.9") >= methods
+
+
 def test_a_comparison_has_each_map_and_mask_once():
     photograph = np.zeros((60, 80, 3), dtype=np.uint8)
     dark, light = np.zeros((4, 4), dtype=np.float32), np.ones((4, 4), dtype=np.float32)

@@ -100,7 +100,10 @@ def comparison(
     for place in range(min(beside, len(rows)) if named else 0):
         for number, column in enumerate(columns):
             left = MARGIN + place * (wide + _BETWEEN) + number * (size[1] + GAP)
-            draw.text((left, head.height), fitted(plain(column.title), font(13), size[1]), FAINT, font(13))
+            both = plain(f"{column.title}  {column.note}")
+            if columns is classes or font(13).getlength(both) > size[1]:  # the classes' notes stand in the head
+                both = fitted(plain(column.title), font(13), size[1])
+            draw.text((left, head.height), both, FAINT, font(13))
     for number, (row, strip) in enumerate(zip(rows, panels, strict=True)):
         left, upper = MARGIN + number % beside * (wide + _BETWEEN), top + number // beside * pitch
         _name(draw, row, (left, upper), wide, all(is_constant(panel.saliency) for panel in strip))
