@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib import resources
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from gradcut import images, pictures
 from gradcut.audit.measuring import VERDICTS, Case, known_labels, maps_of
 from gradcut.classifiers import Classifier
 from gradcut.datasets import Dataset
+from gradcut.evaluation.report_parts import data_uri, filled, resource
 from gradcut.pictures import Picture
 from gradcut.saliency import Saliency
+
+#: Where its own files are, and those that it shares with the page of scores.
+_FOLDER, _REPORT = ("audit", "audit_page"), ("evaluation", "report_page")
 
 #: Of a card's pictures, in pixels: the greatest height and width.
 _HIGH, _WIDE = 300, 400
@@ -80,8 +80,8 @@ def page(
     """
     parts = {
         "title": escape(f"gradcut audit: {settings['title']}"),
-        "style": _resource("evaluation", "report_page", "report.css") + _resource("audit", "audit_page", "audit.css"),
-        "script": _resource("audit", "audit_page", "audit.js"),
+        "style": resource(*_REPORT, "report.css") + resource(*_FOLDER, "audit.css"),
+        "script": resource(*_REPORT, "tables.js") + resource(*_FOLDER, "audit.js"),
         "facts": "".join(f"<li>{escape(fact)}</li>" for fact in _facts(figures, settings, errors)),
         "tiles": _tiles(figures),
         "classes": _classes(figures),
@@ -94,14 +94,7 @@ def page(
         "settings": escape(json.dumps(settings, indent=1, ensure_ascii=False)),
         "cases": _document(cases),
     }
-    text = _resource("audit", "audit_page", "audit.html")
-    for key, value in parts.items():
-        text = text.replace(f"<!--{key}-->", value)
-    return text
-
-
-def _resource(*names: str) -> str:
-    return resources.files("gradcut").joinpath(*names).read_text(encoding="utf-8")
+    return filled(resource(*_FOLDER, "audit.html"), parts)
 
 
 def _facts(figures: Mapping[str, Any], settings: Mapping[str, Any], errors: Sequence[str]) -> list[str]:
@@ -210,9 +203,7 @@ def _gallery(cases: Sequence[Case], cards: Sequence[Card]) -> str:
 
 
 def _figure(picture: Picture, caption: str, case: Case) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=74, optimize=True)
-    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    source = data_uri(picture, quality=74)
     about = escape(f"{caption}: {case.label} in {case.photograph}")
     height, width = picture.shape[:2]
     return f'<img loading="lazy" width="{width}" height="{height}" alt="{about}" src="{source}">'

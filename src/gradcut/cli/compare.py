@@ -11,6 +11,7 @@ from gradcut import catalogue
 from gradcut.cli.help import ASKED, WRITTEN
 from gradcut.cli.options import (
     CLASSIFIER,
+    AskedFor,
     BackgroundWords,
     ClassifierName,
     Device,
@@ -57,14 +58,7 @@ def compare(
     value_range: ValueRange = None,
     limit: Limit = None,
     classifier: ClassifierName = CLASSIFIER,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=ASKED, show_default=False,
-            help="Ask for this class instead of those that the classifier detects; may be repeated. A classifier that "
-            "takes words is asked for any.",
-        ),
-    ] = None,
+    label: AskedFor = None,
     labels: LabelsFile = None,
     template: Templates = None,
     background: BackgroundWords = None,

@@ -106,6 +106,14 @@ SaliencyName = Annotated[
         rich_help_panel=MASKS, show_default="the recipe's", help="Take this saliency method, such as GradCAM.",
     ),
 ]  # fmt: skip
+AskedFor = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="NAME", rich_help_panel=ASKED, show_default=False,
+        help="Ask for this class instead of those that the classifier detects; may be repeated. A classifier that "
+        "takes words is asked for any.",
+    ),
+]  # fmt: skip
 LabelsFile = Annotated[
     str | None,
     typer.Option(

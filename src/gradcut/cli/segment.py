@@ -16,11 +16,12 @@ import typer
 from gradcut import files
 from gradcut.catalogue import CLASSIFIERS, RECIPES
 from gradcut.cli.exports import opened, written
-from gradcut.cli.help import ASKED, PHOTOGRAPHS, RUNNING, WRITTEN
+from gradcut.cli.help import PHOTOGRAPHS, RUNNING, WRITTEN
 from gradcut.cli.memory import keep_freed_memory
 from gradcut.cli.options import (
     CLASSIFIER,
     AsJson,
+    AskedFor,
     BackgroundWords,
     ClassifierName,
     Device,
@@ -78,14 +79,7 @@ def segment(
     value_range: ValueRange = None,
     limit: Limit = None,
     classifier: ClassifierName = CLASSIFIER,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=ASKED, show_default=False,
-            help="Ask for this class instead of those that the classifier detects; may be repeated. A classifier that "
-            "takes words is asked for any.",
-        ),
-    ] = None,
+    label: AskedFor = None,
     labels: LabelsFile = None,
     template: Templates = None,
     background: BackgroundWords = None,

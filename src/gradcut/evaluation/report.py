@@ -6,7 +6,6 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,11 @@ from gradcut.evaluation.baselines import BASELINES
 from gradcut.evaluation.gallery import Card
 from gradcut.evaluation.measures import Counts
 from gradcut.evaluation.report_faithfulness import section
-from gradcut.evaluation.report_parts import cell, mark, panel, row_name
+from gradcut.evaluation.report_parts import cell, filled, mark, panel, resource, row_name
 from gradcut.evaluation.scoring import Row
 from gradcut.evaluation.summary import COMPARED, NUMBERS, PROTOCOL, SIZES
+
+_FOLDER = ("evaluation", "report_page")
 
 #: What the columns are called, and what they mean.
 NAMES: Mapping[str, tuple[str, str]] = {
@@ -54,8 +55,8 @@ def page(
     maps = section(rows, figures, cards, colours)
     parts = {
         "title": escape(f"gradcut: {settings['title']}"),
-        "style": _resource("report.css"),
-        "script": _resource("report.js"),
+        "style": resource(*_FOLDER, "report.css"),
+        "script": resource(*_FOLDER, "tables.js") + resource(*_FOLDER, "report.js"),
         "head": _head(figures, settings),
         "main": _main_table(figures, colours),
         "measures": _measures(figures),
@@ -69,14 +70,7 @@ def page(
         "settings": escape(json.dumps(settings, indent=1, ensure_ascii=False)),
         "legend": _legend(colours),
     }
-    text = _resource("report.html")
-    for key, value in parts.items():
-        text = text.replace(f"<!--{key}-->", value)
-    return text
-
-
-def _resource(name: str) -> str:
-    return resources.files("gradcut").joinpath("evaluation", "report_page", name).read_text(encoding="utf-8")
+    return filled(resource(*_FOLDER, "report.html"), parts)
 
 
 def _colour(number: int, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the sections of the report's page are built of."""
+"""What the pages of scores, and of audits, are built of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping
 from html import escape
+from importlib import resources
 from typing import Any
 
 from PIL import Image
@@ -46,7 +47,20 @@ def panel(caption: str, picture: Picture, about: str) -> str:
     )
 
 
-def data_uri(picture: Picture) -> str:
+def data_uri(picture: Picture, quality: int = 72) -> str:
+    """The picture as a JPEG inside the page."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=72, optimize=True)
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def resource(*names: str) -> str:
+    """The text of a file of the package, by its path below it."""
+    return resources.files("gradcut").joinpath(*names).read_text(encoding="utf-8")
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """A template with every ``<!--key-->`` replaced."""
+    for key, value in parts.items():
+        template = template.replace(f"<!--{key}-->", value)
+    return template
