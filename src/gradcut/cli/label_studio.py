@@ -15,6 +15,7 @@ from gradcut.cli.options import (
     Device,
     Disjoint,
     MinConfidence,
+    Port,
     RecipeName,
     Templates,
     Threshold,
@@ -60,13 +61,7 @@ def label_studio(
             "environment.",
         ),
     ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65535, metavar="0..65535", rich_help_panel="Where it listens",
-            help="Listen on this port; 0 takes any free one.",
-        ),
-    ] = 9090,
+    port: Port = 9090,
     classifier: ClassifierName = CLASSIFIER,
     template: Templates = None,
     background: BackgroundWords = None,

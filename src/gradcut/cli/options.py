@@ -106,6 +106,13 @@ SaliencyName = Annotated[
         rich_help_panel=MASKS, show_default="the recipe's", help="Take this saliency method, such as GradCAM.",
     ),
 ]  # fmt: skip
+Port = Annotated[
+    int,
+    typer.Option(
+        min=0, max=65535, metavar="0..65535", rich_help_panel="Where it listens",
+        help="Listen on this port; 0 takes any free one.",
+    ),
+]  # fmt: skip
 AskedFor = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,7 @@ from gradcut.cli.options import (
     CLASSIFIER,
     BackgroundWords,
     Device,
+    Port,
     RecipeName,
     Templates,
     app,
@@ -51,13 +52,7 @@ def serve(
             metavar="ADDRESS", rich_help_panel="Where it listens", help="Listen here; 0.0.0.0 lets other machines in."
         ),
     ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65535, metavar="0..65535", rich_help_panel="Where it listens",
-            help="Listen on this port; 0 takes any free one.",
-        ),
-    ] = 7860,
+    port: Port = 7860,
     public: Annotated[
         bool,
         typer.Option(
