@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import torchvision
 from networks import ReshapedPatches
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
@@ -275,3 +276,27 @@ def test_a_convolution_in_place_of_the_linear_layer() -> None:
     maps = GradCAM()(classifier, x, [(0, 1)])
     expected = F.interpolate(own[None, None], (16, 16), mode="bilinear")[0, 0]
     torch.testing.assert_close(maps[0] / maps[0].max(), expected / expected.max(), rtol=1e-4, atol=1e-5)
+
+
+class Counted(TorchFunctionMode):
+    """Counts the functions that reach it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_the_watch_asks_of_tensors_reaches_no_other_context() -> None:
+    model, x = timms("resnet18").eval(), photographs(32)
+    with torch.no_grad(), Counted() as bare:
+        model(x)
+    noted: list[tuple[Any, ...]] = []
+    watch = ForwardPass(x, 3, None, lambda *call: noted.append(call))
+    with torch.no_grad(), Counted() as around, watch:
+        model(x)
+    assert noted
+    assert around.calls == bare.calls

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -100,26 +101,33 @@ class ForwardPass(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func in QUESTIONS:
-            return result
+        if func not in QUESTIONS:
+            # What is asked here of tensors is not the network's, and would go through the contexts around this one.
+            with torch._C.DisableTorchFunction():
+                self._note(func, result, args, kwargs, sys._getframe(1))
+        return result
+
+    def _note(
+        self, func: Callable[..., Any], result: Any, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType
+    ) -> None:
         self.calls += 1
         self._moved = self._moved or self._moves(func, result, args, kwargs)
         if not isinstance(result, Tensor):
-            return result
+            return
         if func is F.linear:
             self._linear = _linear(*args, **kwargs)
         layout = self._layout(func, result)
-        if layout is not None:
-            place = MapCall(self.calls, func, tuple(result.shape[1:]), layout)
-            self.doubtful = self.doubtful or self._moved
-            proven = self._proven is None or place in self._proven
-            if proven:
-                self._before_attention[layout.prefix + layout.h * layout.w] = layout
-                if place.candidate:
-                    self._keep(result, layout)
-            if self._on_map is not None:
-                self._on_map(place, result if proven else None, sys._getframe(1))
-        return result
+        if layout is None:
+            return
+        place = MapCall(self.calls, func, tuple(result.shape[1:]), layout)
+        self.doubtful = self.doubtful or self._moved
+        proven = self._proven is None or place in self._proven
+        if proven:
+            self._before_attention[layout.prefix + layout.h * layout.w] = layout
+            if place.candidate:
+                self._keep(result, layout)
+        if self._on_map is not None:
+            self._on_map(place, result if proven else None, caller)
 
     @property
     def linear(self) -> LinearCall | None:
