@@ -41,7 +41,7 @@ from gradcut.saliency import (
 from gradcut.seeds import Fractions, Percentiles, SeedRule, Seeds, is_constant
 
 #: Raise it when a step gives other masks for the same options: what another version began is not continued then.
-REVISION = 2
+REVISION = 3
 #: The version of what the steps compute: gradcut's major and minor number, and the above.
 ALGORITHMS = f"{'.'.join(__version__.split('.')[:2])}+{REVISION}"
 

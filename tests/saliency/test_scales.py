@@ -7,10 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gradcut import RECIPES, Classifier, Recipe, Segmenter
-from gradcut.saliency import CAM, Attention, Crops, Features, MultiScale, PlaceProbability, Rivals, Walk, scales_of
+from gradcut.network.view import View
+from gradcut.saliency import (
+    CAM,
+    Attention,
+    Crops,
+    Features,
+    MultiScale,
+    PlaceProbability,
+    Rivals,
+    Walk,
+    resolve,
+    scales_of,
+)
+from gradcut.saliency.maps import against_each_other
 
 
 @pytest.mark.parametrize(
@@ -72,3 +86,30 @@ def test_the_recipes_say_each_size_once() -> None:
     assert {sorted(walk.scales)[1] for walk in walks["default"]} == {5 / 3}
     assert {walk.scale for walk in walks["default"]} == {None}
     assert {walk.scale for walk in walks["best"]} == {5 / 3}, "as default's"
+
+
+def squares(classifier: Classifier, x: Tensor, targets: Any) -> Tensor:
+    """A map with detail in single pixels, which depends on the photograph's size."""
+    h, w = x.shape[2:]
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    n = len(resolve(targets, classifier.logits(x)))
+    return ((rows // 2 + columns // 3) % 5 == 0).float().expand(n, -1, -1).contiguous()
+
+
+@pytest.mark.parametrize(("size", "coarse"), [((64, 64), (64, 64)), ((640, 640), (320, 320)), ((480, 960), (160, 320))])
+@pytest.mark.parametrize("flip", [False, True])
+def test_walks_are_given_means_of_what_several_sizes_say(
+    size: tuple[int, int], coarse: tuple[int, int], flip: bool, brightness: Classifier
+) -> None:
+    method, x = MultiScale(squares, (1, 2), flip), torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    pairs = [(0, 0), (0, 1)]
+    view = View(brightness.at((size[0] // 2, size[1] // 2)), x)
+    maps = method.coarse(view, pairs)
+    assert maps.shape[1:] == coarse
+    whole = method.explain(view, pairs)
+    assert whole.shape[1:] == size
+    grid, whole_on_it = (F.adaptive_avg_pool2d(values, (40, 40)) for values in (maps, whole))
+    assert float((grid - whole_on_it).abs().max()) < 0.1 * float(whole_on_it.max())
+    assert maps.equal(whole) == (size == coarse)
+    assert Rivals(method).explain(view, pairs).equal(against_each_other(whole, [0, 0]))
+    assert Rivals(method).coarse(view, pairs).equal(against_each_other(maps, [0, 0]))

@@ -44,6 +44,14 @@ def upsampled(maps: Float[Tensor, "n gh gw"], size: Sequence[int]) -> Float[Tens
     return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
+def resized(maps: Float[Tensor, "n h w"], size: Sequence[int]) -> Float[Tensor, "n _ _"]:
+    """To height and width, in float32 at least: bilinear, or means of what a place covers where neither side grows."""
+    h, w = size
+    if h <= maps.shape[1] and w <= maps.shape[2] and len(maps):
+        return F.adaptive_avg_pool2d(wide(maps), (h, w))
+    return upsampled(maps, size)
+
+
 def against_each_other(
     maps: Float[Tensor, "n h w"], photographs: Sequence[int], strength: float = 1.0
 ) -> Float[Tensor, "n h w"]:

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from gradcut.errors import SaliencyError
 from gradcut.network.view import View
-from gradcut.saliency.maps import relative, upsampled, wide
+from gradcut.saliency.maps import relative, resized, wide
 from gradcut.saliency.method import Method, explained, scales_of
 from gradcut.saliency.targets import Remembered, Saliency, Targets
+
+#: Places a side of what walks are given of several sizes: eight to a place of `Features`' grid.
+COARSE = 320
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,16 @@ class MultiScale(Method):
             object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
 
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        return self._mean(view, targets, view.x.shape[2:])
+
+    def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n _ _"]:
+        """At no more than `COARSE` places a side, of which walks take means: time and memory grow with classes only."""
+        h, w = view.x.shape[2:]
+        factor = min(1, COARSE / max(h, w))
+        return self._mean(view, targets, (max(1, round(h * factor)), max(1, round(w * factor))))
+
+    def _mean(self, view: View, targets: Targets, size: Sequence[int]) -> Float[Tensor, "n _ _"]:
         asked = Remembered(targets, self.method)
-        size = view.x.shape[2:]
         total = None
         if 1.0 not in self.scales:
             with torch.no_grad():
@@ -54,10 +65,10 @@ class MultiScale(Method):
         for scale in sorted(self.scales, key=lambda scale: scale != 1):  # 1 first, then as given
             at = view.at(scale)
             first = asked if total is None and scale == 1 else asked.pairs
-            maps = upsampled(explained(self.method, at, first), size)
+            maps = resized(explained(self.method, at, first), size)
             total = maps if total is None else total + maps
             if self.flip:
-                total = total + upsampled(explained(self.method, at.mirrored(), asked.pairs).flip(2), size)
+                total = total + resized(explained(self.method, at.mirrored(), asked.pairs).flip(2), size)
         assert total is not None
         return total / (len(self.scales) * (1 + self.flip))
 

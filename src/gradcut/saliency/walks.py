@@ -47,12 +47,15 @@ class Rivals(Method):
             raise SaliencyError(f"strength: expected a number from 0, got {self.strength}")
 
     def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
-        return upsampled(self.coarse(view, targets), view.x.shape[2:])
+        asked = Remembered(targets, self.method)
+        return self._contrasted(explained(self.method, view, asked), asked)
 
     def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n _ _"]:
         asked = Remembered(targets, self.method)
-        maps = wide(coarsely(self.method, view, asked))
-        return against_each_other(maps, [b for b, _ in asked.pairs], self.strength)
+        return self._contrasted(coarsely(self.method, view, asked), asked)
+
+    def _contrasted(self, maps: Float[Tensor, "n _ _"], asked: Remembered) -> Float[Tensor, "n _ _"]:
+        return against_each_other(wide(maps), [b for b, _ in asked.pairs], self.strength)
 
     @property
     def scales(self) -> tuple[float, ...]:
