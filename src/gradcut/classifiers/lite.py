@@ -114,8 +114,10 @@ class _Same(nn.Conv2d):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         rows, columns = (max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
-        x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        # Where the far end lacks one more, a zero before the kernel makes both ends alike: no padded copy of the map.
+        weight = F.pad(self.weight, (columns % 2, 0, rows % 2, 0)) if columns % 2 or rows % 2 else self.weight
+        padding = ((rows + 1) // 2, (columns + 1) // 2)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 def _convolution(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
