@@ -340,10 +340,12 @@ def walked(
     for number, many in enumerate(steps):
         if number:
             at = against_each_other(at, photographs)
-        places = list(at.flatten(1))
-        for _ in range(many):
-            places = [walks[b] @ place for b, place in zip(photographs, places, strict=True)]
-        at = torch.stack(places).view(at.shape)
+        for b, walk in walks.items():
+            rows = [n for n, photograph in enumerate(photographs) if photograph == b]
+            places = at[rows].flatten(1)
+            for _ in range(many):
+                places = linear(places, walk)
+            at[rows] = places.view(-1, *grid)
     # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another. Rows sum to
     # 1 only to rounding, in each step.
     return above_least(at, rounding=16 * (1 + sum(steps)))
