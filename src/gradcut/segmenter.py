@@ -26,7 +26,7 @@ from gradcut.images import Photograph, Photographs
 from gradcut.network.view import View
 from gradcut.recipes import RECIPES, Recipe, as_recipe, fitted_name, for_classifier, with_saliency
 from gradcut.results import Object, Segmentation
-from gradcut.saliency import Method, Target, explained, scales_of
+from gradcut.saliency import GridMethod, Method, Target, explained, scales_of
 from gradcut.saliency.presence import looks_at, with_places
 
 
@@ -241,7 +241,10 @@ class Segmenter:
             for at in larger:
                 at.share()
             clock.append(time.perf_counter())
-            maps = explained(method, view, targets)
+            if isinstance(method, GridMethod):
+                maps = method.sized(view, targets, classifier.size)
+            else:
+                maps = explained(method, view, targets)
             if not calls:
                 raise SaliencyError(f"saliency: expected {method!r} to ask for its targets, it did not")
             detailed = _checked_maps(method, maps, sum(map(len, detections)))

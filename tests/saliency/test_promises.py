@@ -35,6 +35,7 @@ from gradcut.saliency import (
     Difference,
     EigenCAM,
     EigenGradCAM,
+    Features,
     FinerCAM,
     FullGrad,
     GradCAM,
@@ -47,9 +48,11 @@ from gradcut.saliency import (
     IntegratedGradients,
     KernelSHAP,
     LayerCAM,
+    Mean,
     MultiScale,
     Occlusion,
     RefineCAM,
+    Rivals,
     ScoreCAM,
     ShapleyCAM,
     SmoothGrad,
@@ -60,7 +63,9 @@ from gradcut.saliency import (
     resolve,
     score_gradient,
     scores,
+    sized,
 )
+from gradcut.saliency.maps import resized
 from gradcut.saliency.shapley import shapley_values
 
 
@@ -342,8 +347,8 @@ def test_multi_scale_by_hand(x: Tensor) -> None:
     parts = [
         CAM()(classifier, x, TARGETS),
         CAM()(classifier, x.flip(3), TARGETS).flip(2),
-        F.interpolate(CAM()(classifier, half, TARGETS)[:, None], (24, 24), mode="bilinear")[:, 0],
-        F.interpolate(CAM()(classifier, half.flip(3), TARGETS).flip(2)[:, None], (24, 24), mode="bilinear")[:, 0],
+        CAM().sized(View(classifier, half), TARGETS, (24, 24)),
+        CAM().sized(View(classifier, half.flip(3)), TARGETS, (24, 24)).flip(2),
     ]
     found = MultiScale(CAM(), scales=(0.5, 1))(classifier, x, TARGETS)
     torch.testing.assert_close(found, torch.stack(parts).mean(0), rtol=1e-4, atol=1e-6)
@@ -356,10 +361,39 @@ def test_multi_scale_counts_from_the_classifiers_own_size() -> None:
     own = F.interpolate(large, (24, 24), mode="bilinear", antialias=True)
     seen = []
     found = MultiScale(CAM(), (1, 2), flip=False)(classifier, large, lambda z: seen.append(z) or TARGETS)
-    parts = CAM()(classifier, own, TARGETS), CAM()(classifier, large, TARGETS)
-    fine = [F.interpolate(part[:, None], (48, 48), mode="bilinear")[:, 0] for part in parts]
-    torch.testing.assert_close(found, torch.stack(fine).mean(0), rtol=1e-4, atol=1e-6)
+    parts = CAM().sized(View(classifier, own), TARGETS, (48, 48)), CAM()(classifier, large, TARGETS)
+    torch.testing.assert_close(found, torch.stack(parts).mean(0), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(seen[0], classifier.logits(own), rtol=1e-4, atol=1e-5)
+
+
+#: By the size of the maps that are asked for, what brings the methods' own maps there.
+SIZES = {(24, 24): "the photographs'", (12, 16): "smaller", (30, 47): "larger"}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=SIZES.get)
+@pytest.mark.parametrize(
+    "method",
+    [CAM(), GradCAM(), GradCAM(layers=2, fuse="max"), ScoreCAM(), Gradient(), Rivals(CAM()), MultiScale(CAM(), (1, 2)),
+     Walk(CAM(), Features(8)), Mean((CAM(), Walk(CAM(), Features(8))))],
+    ids=repr,
+)  # fmt: skip
+def test_maps_of_a_size_are_the_method_s(method: Any, size: tuple[int, int], x: Tensor) -> None:
+    view = View(net(), x)
+    maps, whole = sized(method, view, TARGETS, size), method.explain(view, TARGETS)
+    assert maps.shape == (3, *size)
+    if size == (24, 24):
+        torch.testing.assert_close(maps, whole)
+    else:  # without going over the photographs' size, so not the same, but the same picture
+        for one, other in zip(maps, resized(whole, size), strict=True):
+            assert float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]) > 0.9
+
+
+def test_a_method_with_a_grid_cannot_be_overridden_where_nobody_would_call_it() -> None:
+    with pytest.raises(TypeError, match="Own: a GridMethod computes its maps in sized, not in explain"):
+
+        class Own(CAM):
+            def explain(self, view: View, targets: Any) -> Tensor:
+                return super().explain(view, targets)
 
 
 def test_cam_and_its_gradient_kin_agree_on_a_linear_head(x: Tensor) -> None:

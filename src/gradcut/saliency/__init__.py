@@ -43,7 +43,7 @@ from gradcut.saliency.gradients import (
     input_gradient,
 )
 from gradcut.saliency.kinds import SUITED, Kind, at_one_size, kind_of, suited
-from gradcut.saliency.method import Method, explained, resolved, scales_of
+from gradcut.saliency.method import GridMethod, Method, explained, resolved, scales_of, sized
 from gradcut.saliency.perturbation import RISE, AblationCAM, Occlusion, Progress, ScoreCAM
 from gradcut.saliency.relevance import LRP, AttnLRP
 from gradcut.saliency.scales import Crops, MultiScale
@@ -82,6 +82,7 @@ __all__ = [
     "GradCAMPlusPlus",
     "Gradient",
     "GradientXInput",
+    "GridMethod",
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
@@ -122,5 +123,6 @@ __all__ = [
     "scales_of",
     "score_gradient",
     "scores",
+    "sized",
     "suited",
 ]

@@ -17,13 +17,13 @@ from gradcut.network.layouts import Layout
 from gradcut.network.passes import Wanted, scripted
 from gradcut.network.view import View
 from gradcut.saliency.gradients import decided
-from gradcut.saliency.maps import above_least, upsampled, wide
-from gradcut.saliency.method import Method
+from gradcut.saliency.maps import Size, above_least, resized, wide
+from gradcut.saliency.method import GridMethod
 from gradcut.saliency.targets import Score, Targets, backpropagate, backward_passes, check_score, resolve
 
 
 @dataclass(frozen=True)
-class AttentionRollout(Method):
+class AttentionRollout(GridMethod):
     """Attention rollout (Abnar & Zuidema 2020): the product over the layers of ``(mean over heads of A + I) / 2``.
 
     The class token's row of it, or the mean of the rows where the classifier averages the tokens. It says where
@@ -31,7 +31,7 @@ class AttentionRollout(Method):
     over all the tokens in every layer. Costs one forward pass.
     """
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         with torch.no_grad():
             made = view.watch(Wanted(attention=True))
             layers, layout = _global(view.classifier, made.attention)
@@ -40,11 +40,11 @@ class AttentionRollout(Method):
             rolled = mixed[0]
             for layer in mixed[1:]:
                 rolled = layer @ rolled
-            return upsampled(_rows(view.classifier, layout, rolled)[photographs], view.x.shape[2:])
+            return resized(_rows(view.classifier, layout, rolled)[photographs], size)
 
 
 @dataclass(frozen=True)
-class AttentionGradient(Method):
+class AttentionGradient(GridMethod):
     """Attention weighed by its gradient and rolled out (Chefer et al. 2021, "Generic Attention-model Explainability").
 
     ``R <- R + mean over heads of ReLU(G * A) R``, from the identity, layer by layer, with the gradient G of the class
@@ -60,7 +60,7 @@ class AttentionGradient(Method):
     def __post_init__(self) -> None:
         check_score(self.of)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         classifier = view.classifier
         with torch.inference_mode(False), torch.enable_grad():
             made = view.watch(Wanted(from_attention=True))
@@ -74,11 +74,11 @@ class AttentionGradient(Method):
             for layer, gradient in zip(layers, gradients, strict=True):
                 relevance = wide((gradient * layer.detach()[photographs]).clamp(min=0).mean(1))
                 rolled = rolled + relevance @ rolled
-            return upsampled(_rows(classifier, layout, rolled - start).clamp(min=0), view.x.shape[2:])
+            return resized(_rows(classifier, layout, rolled - start).clamp(min=0), size)
 
 
 @dataclass(frozen=True)
-class LeGrad(Method):
+class LeGrad(GridMethod):
     """The attention's gradient alone, layer by layer (Bousselham et al. 2024).
 
     For each of the last ``layers`` blocks the head reads the mean of the tokens that the block puts out; the gradient
@@ -102,7 +102,7 @@ class LeGrad(Method):
         check_score(self.of)
         check_least(SaliencyError, self, layers=1)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         pairs = decided(view, targets)
         batch = len(view.x)
         with torch.inference_mode(False), torch.enable_grad():
@@ -113,11 +113,11 @@ class LeGrad(Method):
                 for position, row in zip(chosen, rows, strict=True):
                     gradient = gradients[row // batch][row % batch].clamp(min=0).mean((0, 1))
                     maps[position % len(pairs)] += gradient[layout.prefix :].view(layout.h, layout.w)
-        return upsampled(above_least(maps), view.x.shape[2:])
+        return resized(above_least(maps), size)
 
 
 @dataclass(frozen=True)
-class BeyondIntuition(Method):
+class BeyondIntuition(GridMethod):
     """How tokens mix, and how the class answers to it (Chen et al. 2023, "Beyond Intuition", token-wise).
 
     ``R <- R + A diag(|v_j| / |z_j|) R``, from the identity, over the last ``layers`` blocks: A is the mean over heads
@@ -144,7 +144,7 @@ class BeyondIntuition(Method):
         if self.layers is not None:
             check_least(SaliencyError, self, layers=1)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         classifier, x = view.classifier, view.x
         with torch.no_grad():
             logits, blocks, layout = mixing_blocks(view, self.layers)
@@ -162,7 +162,7 @@ class BeyondIntuition(Method):
             total = total + gradient / self.steps
         with torch.no_grad():
             answered = total.clamp(min=0).mean(1) * mixed.abs()[[photograph for photograph, _ in pairs]]
-            return upsampled(_rows(classifier, layout, answered), x.shape[2:])
+            return resized(_rows(classifier, layout, answered), x.shape[2:])
 
 
 def _global(classifier: Classifier, attention: Sequence[Attended]) -> tuple[list[Tensor], Layout]:

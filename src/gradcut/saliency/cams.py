@@ -16,8 +16,8 @@ from gradcut.errors import SaliencyError
 from gradcut.known import Known
 from gradcut.network.passes import Wanted
 from gradcut.network.view import View
-from gradcut.saliency.maps import upsampled, wide
-from gradcut.saliency.method import Method, explained, resolved
+from gradcut.saliency.maps import Size, resized, wide
+from gradcut.saliency.method import GridMethod, resolved, sized
 from gradcut.saliency.targets import (
     Saliency,
     Score,
@@ -29,7 +29,7 @@ from gradcut.saliency.targets import (
 
 
 @dataclass(frozen=True)
-class CAM(Method):
+class CAM(GridMethod):
     """Class activation map: a linear head's weights on the features before pooling (Zhou et al. 2016).
 
     ``ReLU(sum_k w_ck A_k)`` of the last map A. Exact where the logits are a linear function of the mean of that
@@ -44,7 +44,7 @@ class CAM(Method):
     def __post_init__(self) -> None:
         check_score(self.of)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         with torch.no_grad():
             logits, features, weight = linear_head(view, "CAM")
             pairs = resolve(targets, logits)
@@ -54,11 +54,11 @@ class CAM(Method):
                 rows = [row for row, (other, _) in enumerate(pairs) if other == photograph]
                 weighted = torch.einsum("nc,chw->nhw", weights[rows], wide(features[photograph]))
                 maps[rows] = weighted.clamp(min=0).to(maps.dtype)  # autocast has its own
-            return upsampled(maps, view.x.shape[2:])
+            return resized(maps, size)
 
 
 @dataclass(frozen=True)
-class PlaceProbability(Method):
+class PlaceProbability(GridMethod):
     """How probable each place's class is, by the weights for places that `gradcut.fit.places` fitted with the head.
 
     The softmax over the head's labels and the background, of the features of the last map at each place; a group of
@@ -73,10 +73,10 @@ class PlaceProbability(Method):
 
     otherwise: Saliency = field(default_factory=CAM)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         places = places_of(view.classifier.model)
         if places is None:
-            return explained(self.otherwise, view, targets)
+            return sized(self.otherwise, view, targets, size)
         with torch.no_grad():
             logits, features, _ = linear_head(view, "PlaceProbability")
             probabilities = place_probabilities(features, places)
@@ -84,7 +84,7 @@ class PlaceProbability(Method):
             maps = probabilities.new_zeros(len(pairs), *features.shape[2:])
             for row, (photograph, members) in enumerate(pairs):
                 maps[row] = probabilities[photograph, list(members)].sum(0)
-            return upsampled(maps, view.x.shape[2:])
+            return resized(maps, size)
 
     def resolved(self, classifier: Classifier) -> Saliency:
         return self if places_of(classifier.model) is not None else resolved(self.otherwise, classifier)

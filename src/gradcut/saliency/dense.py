@@ -14,13 +14,13 @@ from gradcut.network.blocks import at_places
 from gradcut.network.replay import Replacement
 from gradcut.network.view import View
 from gradcut.saliency.gradients import decided
-from gradcut.saliency.maps import upsampled, wide
-from gradcut.saliency.method import Method
+from gradcut.saliency.maps import Size, resized, wide
+from gradcut.saliency.method import GridMethod
 from gradcut.saliency.targets import Targets
 
 
 @dataclass(frozen=True)
-class DenseProbability(Method):
+class DenseProbability(GridMethod):
     """How probable the class is by the classifier's own head, applied to the features of every place.
 
     The head is given a place as if all the others, and class and register tokens, were like it: whether it reads the
@@ -52,8 +52,8 @@ class DenseProbability(Method):
             raise SaliencyError(f"attention: expected {ways} or None, got {self.attention!r}")
         check_least(SaliencyError, self, deviation=1e-3)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
-        return upsampled(self.coarse(view, targets), view.x.shape[2:])
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
+        return resized(self.coarse(view, targets), size)
 
     def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n gh gw"]:
         classifier = view.classifier

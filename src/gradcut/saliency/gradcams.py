@@ -19,8 +19,8 @@ from gradcut.network.layouts import Layout
 from gradcut.network.passes import gradients
 from gradcut.network.view import View
 from gradcut.saliency.gradients import GuidedBackprop, PixelMethod, check_pixels, decided
-from gradcut.saliency.maps import above_least, relative, upsampled, wide
-from gradcut.saliency.method import Method, explained
+from gradcut.saliency.maps import Size, above_least, relative, resized, wide
+from gradcut.saliency.method import GridMethod, explained
 from gradcut.saliency.targets import (
     Remembered,
     Saliency,
@@ -37,7 +37,7 @@ from gradcut.saliency.targets import (
 
 
 @dataclass(frozen=True)
-class GradCAM(Method):
+class GradCAM(GridMethod):
     """Grad-CAM (Selvaraju et al. 2017): each channel weighed by its gradient's mean.
 
     ``ReLU(sum_k mean(G_k) A_k)`` of a map A and the gradient G of the class score with respect to it. Equals `CAM` up
@@ -69,15 +69,14 @@ class GradCAM(Method):
         if self.fuse not in ("mean", "max", "product"):
             raise SaliencyError(f"fuse: expected 'mean', 'max' or 'product', got {self.fuse!r}")
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         layers = (self.layers,) if isinstance(self.layers, str) else self.layers
-        size = view.x.shape[2:]
         with torch.inference_mode(False), torch.enable_grad():
             made, places = pass_from_maps(view, layers, type(self).twice)
             pairs = resolve(targets, made.logits)
             maps = self.at_layers(view.classifier, made.logits, pairs, [place.layout for place in places], made.cut)
         with torch.no_grad():
-            return fused([upsampled(coarse, size) for coarse in maps], self.fuse)
+            return fused([resized(coarse, size) for coarse in maps], self.fuse)
 
     def at_layers(
         self,
@@ -129,7 +128,7 @@ def _weighed(
 
 
 @dataclass(frozen=True)
-class SoftmaxGradCAM(Method):
+class SoftmaxGradCAM(GridMethod):
     """CLIP-ES's Grad-CAM of a classifier of words (Lin et al. 2023).
 
     `GradCAM` of the tokens before the last attention, that is after the last block's first norm, with three
@@ -148,8 +147,8 @@ class SoftmaxGradCAM(Method):
     def __post_init__(self) -> None:
         check_score(self.of)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
-        return upsampled(self.coarse(view, targets), view.x.shape[2:])
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
+        return resized(self.coarse(view, targets), size)
 
     def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n gh gw"]:
         self.resolved(view.classifier)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+Size = Sequence[int]  # height and width
+
 
 def wide(values: Tensor) -> Tensor:
     """In float32 at least: what leaves the network goes through here, as 16 bits are too few for quotients."""
@@ -34,7 +36,7 @@ def above_least(maps: Float[Tensor, "n h w"], rounding: float = 4.0) -> Float[Te
     return above.masked_fill(constant, 0)
 
 
-def upsampled(maps: Float[Tensor, "n gh gw"], size: Sequence[int]) -> Float[Tensor, "n h w"]:
+def upsampled(maps: Float[Tensor, "n gh gw"], size: Size) -> Float[Tensor, "n h w"]:
     """Bilinear, to height and width, in float32 at least."""
     maps = wide(maps)
     if tuple(maps.shape[1:]) == tuple(size):
@@ -44,10 +46,10 @@ def upsampled(maps: Float[Tensor, "n gh gw"], size: Sequence[int]) -> Float[Tens
     return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
-def resized(maps: Float[Tensor, "n h w"], size: Sequence[int]) -> Float[Tensor, "n _ _"]:
+def resized(maps: Float[Tensor, "n h w"], size: Size) -> Float[Tensor, "n _ _"]:
     """To height and width, in float32 at least: bilinear, or means of what a place covers where neither side grows."""
     h, w = size
-    if h <= maps.shape[1] and w <= maps.shape[2] and len(maps):
+    if (h, w) != maps.shape[1:] and h <= maps.shape[1] and w <= maps.shape[2] and len(maps):
         return F.adaptive_avg_pool2d(wide(maps), (h, w))
     return upsampled(maps, size)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from gradcut.classifiers.classifier import Classifier
 from gradcut.errors import SaliencyError
 from gradcut.network.view import View
+from gradcut.saliency.maps import Size, resized
 from gradcut.saliency.targets import Saliency, Targets
 
 
@@ -64,11 +65,38 @@ class Method:
         return (1.0,)
 
 
+class GridMethod(Method):
+    """A method whose maps have a grid of their own, from which they are brought to any size that is asked for.
+
+    So maps of 40 x 40 places need not be as large as the photographs before they are made smaller again. A subclass
+    has `sized`; what it wrote into `explain` would be left out.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "explain" in vars(cls):
+            raise TypeError(f"{cls.__name__}: a GridMethod computes its maps in sized, not in explain")
+
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
+        """A map for each target, of this height and width."""
+        raise NotImplementedError
+
+    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+        return self.sized(view, targets, view.x.shape[2:])
+
+
 def explained(method: Saliency, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
     """What any method says of a view: it shares the passes if it can."""
     if isinstance(method, Method):
         return method.explain(view, targets)
     return method(view.classifier, view.x, targets)
+
+
+def sized(method: Saliency, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
+    """What any method says of a view, brought to a height and width."""
+    if isinstance(method, GridMethod):
+        return method.sized(view, targets, size)
+    return resized(explained(method, view, targets), size)
 
 
 def coarsely(method: Saliency, view: View, targets: Targets) -> Float[Tensor, "n _ _"]:

@@ -28,7 +28,7 @@ from gradcut.network.view import View
 from gradcut.saliency.baselines import Baseline, baseline_of, check_baseline
 from gradcut.saliency.gradcams import GradCAM, fused
 from gradcut.saliency.gradients import decided
-from gradcut.saliency.maps import above_least, upsampled, wide
+from gradcut.saliency.maps import Size, above_least, resized, upsampled, wide
 from gradcut.saliency.method import Method
 from gradcut.saliency.targets import Score, Target, Targets, check_score, resolve, scores
 
@@ -188,13 +188,13 @@ class OfChannels(GradCAM):
         super().__post_init__()
         check_least(SaliencyError, self, batch=1)
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         layers = (self.layers,) if isinstance(self.layers, str) else self.layers
         with torch.inference_mode(False), torch.enable_grad():  # a graph finds maps that the logits depend on
             made, places = pass_from_maps(view, layers)
             pairs = resolve(targets, made.logits)
         with torch.no_grad():
-            logits, size = made.logits.detach(), view.x.shape[2:]
+            logits = made.logits.detach()
             features = [place.layout.of(cut.detach()) for place, cut in zip(places, made.cut, strict=True)]
             steps = Steps(self.progress, sum(A.shape[1] for A in features) * len({b for b, _ in pairs}))
             maps = []
@@ -204,7 +204,7 @@ class OfChannels(GradCAM):
                     before = scores(view.classifier, logits[b : b + 1], groups, self.of)[0]
                     weights = self.weights(view, b, place, A[b], groups, before, steps)
                     coarse[rows] = torch.einsum("cn,chw->nhw", weights, wide(A[b])).clamp(min=0)
-                maps.append(upsampled(coarse, size))
+                maps.append(resized(coarse, size))
             return fused(maps, self.fuse)
 
     def weights(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gradcut.errors import SaliencyError
 from gradcut.network.view import View
-from gradcut.saliency.maps import relative, resized, wide
-from gradcut.saliency.method import Method, explained, scales_of
+from gradcut.saliency.maps import Size, relative, wide
+from gradcut.saliency.method import GridMethod, Method, explained, scales_of, sized
 from gradcut.saliency.targets import Remembered, Saliency, Targets
 
 #: Places a side of what walks are given of several sizes: eight to a place of `Features`' grid.
@@ -21,7 +21,7 @@ COARSE = 320
 
 
 @dataclass(frozen=True)
-class MultiScale(Method):
+class MultiScale(GridMethod):
     """The mean of a method's maps over resized and mirrored photographs, as is usual for seeds (Ahn & Kwak 2018).
 
     The photographs are resized by bilinear interpolation, and the maps resized back. Give photographs that are larger
@@ -47,16 +47,13 @@ class MultiScale(Method):
         for key, value in {"method": method, "scales": scales, "flip": bool(flip)}.items():
             object.__setattr__(self, key, value)  # a frozen dataclass sets its own fields so
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
-        return self._mean(view, targets, view.x.shape[2:])
-
     def coarse(self, view: View, targets: Targets) -> Float[Tensor, "n _ _"]:
         """At no more than `COARSE` places a side, of which walks take means: time and memory grow with classes only."""
         h, w = view.x.shape[2:]
         factor = min(1, COARSE / max(h, w))
-        return self._mean(view, targets, (max(1, round(h * factor)), max(1, round(w * factor))))
+        return self.sized(view, targets, (max(1, round(h * factor)), max(1, round(w * factor))))
 
-    def _mean(self, view: View, targets: Targets, size: Sequence[int]) -> Float[Tensor, "n _ _"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         asked = Remembered(targets, self.method)
         total = None
         if 1.0 not in self.scales:
@@ -65,10 +62,10 @@ class MultiScale(Method):
         for scale in sorted(self.scales, key=lambda scale: scale != 1):  # 1 first, then as given
             at = view.at(scale)
             first = asked if total is None and scale == 1 else asked.pairs
-            maps = resized(explained(self.method, at, first), size)
+            maps = sized(self.method, at, first, size)
             total = maps if total is None else total + maps
             if self.flip:
-                total = total + resized(explained(self.method, at.mirrored(), asked.pairs).flip(2), size)
+                total = total + sized(self.method, at.mirrored(), asked.pairs, size).flip(2)
         assert total is not None
         return total / (len(self.scales) * (1 + self.flip))
 

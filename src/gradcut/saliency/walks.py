@@ -22,8 +22,8 @@ from gradcut.errors import SaliencyError, check_least
 from gradcut.network.faster import linear
 from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
-from gradcut.saliency.maps import above_least, against_each_other, relative, upsampled, wide
-from gradcut.saliency.method import Method, coarsely, explained, resolved, scales_of
+from gradcut.saliency.maps import Size, above_least, against_each_other, relative, resized, upsampled, wide
+from gradcut.saliency.method import GridMethod, Method, coarsely, explained, resolved, scales_of, sized
 from gradcut.saliency.targets import Remembered, Saliency, Targets
 
 
@@ -63,7 +63,7 @@ class Rivals(Method):
 
 
 @dataclass(frozen=True, init=False)
-class Mean(Method):
+class Mean(GridMethod):
     """The mean of what several methods say, each map divided by its maximum: what they agree on is left.
 
     Methods that look at the photographs at the same sizes share their forward passes. Of methods that are the same
@@ -81,15 +81,15 @@ class Mean(Method):
             raise SaliencyError(f"methods: expected saliency methods, at least one, got {methods!r}")
         object.__setattr__(self, "methods", methods)  # a frozen dataclass sets its own fields so
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         methods = self._different(view.classifier)
         asked = Remembered(targets, methods[0])
         views = [view.at(scale) for scale in self.scales]  # whoever asks gets these as long as they are held on to
         for at in views:
             at.share()
-        total = relative(wide(explained(methods[0], view, asked)))
+        total = relative(wide(sized(methods[0], view, asked, size)))
         for method in methods[1:]:
-            total = total + relative(wide(explained(method, view, asked.pairs)))
+            total = total + relative(wide(sized(method, view, asked.pairs, size)))
         return total / len(methods)
 
     def resolved(self, classifier: Classifier) -> Saliency:
@@ -271,7 +271,7 @@ def in_boxes(maps: Float[Tensor, "n gh gw"], share: float) -> Float[Tensor, "n g
 
 
 @dataclass(frozen=True)
-class Walk(Method):
+class Walk(GridMethod):
     """A random walk of a method's map over what the network itself takes to belong together.
 
     The rows of the affinities are normalised to 1, and the map, brought to their grid, takes ``steps`` steps; after
@@ -298,7 +298,7 @@ class Walk(Method):
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise SaliencyError(f"scale: expected a number above 0, got {self.scale}")
 
-    def explain(self, view: View, targets: Targets) -> Float[Tensor, "n h w"]:
+    def sized(self, view: View, targets: Targets, size: Size) -> Float[Tensor, "n _ _"]:
         looked = sorted(self.scales)
         at = view.at(looked[len(looked) // 2] if self.scale is None else self.scale)
         self.over.declare(at)
@@ -311,7 +311,7 @@ class Walk(Method):
             if isinstance(self.over, Attention) and self.over.boxes is not None and len(maps):
                 maps = in_boxes(F.adaptive_avg_pool2d(wide(maps), grid), self.over.boxes)
             steps = self.over.steps if self.steps is None else self.steps
-            return upsampled(walked(maps, photographs, walks, grid, steps), view.x.shape[2:])
+            return resized(walked(maps, photographs, walks, grid, steps), size)
 
     @property
     def scales(self) -> tuple[float, ...]:
