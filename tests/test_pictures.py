@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from skimage.color import rgb2lab
 
 from gradcut import images, pictures
+from gradcut.pictures import letters
 from gradcut.seeds import Seeds
 
 
@@ -168,11 +170,14 @@ def written(monkeypatch):
 
 
 _WIDE, _LONG, _ODD = "W" * 90, "one of the many long names that a class may have, {}", "\u0130\n\u00fc"
+_OTHER = "Кот, γάτα, قطة, 猫 {}"
 SHAPES = [(1, 1), (4, 900), (900, 4), (60, 80), (480, 640), (800, 400), (200, 700)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("number", "title"), [(1, _WIDE), (8, _LONG), (13, _WIDE), (13, _ODD), (300, _LONG)])
+@pytest.mark.parametrize(
+    ("number", "title"), [(1, _WIDE), (8, _LONG), (13, _WIDE), (13, _ODD), (8, _OTHER), (300, _LONG)]
+)
 def test_text_has_its_own_place(written, shape, number, title):
     """Inside the picture, and over no other text or panel; and the picture is no larger than it may be."""
     rows = rows_of(shape, number, title, score=0.876, confidence=0.123, unsure=True)
@@ -345,3 +350,79 @@ def test_a_map_glows_on_its_photograph():
     assert np.array_equal(glowing, pictures.glow(photograph, ramp)), "by the map's own scale"
     assert np.ptp(glowing[0, 0]) == 0, "grey where the map is 0"
     assert glowing[0, -1, 0] - glowing[0, -1, 2] > 50, "yellow at its maximum"
+
+
+@pytest.fixture
+def fonts(monkeypatch, tmp_path):
+    """A folder in the place of this machine's fonts."""
+    monkeypatch.setattr(letters, "FOLDERS", (str(tmp_path),))
+    for remembered in (letters._file, letters._files):
+        remembered.cache_clear()
+    yield tmp_path
+    for remembered in (letters._file, letters._files):
+        remembered.cache_clear()
+
+
+def is_box(font, text):
+    """Whether every letter is drawn as one that no font has."""
+    return {bytes(font.getmask(letter)) for letter in text} == {bytes(font.getmask("\U0010ffff"))}
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("crème brûlée, ½", "creme brulee, 1\u20442"),
+        ("Straße\u2013Øresund, Łódź", "Strasse-Oresund, Lodz"),
+        ("a\nb", "a_b"),
+    ],
+)
+def test_latin_letters_are_drawn_in_pillows_own_font(fonts, text, drawn):
+    assert letters.plain(text) == drawn
+    assert letters.font(15, drawn).font.family == ImageFont.load_default(15).font.family
+    assert letters.told_by_numbers([text]) == []
+
+
+def of_a_file(font):
+    return isinstance(font.path, str | Path)
+
+
+OTHERS = ["猫", "ねこ", "が", "قطة", "बिल्ली", "Кот", "γάτα", "แมว", "고양이", "cat 😀"]
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_letters_of_no_font_are_told_by_numbers(fonts, written, text):
+    assert is_box(ImageFont.load_default(15), text.removeprefix("cat ")), "what would be drawn else"
+    numbers = text.encode("ascii", "backslashreplace").decode()
+    assert letters.plain(text) == numbers
+    assert letters.told_by_numbers([text, "cat", r"a\b"]) == [text]
+    (row,) = rows_of((60, 80), 1, text)
+    drawn_sheet((60, 80), [row], [text])
+    assert [words for words in said(written) if words == numbers]
+    for words in said(written):
+        assert words.isascii() or "…" in words
+
+
+@pytest.mark.parametrize("text", ["猫", "が", "می\u200cخواهم", "❤\ufe0f"])  # noqa: RUF001
+def test_letters_of_another_script_are_drawn_in_a_font_of_this_machine(fonts, monkeypatch, text):
+    whole = text.replace("\u200c", "").replace("\ufe0f", "")
+    assert letters.plain(text) != whole
+    letters._file.cache_clear(), letters._files.cache_clear()
+    content = ImageFont.load_default(16).font_bytes
+    for name in ("a-Bold.ttf", "b-Regular.otf", "c.ttc", "LastResort.ttf"):
+        (fonts / name).write_bytes(content)
+    (fonts / "a.ttf").write_bytes(b"no font")
+    has = letters._has
+    monkeypatch.setattr(letters, "_has", lambda font, letter: of_a_file(font) or has(font, letter))
+    assert letters.plain(text) == whole
+    assert Path(letters.font(15, whole).path) == fonts / "b-Regular.otf", "the plain one, and one that can be read"
+    assert letters.font(15, whole).size == 15
+    assert letters.told_by_numbers([text]) == []
+
+
+def test_letters_that_join_need_a_layout_that_joins_them(fonts, monkeypatch):
+    (fonts / "a.ttf").write_bytes(ImageFont.load_default(16).font_bytes)
+    has = letters._has
+    monkeypatch.setattr(letters, "_has", lambda font, letter: of_a_file(font) or has(font, letter))
+    monkeypatch.setattr(letters.features, "check", lambda feature: False)
+    assert letters.plain("猫") == "猫"
+    assert letters.plain("قطة") == r"\u0642\u0637\u0629"

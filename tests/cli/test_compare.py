@@ -11,7 +11,7 @@ from PIL import Image
 from gradcut import GradcutError, Segmenter, catalogue
 from gradcut.comparison import CHEAP, cheap_methods, compare
 from gradcut.errors import SaliencyError
-from gradcut.pictures import WIDEST
+from gradcut.pictures import WIDEST, letters
 from gradcut.recipes import METHODS
 from gradcut.saliency import CAM, Gradient
 
@@ -72,6 +72,18 @@ def test_all_methods_need_not_be_possible(compared, photograph, tmp_path, monkey
     status, _, err = compared(photograph, "-o", tmp_path / "out", "--saliency", "all")
     assert status == 0
     assert err.startswith("gradcut: AttentionRollout: ")
+
+
+def test_names_without_a_font_are_told_once(compared, photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr(letters, "_file", lambda _: None)
+    for name in ("猫", "犬"):
+        photograph.with_name(f"{name}.png").write_bytes(photograph.read_bytes())
+    status, _, err = compared(tmp_path, "-o", tmp_path / "out", "--saliency", "CAM")
+    assert status == 0
+    assert err == (
+        "gradcut: in pictures 犬.png is written \\u72ac.png, and 1 more likewise: no font of this machine has "
+        "the letters; install one, such as Noto Sans\n"
+    )
 
 
 def test_a_bad_photograph_costs_itself_only(compared, photograph, tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gradcut import Segmenter, catalogue, overlaps
 from gradcut.cli.options import unslashed
+from gradcut.pictures import letters
 from gradcut.recipes import RECIPES
 from gradcut.runs import job as batch
 from gradcut.runs.run import read_run
@@ -73,6 +74,19 @@ def test_a_folder_with_one_percent_broken_files(command, tmp_path):
     assert "1 failed" in err
     assert " a second" in err
     assert len(list((tmp_path / "out/results").iterdir())) == 99
+
+
+def test_labels_without_a_font_are_told_once(command, tmp_path, monkeypatch, brightness):
+    draw(tmp_path / "in", 3)
+    seen = placed(replace(brightness, labels=("猫", "blue")))
+    monkeypatch.setattr("gradcut.classifiers.sources.load_classifier", lambda name: seen)
+    monkeypatch.setattr(letters, "_file", lambda _: None)
+    status, _, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "-r", "quick")
+    assert status == 0
+    (line,) = [line for line in err.splitlines() if "no font" in line]
+    assert line.startswith("gradcut: in pictures 猫 is written \\u732b: no font of this machine has the letters; ")
+    status, _, err = command("segment", tmp_path / "in", "-o", tmp_path / "bare", "-r", "quick", "--no-pictures")
+    assert (status, "no font" in err) == (0, False)
 
 
 def test_options_reach_the_job(command, tmp_path):

@@ -31,6 +31,7 @@ from gradcut.cli.options import (
     recipe_names,
 )
 from gradcut.cli.progress import bar, err, working
+from gradcut.cli.telling import tell_letters
 from gradcut.errors import GradcutError
 
 #: The group of the options that say what is compared.
@@ -129,12 +130,14 @@ def compare(
             steps: dict[str, Any] = {**methods, **{name: Segmenter(loaded, name) for name in recipe or ()}}
             top_k = top_k or min(4, loaded.top_k)
     told: set[str] = set()
+    drawn: set[str] = set()
     with bar("comparing", len(found) * len(steps) if found else 0) as track:
         for path, name in found:
             try:
                 photograph = images.read(path, value_range=value_range)
                 result = asked_of(loaded, photograph, steps, label, threshold, top_k, track)
-                picture = images.encode_png(result.picture(path.name if isinstance(path, Path) else path))
+                called = path.name if isinstance(path, Path) else path
+                picture = images.encode_png(result.picture(called))
             except GradcutError as error:
                 errors.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 continue
@@ -146,6 +149,8 @@ def compare(
                 if method not in told:
                     err.print(f"gradcut: {method}: {reason}")
             told |= set(result.impossible)
+            drawn |= {called, *(found.label for found in result.classes)}
+    tell_letters(drawn)
     for sentence in [*files.left_out(paths), *errors]:
         err.print(f"gradcut: {sentence}")
     raise typer.Exit(1 if errors or (told and not every) else 0)

@@ -48,7 +48,7 @@ from gradcut.cli.options import (
     unslashed,
 )
 from gradcut.cli.progress import err, working
-from gradcut.cli.telling import Tally, tell
+from gradcut.cli.telling import Tally, tell, tell_letters
 from gradcut.errors import GradcutError
 
 
@@ -242,11 +242,14 @@ def segment(
     for sentence in failures:
         err.print(f"gradcut: {sentence}")
     tally = Tally(len(tasks))
+    drawn: set[str] = set()
     try:
         with closing(segment_all(job, tasks, workers, overwrite, runner, kept)) as lines:
             for line, skipped in tally.watch(lines):
                 if line["state"] == "failed":
                     failures.append(line["error"])
+                elif pictures:
+                    drawn.update(item["label"] for item in line["objects"])
                 tell(line, skipped, as_json)
     except KeyboardInterrupt:
         err.print(f"gradcut: stopped; {tally.summary(output)}; the same command does the rest")
@@ -262,6 +265,7 @@ def segment(
             err.print(
                 f"gradcut: an export holds all {held} photographs of {output}, not only the {tally.done} named now"
             )
+    tell_letters(drawn)
     for sentence in files.left_out(photographs):
         err.print(f"gradcut: {sentence}")
     if as_json:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gradcut.cli.options import out
 from gradcut.cli.progress import bar, err
-
 
 class Tally:
     """Counts a run's photographs, shows how far it is, and says in one line how it went."""
@@ -61,6 +60,18 @@ def tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
         out.print(f"{line['photograph']}: {found}{_dropped(line)}{note}", highlight=False, soft_wrap=True)
     if "advice" in line:
         err.print(f"{line['photograph']}: {line['advice']}")
+
+
+def tell_letters(drawn: Iterable[str]) -> None:
+    """In one line which texts a picture has numbers for, as no font here has their letters."""
+    from gradcut.pictures.letters import plain, told_by_numbers  # they import what a command's help does without
+
+    if numbered := told_by_numbers(sorted(set(drawn))):
+        others = f", and {len(numbered) - 1} more likewise" if len(numbered) > 1 else ""
+        err.print(
+            f"gradcut: in pictures {numbered[0]} is written {plain(numbered[0])}{others}: no font of this machine has "
+            "the letters; install one, such as Noto Sans"
+        )
 
 
 def _dropped(line: dict[str, Any]) -> str:

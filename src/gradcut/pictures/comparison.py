@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from gradcut import images
 from gradcut.images import Photograph
 from gradcut.pictures.drawing import Picture, glow, glowing, overlay
+from gradcut.pictures.letters import Font, font, plain
 from gradcut.pictures.table import (
     FAINT,
     GAP,
@@ -25,8 +26,6 @@ from gradcut.pictures.table import (
     WIDEST,
     aspect_of,
     fitted,
-    font,
-    plain,
 )
 from gradcut.seeds import is_constant
 
@@ -101,9 +100,10 @@ def comparison(
         for number, column in enumerate(columns):
             left = MARGIN + place * (wide + _BETWEEN) + number * (size[1] + GAP)
             both = plain(f"{column.title}  {column.note}")
-            if columns is classes or font(13).getlength(both) > size[1]:  # the classes' notes stand in the head
-                both = fitted(plain(column.title), font(13), size[1])
-            draw.text((left, head.height), both, FAINT, font(13))
+            if columns is classes or font(13, both).getlength(both) > size[1]:  # the classes' notes stand in the head
+                title = plain(column.title)
+                both = fitted(title, font(13, title), size[1])
+            draw.text((left, head.height), both, FAINT, font(13, both))
     for number, (row, strip) in enumerate(zip(rows, panels, strict=True)):
         left, upper = MARGIN + number % beside * (wide + _BETWEEN), top + number // beside * pitch
         _name(draw, row, (left, upper), wide, all(is_constant(panel.saliency) for panel in strip))
@@ -144,12 +144,14 @@ def _drawn(panel: Panel, small: Photograph, twice: UInt8[np.ndarray, "h w 3"]) -
 def _name(draw: ImageDraw.ImageDraw, row: Heading, corner: tuple[int, int], width: int, blank: bool) -> None:
     """A row's title, and in fainter ink beside it what its note says, or that its maps are blank."""
     left, top = corner
-    title = fitted(plain(row.title), font(16), width)
-    draw.text((left, top), title, INK, font(16))
-    after = font(16).getlength(title) + 10
+    title = plain(row.title)
+    hand, fine = font(16, title), font(13)
+    title = fitted(title, hand, width)
+    draw.text((left, top), title, INK, hand)
+    after = hand.getlength(title) + 10
     note, ink = ("blank", WARNING) if blank else (plain(row.note), FAINT)
-    if font(13).getlength(note) <= width - after:
-        draw.text((left + after, top + 3), note, ink, font(13))
+    if fine.getlength(note) <= width - after:
+        draw.text((left + after, top + 3), note, ink, fine)
 
 
 # The head ------------------------------------------------------------------------------------------------------------
@@ -169,41 +171,46 @@ def _head(
     size = (max(1, high), max(1, int(high * aspect)))
     left = MARGIN + size[1] + _BETWEEN
     inner = width - MARGIN - left
-    fine, bold = font(15), font(22)
+    called = plain(name)
+    bold = font(22, called)
     lines = _classes(classes, inner)
     about = "" if len(methods) > 1 or len(classes) <= 1 else f"{methods[0].title}  {methods[0].note}".strip()
     height = max(size[0], 30 + (len(lines) + bool(about) + len(notes)) * _LINE + 62)
     head = Image.new("RGB", (width, MARGIN + height + MARGIN), PAPER)
     head.paste(Image.fromarray(images.resize(photograph, size)), (MARGIN, MARGIN))
     draw = ImageDraw.Draw(head)
-    draw.text((left, MARGIN - 5), fitted(plain(name), bold, inner), INK, bold)
+    draw.text((left, MARGIN - 5), fitted(called, bold, inner), INK, bold)
     top = MARGIN + 30
     for line in lines:
         across = left
-        for text, ink in line:
-            draw.text((across, top), text, ink, fine)
-            across += int(fine.getlength(text))
+        for text, ink, hand in line:
+            draw.text((across, top), text, ink, hand)
+            across += int(hand.getlength(text))
         top += _LINE
     for note in ([about] if about else []) + list(notes):
-        draw.text((left, top), fitted(plain(note), fine, inner), FAINT, fine)
+        text = plain(note)
+        hand = font(15, text)
+        draw.text((left, top), fitted(text, hand, inner), FAINT, hand)
         top += _LINE
     _scale(head, (left, MARGIN + height - 48), min(_BAR, inner))
     return head
 
 
-def _classes(classes: Sequence[Heading], width: int) -> list[list[tuple[str, tuple[int, int, int]]]]:
+def _classes(classes: Sequence[Heading], width: int) -> list[list[tuple[str, tuple[int, int, int], Font]]]:
     """Titles and notes of the classes, as many in a line as find room."""
     fine = font(15)
-    lines: list[list[tuple[str, tuple[int, int, int]]]] = [[]]
+    lines: list[list[tuple[str, tuple[int, int, int], Font]]] = [[]]
     used = 0.0
     for heading in classes:
-        title = fitted(f"{plain(heading.title)} ", fine, width - 60)
+        title = f"{plain(heading.title)} "
+        hand = font(15, title)
+        title = fitted(title, hand, width - 60)
         note = f"{plain(heading.note)}    "
-        wide = fine.getlength(title + note)
+        wide = hand.getlength(title) + fine.getlength(note)
         if lines[-1] and used + wide > width:
             lines.append([])
             used = 0.0
-        lines[-1] += [(title, INK), (note, FAINT)]
+        lines[-1] += [(title, INK, hand), (note, FAINT, fine)]
         used += wide
     return lines
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from gradcut import images
 from gradcut.images import Photograph
-from gradcut.names import printable
 from gradcut.pictures.drawing import (
     BACKGROUND,
     FOREGROUND,
@@ -26,6 +24,7 @@ from gradcut.pictures.drawing import (
     overlay,
     stretch,
 )
+from gradcut.pictures.letters import Font, font, plain
 from gradcut.seeds import Seeds, is_constant
 
 
@@ -176,7 +175,9 @@ def _legend(rows: Sequence[Row], width: int, columns: int, height: int) -> Image
     for number, (row, colour) in enumerate(zip(rows[:shown], class_colours(shown).tolist(), strict=True)):
         left, top = number // lines * column, (number % lines + 1) * _ENTRY_LINE
         _swatch(picture, row, colour, (left, top + 1))
-        draw.text((left + 24, top), fitted(plain(row.title), font(15), column - 204), INK, font(15))
+        title = plain(row.title)
+        hand = font(15, title)
+        draw.text((left + 24, top), fitted(title, hand, column - 204), INK, hand)
         draw.text((left + column - 170, top), _number(row.score), INK, font(15))
         words = row.mark if row.blank else f"{_number(row.confidence)}  {row.mark}".strip()
         draw.text((left + column - 120, top), words, WARNING if row.mark else INK, font(15))
@@ -191,8 +192,10 @@ def _noted(notes: Sequence[str], width: int) -> Image.Image:
     shown = list(notes) if len(notes) <= _NOTES else [*notes[: _NOTES - 1], f"and {len(notes) - _NOTES + 1} more"]
     picture = Image.new("RGB", (width, len(shown) * _ENTRY_LINE), PAPER)
     for number, note in enumerate(shown):
-        text = fitted(plain(note), font(15), width - 2 * MARGIN)
-        ImageDraw.Draw(picture).text((MARGIN, number * _ENTRY_LINE), text, FAINT, font(15))
+        text = plain(note)
+        hand = font(15, text)
+        text = fitted(text, hand, width - 2 * MARGIN)
+        ImageDraw.Draw(picture).text((MARGIN, number * _ENTRY_LINE), text, FAINT, hand)
     return picture
 
 
@@ -247,9 +250,11 @@ def _words(draw: ImageDraw.ImageDraw, row: Row, top: int, height: int) -> None:
     notes = [f"score {row.score:.2f}"] if row.score is not None else []
     notes += [f"expected IoU {row.confidence:.2f}"] if row.confidence is not None and not row.blank else []
     notes += [row.mark] if row.mark else []
-    lines = _wrapped(plain(row.title), font(16), _TEXT - 24 - GAP, (height - 18 * len(notes)) // 20)
+    title = plain(row.title)
+    hand = font(16, title)
+    lines = _wrapped(title, hand, _TEXT - 24 - GAP, (height - 18 * len(notes)) // 20)
     for number, line in enumerate(lines):
-        draw.text((MARGIN + 24, top + 20 * number), line, INK, font(16))
+        draw.text((MARGIN + 24, top + 20 * number), line, INK, hand)
     for number, note in enumerate(notes):
         ink = WARNING if note == row.mark else FAINT
         draw.text((MARGIN + 24, top + 20 * len(lines) + 2 + 18 * number), note, ink, font(14))
@@ -310,17 +315,7 @@ def _checkered(twice: Photograph, mask: Bool[np.ndarray, "h w"]) -> Picture:
     return images.resize(np.asarray(picture), (height // 2, width // 2))
 
 
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def plain(text: str) -> str:
-    """The text without accents, for which Pillow's own font has no shapes, nor characters that none has."""
-    letters = unicodedata.normalize("NFKD", printable(text))
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
-
-
-def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def fitted(text: str, font: Font, width: float) -> str:
     """The text in one line of at most so many pixels, shortened with an ellipsis."""
     if font.getlength(text) <= width:
         return text
@@ -329,7 +324,7 @@ def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
     return f"{text.rstrip()}…"
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float, most: int) -> list[str]:
+def _wrapped(text: str, font: Font, width: float, most: int) -> list[str]:
     """The text in at most so many lines of at most so many pixels; the last is shortened with an ellipsis."""
     lines: list[str] = []
     words = text.split(" ")
