@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gradcut import load_classifier
+from gradcut.classifiers import load_backbone
 from gradcut.classifiers.processors import preparation
 from gradcut.errors import ClassifierError
 
@@ -322,3 +324,32 @@ def test_other_sizes_by_interpolated_positions(family, tmp_path):
     classifier = load_classifier(f"hf/{tmp_path}").at(128)
     with torch.inference_mode():
         assert classifier.logits(classifier.prepare([photograph(64, 64)])).shape == (1, 3)
+
+
+def test_nothing_is_said_while_a_classifier_is_loaded_and_no_setting_stays(vit, tmp_path, capfd, caplog):
+    from transformers.utils import logging
+
+    shutil.copytree(vit, damaged := tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"damaged")
+    logging.set_tqdm_hook(hook := lambda factory, args, kwargs: factory(*args, **kwargs))
+    logging.set_verbosity_info()
+    capfd.readouterr()
+    try:
+        load_classifier(f"hf/{vit}")
+        load_backbone(f"hf/{vit}")  # whose table would say that the head's weights are left over
+        assert "Loading weights" not in capfd.readouterr().err
+        assert "classifier.weight" not in caplog.text
+        with pytest.raises(ClassifierError, match="weights are damaged"):
+            load_classifier(f"hf/{damaged}")
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.set_tqdm_hook(None) is hook
+    finally:
+        logging.set_tqdm_hook(None)
+        logging.set_verbosity_warning()
+
+
+def test_transformers_says_what_it_says_outside(vit, capfd, caplog):
+    """What the test above holds is there to be silenced."""
+    transformers.AutoModel.from_pretrained(vit)
+    assert "Loading weights" in capfd.readouterr().err
+    assert "classifier.weight" in caplog.text

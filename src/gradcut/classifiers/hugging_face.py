@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -215,7 +216,7 @@ def _with_weights(
             options["add_pooling_layer"] = False
         if file is not None:
             source, options["state_dict"] = None, as_named(bare, state_of(read_checkpoint(file), file), file)
-    with _found(rest, name):
+    with _found(rest, name), _quiet():
         model, loaded = kind.from_pretrained(source, **options)
     if unknown := sorted(loaded["unexpected_keys"]) if file is not None and not without_head else []:
         raise ClassifierError(
@@ -232,6 +233,29 @@ def _with_weights(
         return _with_weights(auto, rest, file, config, name, without_head)
     # The counts of a batch norm's training decide nothing.
     return model, sorted(key for key in loaded["missing_keys"] if not key.endswith("num_batches_tracked"))
+
+
+_quieting = threading.RLock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers says nothing of weights in the block: no bar, no table of those that are missing or left over.
+
+    Of the latter gradcut says itself what matters. Bars of downloads are the hub's, and stay.
+    """
+    from transformers.utils import logging
+
+    with _quieting:  # both are switches of the whole process
+        verbosity = logging.get_verbosity()
+        hook = getattr(logging, "set_tqdm_hook", lambda hook: None)  # before it there was no bar for one file
+        before = hook(lambda factory, args, kwargs: logging.EmptyTqdm(*args, **kwargs))
+        logging.set_verbosity_error()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            hook(before)
 
 
 def _outputs(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], config: Any, name: str) -> int:
