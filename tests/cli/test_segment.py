@@ -76,6 +76,20 @@ def test_a_folder_with_one_percent_broken_files(command, tmp_path):
     assert len(list((tmp_path / "out/results").iterdir())) == 99
 
 
+def test_where_nothing_was_done_there_is_no_rate(command, tmp_path):
+    draw(tmp_path / "in", 2)
+    arguments = ("segment", tmp_path / "in", "-o", tmp_path / "out", "-r", "quick", "--no-pictures")
+    assert " a second" in command(*arguments)[2]
+    status, _, err = command(*arguments)
+    assert (status, " a second" in err) == (0, False), "all were done before"
+    (tmp_path / "in/002.png").write_bytes(b"broken")
+    status, _, err = command(*arguments)
+    assert status == 1
+    assert f"gradcut: 2 photographs in {tmp_path}/out, 2 of them done before, 1 failed" in err.splitlines()
+    status, _, err = command("segment", tmp_path / "in/002.png", "-o", tmp_path / "none", "-r", "quick")
+    assert (status, err.splitlines()[-1]) == (1, f"gradcut: 0 photographs in {tmp_path}/none, 1 failed")
+
+
 def test_labels_without_a_font_are_told_once(command, tmp_path, monkeypatch, brightness):
     draw(tmp_path / "in", 3)
     seen = placed(replace(brightness, labels=("猫", "blue")))

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -242,6 +243,21 @@ def test_evaluate_and_report(command, folder, tmp_path):
     assert status == 1
     assert "1: the mask" in err
     assert len(json.loads(out)["errors"]) == 1
+
+
+def test_many_missing_masks_do_not_bury_the_figures(command, folder, tmp_path):
+    for number in range(20, 35):
+        shutil.copy(folder / "photos/0.png", folder / f"photos/{number}.png")
+    status, out, err = command(*arguments(folder), "-o", tmp_path / "scores.jsonl")
+    assert (status, "class IoU" in out) == (1, True)
+    assert err.count("no such file") == 10
+    assert f"gradcut: and 5 more, 15 in all, in {tmp_path}/scores.jsonl" in err.splitlines()
+    assert len({row["error"] for row in evaluation.read_rows(tmp_path / "scores.jsonl") if "error" in row}) == 15
+    status, out, err = command(*arguments(folder), "--json")
+    assert (status, len(json.loads(out)["errors"])) == (1, 15)
+    assert "gradcut: and 5 more, 15 in all, in the JSON" in err.splitlines()
+    status, _, err = command(*arguments(folder))
+    assert (status, err.splitlines()[-1]) == (1, "gradcut: and 5 more, 15 in all; -o FILE keeps them")
 
 
 def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder, tmp_path):

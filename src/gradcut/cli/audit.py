@@ -33,6 +33,7 @@ from gradcut.cli.options import (
     saliency_names,
 )
 from gradcut.cli.progress import bar, err, working
+from gradcut.cli.telling import tell_errors
 from gradcut.errors import GradcutError
 
 #: What an audit needs, for somebody who does not have it.
@@ -40,8 +41,6 @@ _NEEDED = (
     "an audit needs to know where the classes are, and gradcut's own masks would only say what it was asked: give "
     "--labels FILE.json, COCO annotations with masks or boxes, or --masks DIR, PNG files, or --dataset NAME"
 )
-#: So many photographs that could not be judged are told one by one: annotations may be of thousands that are not here.
-_TOLD = 20
 
 
 @app.command(
@@ -170,10 +169,7 @@ def audit(
                 errors.append(found)
             else:
                 cases += found
-    for reason in errors[:_TOLD]:
-        err.print(f"gradcut: {reason}")
-    if len(errors) > _TOLD:
-        err.print(f"gradcut: and {len(errors) - _TOLD} more{', in audit.json' if cases else ''}")
+    tell_errors(errors, ", in audit.json" if cases else "")
     if not cases:
         wanted = f"photographs with a class that {asked.name} has" + (" that can be judged" if errors else "")
         raise GradcutError(f"DIR: expected {wanted}, got none in {folder}")

@@ -39,6 +39,7 @@ from gradcut.cli.options import (
     saliency_names,
 )
 from gradcut.cli.progress import bar, err, working
+from gradcut.cli.telling import tell_errors
 from gradcut.errors import GradcutError
 from gradcut.files import left_out, replacing, writing
 
@@ -274,8 +275,7 @@ def evaluate(
                 with writing(output), output.open("a", encoding="utf-8") as file:
                     file.write(evaluation.line(row))
     errors = list(dict.fromkeys(row["error"] for row in rows if "error" in row))
-    for reason in errors:
-        err.print(f"gradcut: {reason}")
+    tell_errors(errors, ", in the JSON" if as_json else f", in {output}" if output else "; -o FILE keeps them")
     with working("resampling"):
         figures = summary.summarise(rows, resamples)
     if as_json:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gradcut.cli.options import out
 from gradcut.cli.progress import bar, err
+
+#: So many photographs that could not be judged are told one by one: thousands may be missing.
+FEW = 10
+
 
 class Tally:
     """Counts a run's photographs, shows how far it is, and says in one line how it went."""
@@ -17,7 +21,7 @@ class Tally:
         self.began = time.perf_counter()
 
     def watch(self, lines: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:
-        with bar("segmenting", self.total, note=lambda: f"{self.rate:.1f}/s") as track:
+        with bar("segmenting", self.total, note=lambda: f"{self.rate:.1f}/s" * (self.done > self.before)) as track:
             for line, skipped in track(lines):
                 self.failed += line["state"] == "failed"
                 self.empty += line["state"] == "empty"
@@ -40,7 +44,7 @@ class Tally:
             parts.append(f"{self.blank} without a mask, their saliency being blank")
         if self.failed:
             parts.append(f"{self.failed} failed")
-        if self.done + self.failed > self.before:
+        if self.done > self.before:
             parts.append(f"{self.rate:.1f} a second")
         return ", ".join(parts)
 
@@ -60,6 +64,14 @@ def tell(line: dict[str, Any], skipped: bool, quiet: bool) -> None:
         out.print(f"{line['photograph']}: {found}{_dropped(line)}{note}", highlight=False, soft_wrap=True)
     if "advice" in line:
         err.print(f"{line['photograph']}: {line['advice']}")
+
+
+def tell_errors(errors: Sequence[str], where: str) -> None:
+    """The first of what went wrong, a line each; of the others how many there are, and where they can be read."""
+    for error in errors[:FEW]:
+        err.print(f"gradcut: {error}")
+    if len(errors) > FEW:
+        err.print(f"gradcut: and {len(errors) - FEW} more, {len(errors)} in all{where}")
 
 
 def tell_letters(drawn: Iterable[str]) -> None:
