@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -102,6 +104,27 @@ def drawn() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     photograph[square] = (255, 0, 0)
     photograph[disc] = (0, 0, 255)
     return photograph, {"red": square, "blue": disc}
+
+
+@pytest.fixture
+def shut(monkeypatch):
+    """Makes a folder that may not be looked into by whoever walks there; root may look into any."""
+    walk, closed = os.walk, set()
+
+    def walked(top, onerror=None):
+        for place, folders, names in walk(top):
+            for name in [name for name in folders if Path(place, name) in closed]:
+                folders.remove(name)
+                onerror(PermissionError(errno.EACCES, "Permission denied", str(Path(place, name))))
+            yield place, folders, names
+
+    def make(folder):
+        folder.mkdir(parents=True)
+        closed.add(folder)
+        monkeypatch.setattr(os, "walk", walked)
+        return folder
+
+    return make
 
 
 @pytest.fixture

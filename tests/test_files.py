@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
 import pytest
 
 import gradcut
-from gradcut import GradcutError, files
+from gradcut import GradcutError, files, images
 
 
 def test_find_names_are_unique_and_sorted(tmp_path):
@@ -194,3 +197,76 @@ def test_a_path_that_may_not_be_looked_at_is_a_photograph_that_cannot_be_read(tm
         assert not files.is_missing(tmp_path / place)
     assert files.is_missing(tmp_path / "gone")
     assert not files.is_missing("s3://bucket/gone")
+
+
+@contextmanager
+def nobody():
+    """Without root's right to look into everything."""
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def closed():
+    """A folder with one that may not be looked into, one of whose files nothing may be known, and a link."""
+    if os.name == "nt":
+        pytest.skip("Windows has no such permissions")
+    folder = Path(tempfile.mkdtemp())  # the usual one is below a folder that is root's own
+    for name in ("a.jpg", "shut/b.jpg", "half/c.jpg", ".hidden/d.jpg", "deep/e.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    modes = {"shut": 0o000, "half": 0o444, ".hidden": 0o000, "deep": 0o755, ".": 0o755}
+    for name, mode in modes.items():
+        (folder / name).chmod(mode)
+    yield folder
+    for name in modes:
+        (folder / name).chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.jpg"])
+def test_what_may_not_be_looked_into_is_not_left_out_in_silence(closed, pattern):
+    with nobody():
+        found, failures = files.find([closed / pattern])
+        reasons = {}
+        for path, _ in found:
+            with pytest.raises(GradcutError) as error:
+                images.read(path)
+            reasons[path.relative_to(closed).as_posix()] = str(error.value).removeprefix(f"{path}: ")
+        alone = files.find([closed / "shut"])
+    assert failures == []
+    assert reasons == {
+        "a.jpg": "the file is empty", "deep/e.jpg": "the file is empty", "gone.jpg": "no such file",
+        "half/c.jpg": "cannot be read: Permission denied", "shut": "cannot be read: Permission denied",
+    }  # fmt: skip
+    assert list(reasons)[-1] == "shut", "the names of the others do not depend on it"
+    assert alone == ([(closed / "shut", "shut")], [])
+
+
+def test_a_pattern_of_folders_names_those_that_may_not_be_looked_into(closed):
+    with nobody():
+        found, _ = files.find([f"{closed}/*/*.jpg"])
+        assert {path.name for path, _ in found} == {"e.jpg", "c.jpg", "shut"}
+        found, _ = files.find([f"{closed}/d*/*.jpg"])
+        assert {path.name for path, _ in found} == {"e.jpg"}
+
+
+def test_files_that_belong_together_are_all_there_or_an_error(closed):
+    with (
+        nobody(),
+        pytest.raises(GradcutError, match=rf"^masks: {closed}/shut cannot be read: Permission denied$"),
+    ):
+        files.walk(closed, "masks")
+    for name in ("shut", "half", ".hidden"):
+        (closed / name).chmod(0o755)
+    with nobody():
+        walked = [path.as_posix() for path in files.walk(closed, "masks")]
+    assert walked == [".hidden/d.jpg", "a.jpg", "deep/e.jpg", "gone.jpg", "half/c.jpg", "shut/b.jpg"]

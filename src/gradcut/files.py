@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import stat
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from gradcut import shards
-from gradcut.errors import ImageError, OutputError
+from gradcut.errors import GradcutError, ImageError, OutputError
 
 #: Photographs of phones, which pillow-heif reads.
 HEIF = frozenset({".heic", ".heif", ".hif"})
@@ -109,7 +110,8 @@ def find(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[tuple[Path | str
     of `SUFFIXES`, or the one that a pattern names; `left_out` counts the other files. A name is the path below the
     folder without its suffix, its parts of 200 bytes at most; where two photographs would share one, the later one
     keeps its suffix, or gets its folder's name in front, or a number. A shard, as `gradcut.shards` reads them, counts
-    as a folder of its own name: its photographs are called ``shard/key``.
+    as a folder of its own name: its photographs are called ``shard/key``. A folder that may not be looked into is
+    among the photographs itself, after the others of its argument: reading it tells.
 
     Returns:
         Pairs of path and name, and one sentence for each folder or pattern without photographs. An address
@@ -188,14 +190,64 @@ def _listing(argument: str) -> _Listing:
     path = Path(argument.removeprefix("file://"))
     # The functions of `os.path` answer no, where those of `Path` raise, for what may not be looked at.
     if os.path.isdir(path):  # noqa: PTH112
-        below = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
-        return _sorted("folder", [(path / name, name) for name in below], SUFFIXES)
+        found, errors = _walk(path)
+        listing = _sorted("folder", [(path / name, name) for name in found], SUFFIXES)
+        for closed in [Path(error.filename) for error in errors]:
+            below = Path(path.resolve().name) if closed == path else closed.relative_to(path)
+            listing.photographs.append((closed, below))
+        return listing
     if glob.has_magic(str(path)) and is_missing(path):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207  the pattern may be absolute
-        return _sorted("pattern", [(match, Path(match.name)) for match in matches if match.is_file()], _suffixes(path))
+        named = [(match, Path(match.name)) for match in matches if _is_file(match)]
+        listing = _sorted("pattern", named, _suffixes(path))
+        listing.photographs.extend((closed, Path(closed.name)) for closed in _closed(path))
+        return listing
     if shards.is_shard(str(path)) and os.path.isfile(path):  # noqa: PTH113
         return _sorted("shard", [(path, Path(path.name))], SUFFIXES)
     return _Listing("path", [(path, Path(path.name))], [])
+
+
+def walk(folder: Path, argument: str) -> list[Path]:
+    """The files at any depth in a folder, by their paths below it, sorted.
+
+    Raises:
+        GradcutError: a folder among them cannot be looked into; ``argument`` is whose it is.
+    """
+    found, errors = _walk(folder)
+    if errors:
+        raise GradcutError(f"{argument}: {errors[0].filename} cannot be read: {errors[0].strerror}")
+    return found
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[OSError]]:
+    """The files at any depth, by their paths below the folder, sorted; and why folders, not hidden, cannot be read."""
+    errors: list[OSError] = []
+    files = [Path(top, name) for top, _, names in os.walk(folder, onerror=errors.append) for name in names]
+    told = [error for error in errors if not _hidden(Path(error.filename).relative_to(folder))]
+    return sorted(file.relative_to(folder) for file in files if _is_file(file)), told
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is one to read; also where that may not be known, or a link leads nowhere: reading tells."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:
+        return True
+
+
+def _closed(pattern: Path) -> list[Path]:
+    """The folders that a pattern leads into and that cannot be looked into, of which `glob` says nothing."""
+    closed = set()
+    for place in (pattern, *pattern.parents):
+        if glob.has_magic(place.name):
+            for folder in glob.glob(str(place if place.name == "**" else place.parent), recursive=True):  # noqa: PTH207
+                try:
+                    os.scandir(folder).close()
+                except (NotADirectoryError, FileNotFoundError):
+                    continue
+                except OSError:
+                    closed.add(Path(folder))
+    return sorted(closed)
 
 
 def _sorted(kind: str, found: Sequence[tuple[Path | str, Path]], suffixes: frozenset[str]) -> _Listing:

@@ -123,7 +123,8 @@ def _one_line(name: str, file: File | None = None) -> Iterator[None]:
             raise ImageError(f"{name}: a compressed tar file; decompress it first") from None
         raise ImageError(f"{name}: not an image that can be read") from None
     except Exception as error:
-        raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
+        reason = getattr(error, "strerror", None) or one_line(error)  # the system's words without number and name
+        raise ImageError(f"{name}: cannot be read: {reason}") from error
 
 
 def _bytes(file: File) -> int:

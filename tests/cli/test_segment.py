@@ -76,6 +76,16 @@ def test_a_folder_with_one_percent_broken_files(command, tmp_path):
     assert len(list((tmp_path / "out/results").iterdir())) == 99
 
 
+def test_a_folder_that_may_not_be_looked_into_costs_itself_only(command, tmp_path, shut):
+    draw(tmp_path / "in", 2)
+    closed = shut(tmp_path / "in/000")
+    status, _, err = command("segment", tmp_path / "in", "-o", tmp_path / "out", "-r", "quick", "--no-pictures")
+    assert (status, names(tmp_path / "out")) == (1, ["000", "001", "in/000"])
+    assert err.count(f"gradcut: {closed}: cannot be read: ") == 1
+    assert "2 photographs in" in err
+    assert ", 1 failed" in err
+
+
 def test_where_nothing_was_done_there_is_no_rate(command, tmp_path):
     draw(tmp_path / "in", 2)
     arguments = ("segment", tmp_path / "in", "-o", tmp_path / "out", "-r", "quick", "--no-pictures")

@@ -245,6 +245,15 @@ def test_evaluate_and_report(command, folder, tmp_path):
     assert len(json.loads(out)["errors"]) == 1
 
 
+def test_a_folder_that_may_not_be_looked_into_costs_itself_only(command, folder, shut):
+    closed = shut(folder / "photos/closed")
+    status, out, err = command(*arguments(folder), "--json")
+    assert (status, json.loads(out)["recipes"]["simonyan"]["photographs"]) == (1, 3)
+    (reason,) = json.loads(out)["errors"]
+    assert reason.startswith(f"closed: {closed}: cannot be read: ")
+    assert f"gradcut: {reason}" in err.splitlines()
+
+
 def test_many_missing_masks_do_not_bury_the_figures(command, folder, tmp_path):
     for number in range(20, 35):
         shutil.copy(folder / "photos/0.png", folder / f"photos/{number}.png")

@@ -185,6 +185,7 @@ def write(folder, text: str):
         ("name,labels\na.png,x\n", None, "got the columns name, labels"),
         ("file,labels\na.png,x\na.png,y\n", None, "names 1 photographs twice"),
         ("file,labels\nz.png,x\n", None, "1 of 1 photographs do not exist, the first is .*z.png"),
+        ("file,labels\n.,x\n", None, "1 of 1 photographs cannot be read, the first is "),  # a folder
         ("file,labels\na.png,\nb.png,\n", None, "no label in any row"),
         ("file,labels\na.png,x\nb.png,\n", ("x", "y", "z"), "no photograph has y, z"),
         ("file,labels\na.png,x\nb.png,x;y\n", None, "every photograph has x"),

@@ -13,7 +13,7 @@ from gradcut.catalogue import check
 from gradcut.datasets.reading import existing_folder, masks_of, read_photograph, read_values
 from gradcut.datasets.sample import OBJECT, Dataset, Sample
 from gradcut.errors import DatasetError
-from gradcut.files import SUFFIXES
+from gradcut.files import SUFFIXES, walk
 from gradcut.labels import imagenet_ids, imagenet_labels
 
 
@@ -42,12 +42,11 @@ def imagenet_s(root: str | Path, split: str = "validation") -> Dataset:
     if unknown := [name for name in present if name not in known]:
         raise DatasetError(f"{photographs}: expected folders named as ImageNet's classes, got {unknown[0]!r}")
     labels = {number: known[name] for number, name in enumerate(present, start=1)}
-    files = {path.relative_to(truth).with_suffix("").as_posix() for path in truth.rglob("*.png")}
+    files = {path.with_suffix("").as_posix() for path in walk(truth, "root") if path.suffix == ".png"}
     paths = {
-        name: path
-        for path in sorted(photographs.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and (name := path.relative_to(photographs).with_suffix("").as_posix()) in files
+        name: photographs / path
+        for path in walk(photographs, "root")
+        if path.suffix.lower() in SUFFIXES and (name := path.with_suffix("").as_posix()) in files
     }
     if missing := sorted(files - set(paths)):
         raise DatasetError(f"{photographs}: no photograph for the mask {missing[0]}.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from gradcut.errors import FitError, GradcutError, one_line
+from gradcut.files import is_missing
 from gradcut.labels import decoded, group, vocabulary
 from gradcut.ranges import Range, check_range
 
@@ -226,5 +228,6 @@ def _names(cell: str) -> tuple[str, ...]:
 def _check_files(path: Path, files: Sequence[Path]) -> None:
     if repeated := sorted(file for file, times in Counter(files).items() if times > 1):
         raise FitError(f"labels: {path} names {len(repeated)} photographs twice, the first is {repeated[0]}")
-    if missing := [file for file in files if not file.is_file()]:
-        raise FitError(f"images: {len(missing)} of {len(files)} photographs do not exist, the first is {missing[0]}")
+    if missing := [file for file in files if not os.path.isfile(file)]:  # noqa: PTH113  `Path` raises where it may not look
+        what = "do not exist" if is_missing(missing[0]) else "cannot be read"
+        raise FitError(f"images: {len(missing)} of {len(files)} photographs {what}, the first is {missing[0]}")

@@ -39,9 +39,9 @@ def paired(folder: Path, names: Collection[str]) -> dict[str, dict[str, Path]]:
         GradcutError: no PNG files, or one that belongs to no photograph.
     """
     found = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() == ".png" and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        path.with_suffix("").as_posix(): folder / path
+        for path in files.walk(folder, "masks")
+        if path.suffix.lower() == ".png" and not any(part.startswith(".") for part in path.parts)
     }
     if not found:
         raise GradcutError(f"masks: no PNG files in {folder}")
@@ -72,7 +72,9 @@ def photographs_of(photographs: str | os.PathLike[str]) -> dict[str, str]:
         GradcutError: there are none, or no such folder.
     """
     found, problems = files.find([photographs])
-    problems += [f"{path}: no such file or folder" for path, _ in found if isinstance(path, Path) and not path.exists()]
+    problems += [f"{path}: no such file or folder" for path, _ in found if files.is_missing(path)]
+    # A folder is among photographs where it may not be looked into.
+    problems += [f"{path}: cannot be read: permission denied" for path, _ in found if os.path.isdir(path)]  # noqa: PTH112
     if problems:
         raise GradcutError(f"photographs: {'; '.join(problems)}")
     return {name: str(path) for path, name in found}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from gradcut import images
+from gradcut import files, images
 from gradcut.datasets.coco import decoded
 from gradcut.errors import DatasetError, GradcutError, one_line
 from gradcut.formats.coco import category_ids, image_ids, rle
@@ -66,9 +66,9 @@ def read_proposals(
 
 def _of_folder(folder: Path, paths: Mapping[str, str]) -> dict[str, Masks]:
     lists = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*.json"))
-        if path.relative_to(folder).with_suffix("").as_posix() in paths
+        path.with_suffix("").as_posix(): folder / path
+        for path in files.walk(folder, "masks")
+        if path.suffix == ".json" and path.with_suffix("").as_posix() in paths
     }
     if lists:
         return {name: partial(_of_list, path, paths[name]) for name, path in lists.items()}
