@@ -781,14 +781,27 @@ def test_other_sites_are_kept_out(server, key):
 def test_where_others_reach_the_server_a_token_is_needed(pages):
     with serve({"tiny": tiny()}, hosts=None, token="a-token") as opened:
         assert ask(opened, "GET", "/")[0].status == 200
-        for headers in ({}, {"x_token": "b-token"}, {"x_token": ""}):
+        for headers in ({}, {"x_token": ""}):
             assert "needs the whole address" in sentence(*ask(opened, "GET", "/api/page", **headers), 403)
-        assert "needs the whole address" in sentence(*ask(opened, "GET", "/api/page?token=a-toke"), 403)
+        assert "no longer valid" in sentence(*ask(opened, "GET", "/api/page", x_token="b-token"), 403)
+        assert "no longer valid" in sentence(*ask(opened, "GET", "/api/page?token=a-toke"), 403)
         assert ask(opened, "GET", "/api/page", x_token="a-token")[0].status == 200
         assert ask(opened, "GET", "/api/page?token=a-token")[0].status == 200
         pages(f"{opened.url}/?token=a-token").wait_for_selector("body[data-ready]")
         page = pages(opened.url)
         read(page, "error", "needs the whole address that 'gradcut serve' printed")
+
+
+def test_a_page_that_stayed_open_is_told_of_the_new_address(pages):
+    with serve({"tiny": placed(tiny())}, hosts=None, token="a-token") as opened:
+        page = pages(f"{opened.url}/?token=a-token")
+        page.wait_for_selector("body[data-ready]")
+        port = int(opened.url.rpartition(":")[2])
+    app = create_app({"tiny": placed(tiny())}, recipe="drawn", hosts=None, token="b-token")
+    with Server(app, listen(port=port)):
+        page.click("[data-example]")
+        read(page, "error", "This address is no longer valid: the server was started again and has a new token.")
+        read(page, "error", "Open the address that 'gradcut serve' printed last.")
 
 
 @pytest.mark.parametrize(

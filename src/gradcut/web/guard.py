@@ -89,6 +89,11 @@ class Guard:
             given = headers.get(b"x-token", asked.encode("latin-1", "replace"))
             if not secrets.compare_digest(given, self.token.encode()):
                 message = "This page needs the whole address that 'gradcut serve' printed, with the token at its end."
+                if given:  # most likely that of an earlier start, in a page that stayed open or a bookmark
+                    message = (
+                        "This address is no longer valid: the server was started again and has a new token. Open the "
+                        "address that 'gradcut serve' printed last."
+                    )
                 await refusal(scope, 403, message)(scope, receive, send_guarded)
                 return
         await self.app(scope, receive, send_guarded)
