@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
 import os
 import time
@@ -164,3 +165,40 @@ def test_what_may_not_be_looked_at_is_one_line(tmp_path, monkeypatch, check):
         check("--images", tmp_path / "x")
     with pytest.raises(GradcutError, match=r"^output: .*x cannot be written: Permission denied$"):
         options.check_output(tmp_path / "x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["classifiers"], ["recipes", "--json"]])
+def test_a_full_disk_behind_standard_output_is_one_line(command, monkeypatch, arguments):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdout", full)
+        status, _, err = command(*arguments)
+    assert (status, err) == (2, "gradcut: standard output cannot be written: No space left on device\n")
+
+
+def test_who_reads_no_further_is_told_nothing(command, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        status, _, err = command("recipes")
+    assert (status, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "in/half"), "in/half: Permission denied"),
+        (
+            ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+            "ConnectionResetError: Connection reset by peer",
+        ),
+        (OSError("no words of the system"), "OSError: no words of the system"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(command, monkeypatch, error, told):
+    def refuse(paths):
+        raise error
+
+    monkeypatch.setattr("gradcut.files.find", refuse)
+    assert command("segment", "in") == (2, "", f"gradcut: {told}\n")

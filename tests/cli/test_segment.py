@@ -458,3 +458,45 @@ def test_without_an_output_a_run_has_a_folder_of_its_own(command, tmp_path, monk
         task.unlink()
     status, out, _ = command("segment", "in/000.png", "in/001.png", "-r", "quick", "-c", "timm/some_net.a1")
     assert (status, out.count("(done before)")) == (0, 2), "what is finished is told of, though its photograph is gone"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("run.json", '{"settings": {', "/run.json is damaged; expected what 'gradcut segment' writes"),
+        ("run.json", '{"settings": 3, "classes": []}', "/run.json is damaged; "),
+        ("run.json", '{"settings": {}}', "/run.json is damaged; "),
+        ("run.json", "[]", "/run.json is damaged; "),
+        ("run.json", None, "expected a folder of 'gradcut segment' with run.json and manifest.jsonl, got "),
+        ("manifest.jsonl", None, "expected a folder of 'gradcut segment' with run.json and manifest.jsonl, got "),
+        ("manifest.jsonl", "\n", "line 1 of "),
+        ("manifest.jsonl", '{"name": "a", "photograph": "a", "state": "found"}\n', "/manifest.jsonl is damaged; the "),
+    ],
+)
+def test_a_damaged_run_is_one_line(command, tmp_path, file, content, says):
+    draw(tmp_path / "in", 2)
+    run = tmp_path / "out"
+    made = ("segment", tmp_path / "in", "-o", run, "-r", "quick", "--no-pictures")
+    assert command(*made)[0] == 0
+    lines = names(run)
+    (run / file).write_text(content) if content is not None else (run / file).unlink()
+    for arguments in (
+        ("review", run),
+        ("export", run, "-f", "coco"),
+        *([("serve", run)] if file == "run.json" else []),
+    ):
+        status, out, err = command(*arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("gradcut: run: ")
+        assert says in err
+    if file == "manifest.jsonl":
+        assert command(*made)[0] == 0
+        assert names(run) == lines, "the records have what it said"
+
+
+def test_a_torn_last_line_is_no_damage(command, tmp_path):
+    draw(tmp_path / "in", 2)
+    command("segment", tmp_path / "in", "-o", tmp_path / "out", "-r", "quick", "--no-pictures")
+    manifest = tmp_path / "out/manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    assert names(tmp_path / "out") == ["000"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 from gradcut.cli import demo, segment, run, masks, classify, compare, fit, evaluate, audit, serve, label_studio, doctor  # isort: skip  in the order that the help lists them
@@ -28,9 +30,24 @@ __all__ = [
 
 
 def main() -> None:
-    """Entry point: unusable arguments end in one line and exit status 2."""
+    """Entry point: unusable arguments, and what the system lets nobody read or write, end in one line and status 2."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what is wrong with it shows here at the latest
     except GradcutError as error:
         err.print(f"gradcut: {error}")
+        sys.exit(2)
+    except OSError as error:
+        reason = error.strerror or error
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF):
+            # Python would try it again at its end, and say so.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno == errno.EPIPE:  # as behind "| head": who reads has enough
+                sys.exit(1)
+            err.print(f"gradcut: standard output cannot be written: {reason}")
+        else:
+            err.print(f"gradcut: {error.filename or type(error).__name__}: {reason}")
         sys.exit(2)

@@ -42,7 +42,7 @@ def folder(
         if not (beside and Path(path).suffix.lower() == ".png")
     }
     if not paths:
-        raise DatasetError(f"{photographs}: no photographs in this folder")
+        raise DatasetError(f"images: {photographs}: no photographs in this folder")
     values = None if labels is None or isinstance(labels, str) else dict(enumerate(labels, start=1))
     if values is not None and (not values or len(set(values.values())) != len(values)):
         raise DatasetError(f"labels: expected at least one and no label twice, got {list(labels or ())}")

@@ -30,6 +30,10 @@ from gradcut.records import brief, differing
 #: One line of the manifest.
 Entry = dict[str, Any]
 
+#: What a manifest's line has, of a photograph that failed and of another one.
+_FAILED = {"name", "photograph", "state"}
+_WHOLE = _FAILED | {"width", "height", "objects", "files"}
+
 #: The folders below a run's that belong to corrections, which a run that goes on leaves alone.
 CORRECTIONS = ("corrections", "corrected")
 
@@ -248,13 +252,19 @@ def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[E
     """A run's ``run.json``, and its manifest line by line.
 
     Raises:
-        RunError: the folder holds no run.
+        RunError: the folder holds no run, or a damaged one; a damaged line is told of when its turn comes.
     """
     opened = Folder(os.fspath(folder))
     about = opened.read("run.json")
-    if about is None:
+    # On a remote store the manifest is written last.
+    if about is None or (opened.local is not None and not (opened.local / "manifest.jsonl").is_file()):
         raise RunError(f"run: expected a folder of 'gradcut segment' with run.json and manifest.jsonl, got {folder}")
-    return json.loads(about), _lines(opened)
+    try:
+        document: dict[str, Any] = json.loads(about)
+        _ = dict(document["settings"]), list(document["classes"])
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"run: {folder}/run.json is damaged; expected what 'gradcut segment' writes") from None
+    return document, _lines(opened, strict=True)
 
 
 def review(folder: str | os.PathLike[str]) -> list[Entry]:
@@ -294,13 +304,24 @@ def _sure(objects: Sequence[Mapping[str, Any]]) -> list[float]:
     ]
 
 
-def _lines(folder: Folder) -> Iterator[Entry]:
-    """The manifest's whole lines: a process that dies while it writes leaves a torn last one."""
-    for text in folder.lines("manifest.jsonl"):
-        with contextlib.suppress(ValueError):
+def _lines(folder: Folder, strict: bool = False) -> Iterator[Entry]:
+    """The manifest's whole lines: a process that dies while it writes leaves a torn last one.
+
+    Raises:
+        RunError: ``strict``, and another line is damaged. Who continues the run finds what it was about in the records.
+    """
+    for number, text in enumerate(folder.lines("manifest.jsonl"), start=1):
+        try:
             line = json.loads(text)
-            if isinstance(line, dict) and {"name", "photograph", "state"} <= line.keys():
-                yield line
+        except ValueError:
+            line = None
+        if isinstance(line, dict) and (_FAILED if line.get("state") == "failed" else _WHOLE) <= line.keys():
+            yield line
+        elif strict and text.endswith(b"\n"):
+            raise RunError(
+                f"run: line {number} of {folder.url}/manifest.jsonl is damaged; the 'gradcut segment' that wrote it "
+                "mends it"
+            )
 
 
 def _sweep(folder: Path) -> None:
