@@ -202,3 +202,11 @@ def test_what_the_system_refuses_is_one_line(command, monkeypatch, error, told):
 
     monkeypatch.setattr("gradcut.files.find", refuse)
     assert command("segment", "in") == (2, "", f"gradcut: {told}\n")
+
+
+def test_control_c_before_a_command_has_begun_is_one_line(command, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradcut.cli.app", interrupted)
+    assert command("recipes") == (130, "", "gradcut: stopped\n")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 
 import pytest
@@ -161,3 +163,15 @@ def test_coco80_needs_no_library_that_takes_seconds() -> None:
     assert not imported & {"timm", "torchvision", "torch._dynamo", "transformers", "skimage", "numba"}
     assert "torch" in imported
     assert tuple(LAYOUTS) == catalogue.DATASETS
+
+
+class _Interrupted(types.ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+
+
+def test_control_c_while_the_program_is_still_being_imported_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradcut.cli", _Interrupted("gradcut.cli"))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("gradcut", run_name="__main__")
+    assert (stop.value.code, capsys.readouterr().err) == (130, "gradcut: stopped\n")

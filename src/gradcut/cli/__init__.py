@@ -40,6 +40,9 @@ def main() -> None:
     except GradcutError as error:
         err.print(f"gradcut: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:  # before a command has begun, which says so itself
+        err.print("gradcut: stopped")
+        sys.exit(130)
     except OSError as error:
         reason = error.strerror or error
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF):
