@@ -1,49 +1,38 @@
-"""What all tests share. Importing gradcut below checks the shapes and dtypes written in its annotations."""
+"""What all tests share."""
 
 from __future__ import annotations
 
 import errno
-import importlib.util
+import gc
 import io
 import os
-import pkgutil
 import sys
 from pathlib import Path
 
 import jaxtyping
 import numpy as np
 import pytest
-import torch
 import typecheck
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
 import gradcut
 
-
-def _kernels(name: str) -> None:
-    """Import a module of kernels by itself, before the hook: a wrapped function is none that numba can compile."""
-    path = Path(gradcut.__file__).parent.joinpath(*name.split(".")[1:]).with_suffix(".py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-
-_kernels("gradcut.masks.ibfs")
-_kernels("gradcut.masks.bands")
-with pytest.MonkeyPatch.context() as _patch, install_import_hook("gradcut", "typecheck.check"):
-    _patch.setattr(jaxtyping, "jaxtyped", typecheck.jaxtyped)
-    for _module in pkgutil.walk_packages(gradcut.__path__, "gradcut."):
-        if _module.name != "gradcut.__main__":
-            importlib.import_module(_module.name)
-
-from networks import Brightness  # noqa: E402  after the hook: it imports gradcut
-
-torch.set_num_threads(1)
 settings.register_profile("gradcut", deadline=None, max_examples=20)
 settings.load_profile("gradcut")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import gradcut with its checks before any test does, but not where tests are only handed out to workers."""
+    if config.getoption("dist", "no") == "no":
+        gc.disable()
+        typecheck.load()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: looking through its millions of objects for garbage would only take time."""
+    gc.freeze()
+    gc.enable()
+
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -89,6 +78,8 @@ def unchecked():
 @pytest.fixture
 def brightness() -> gradcut.Classifier:
     """Multi-label over 'red' and 'blue'; input values are the photograph's in [0, 1]."""
+    from networks import Brightness  # imports gradcut, and so not before it is checked
+
     return gradcut.Classifier(
         Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
     )

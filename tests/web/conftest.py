@@ -6,9 +6,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from desks import segmenter, write_run
-
-from gradcut.listening import listen
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -72,12 +69,18 @@ def pages(browser):
 
 @pytest.fixture
 def run(tmp_path, drawn):
+    from desks import write_run  # imports gradcut, and so not before it is checked
+
     return write_run(tmp_path, drawn)
 
 
 @pytest.fixture
 def desk(pages, run):
     """The page of the run, opened."""
+    from desks import segmenter
+
+    from gradcut.listening import listen
+
     web = pytest.importorskip("gradcut.web", reason="needs gradcut[web]")
     asked = segmenter()
     app = web.create_app({"brightness": asked.classifier}, run=(str(run), asked))
