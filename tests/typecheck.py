@@ -21,8 +21,26 @@ from jaxtyping import _import_hook as hook
 
 import gradcut
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is expected
+_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int where a float is expected
 _jaxtyped = jaxtyping.jaxtyped
+_checks: dict[tuple[object, ...], Any] = {}
+_of_arrays: dict[tuple[object, ...], bool] = {}
+
+
+def check(signature: Any) -> Any:
+    """The type checker: of the functions that jaxtyping makes, which only have another's signature.
+
+    A function inside of a function is defined anew in each call of that, and its check would be compiled anew.
+    """
+    key = (*_definition(signature), *signature.__annotations__.items())
+    if key not in _checks:
+        _checks[key] = _beartype(signature)
+    return _checks[key]
+
+
+def _definition(function: Any) -> tuple[object, ...]:
+    """The same for what one place in the source defines."""
+    return function.__module__, function.__qualname__, getattr(function, "__code__", function)
 
 
 def load() -> None:
@@ -65,7 +83,10 @@ def jaxtyped(*, typechecker: Any) -> Callable[[Any], Any]:
 
     def decorate(checked: Any) -> Any:
         function = checked.fget if isinstance(checked, property) else getattr(checked, "__func__", checked)
-        return _jaxtyped(checked, typechecker=typechecker) if _names_an_array(function) else checked
+        key = _definition(function)
+        if key not in _of_arrays:
+            _of_arrays[key] = _names_an_array(function)
+        return _jaxtyped(checked, typechecker=typechecker) if _of_arrays[key] else checked
 
     return decorate
 
