@@ -78,23 +78,17 @@ def unchecked():
 @pytest.fixture
 def brightness() -> gradcut.Classifier:
     """Multi-label over 'red' and 'blue'; input values are the photograph's in [0, 1]."""
-    from networks import Brightness  # imports gradcut, and so not before it is checked
+    from networks import brightness  # imports gradcut, and so not before it is checked
 
-    return gradcut.Classifier(
-        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
-    )
+    return brightness()
 
 
 @pytest.fixture
 def drawn() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A black photograph, 64 x 64, with a red square and a blue disc, and their masks."""
-    photograph = np.zeros((64, 64, 3), dtype=np.uint8)
-    y, x = np.mgrid[:64, :64]
-    square = (abs(y - 20) < 10) & (abs(x - 18) < 10)
-    disc = (y - 44) ** 2 + (x - 44) ** 2 < 12**2
-    photograph[square] = (255, 0, 0)
-    photograph[disc] = (0, 0, 255)
-    return photograph, {"red": square, "blue": disc}
+    from drawn_runs import square_and_disc
+
+    return square_and_disc()
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from networks import Brightness
+from networks import brightness
 from PIL import Image
 
-from gradcut import Classifier, Recipe, Segmenter
+from gradcut import Recipe, Segmenter
 from gradcut.files import Folder
 from gradcut.images import write_png
 from gradcut.masks import GraphCut
@@ -24,10 +24,7 @@ DRAWN = Recipe("drawn", "class activation map, percentiles, graph cut", CAM(), P
 
 
 def segmenter() -> Segmenter:
-    classifier = Classifier(
-        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
-    )
-    return Segmenter(classifier, DRAWN)
+    return Segmenter(brightness(), DRAWN)
 
 
 def write_run(tmp_path: Path, drawn: tuple[np.ndarray, dict[str, np.ndarray]]) -> Path:

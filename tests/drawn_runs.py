@@ -22,6 +22,17 @@ from gradcut.seeds import Fractions
 QUICK = Recipe("quick", "one class activation map and a coarse cut", CAM(), Fractions(), GraphCut(grid=32))
 
 
+def square_and_disc() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A black photograph, 64 x 64, with a red square and a blue disc, and their masks."""
+    photograph = np.zeros((64, 64, 3), dtype=np.uint8)
+    y, x = np.mgrid[:64, :64]
+    square = (abs(y - 20) < 10) & (abs(x - 18) < 10)
+    disc = (y - 44) ** 2 + (x - 44) ** 2 < 12**2
+    photograph[square] = (255, 0, 0)
+    photograph[disc] = (0, 0, 255)
+    return photograph, {"red": square, "blue": disc}
+
+
 def draw(folder: Path, number: int) -> list[Task]:
     """Black photographs with a red and, in every third, a blue square; no two alike."""
     folder.mkdir(parents=True, exist_ok=True)

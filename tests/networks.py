@@ -50,6 +50,13 @@ class Brightness(nn.Module):
         return self.fc(self.act(self.conv(x)).mean((2, 3)))
 
 
+def brightness() -> Classifier:
+    """Multi-label over 'red' and 'blue'; input values are the photograph's in [0, 1]."""
+    return Classifier(
+        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
+    )
+
+
 def placed(classifier: Classifier) -> Classifier:
     """`Brightness` with weights for places, which say what its head says; the confidence is fitted to such heads."""
     model = copy.deepcopy(classifier.model)

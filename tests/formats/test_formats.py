@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_runs import OVERLAPPING
-from networks import placed
+from drawn_runs import OVERLAPPING, square_and_disc
+from networks import brightness, placed
 from PIL import Image, ImageDraw
 from readers import DATUMARO, LABELME, voc_masks
 from scipy import ndimage
@@ -38,21 +38,23 @@ def blobs():
     return found
 
 
-@pytest.fixture
-def run(brightness, drawn, tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """A finished run's folder over four photographs, one of them without an object, one broken; and the results."""
-    folder = tmp_path / "in"
+    outer = tmp_path_factory.mktemp("run")
+    folder = outer / "in"
     (folder / "deep").mkdir(parents=True)
-    Image.fromarray(drawn[0]).save(folder / "both.png")
-    Image.fromarray(drawn[0][:50, ::-1]).save(folder / "deep" / "both.png")
+    photograph, _ = square_and_disc()
+    Image.fromarray(photograph).save(folder / "both.png")
+    Image.fromarray(photograph[:50, ::-1]).save(folder / "deep" / "both.png")
     Image.new("RGB", (30, 20)).save(folder / "dark.png")
     (folder / "broken.png").write_text("nothing")
-    segment = Segmenter(placed(brightness))
-    job = Job(segment, Folder(str(tmp_path / "run")), void=(0.0, 1.0))
+    segment = Segmenter(placed(brightness()))
+    job = Job(segment, Folder(str(outer / "run")), void=(0.0, 1.0))
     tasks = [Task(str(path), name) for path, name in files.find([folder])[0]]
     list(segment_all(job, tasks))
     results = {task.name: segment(task.photograph) for task in tasks if task.name != "broken"}
-    return tmp_path / "run", results
+    return outer / "run", results
 
 
 def iou(a, b):
@@ -402,13 +404,21 @@ def test_labelme_by_labelme(run, tmp_path, polygons):
 # all of them ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """The folder of a run over one photograph, and its result in memory."""
+    folder = tmp_path_factory.mktemp("shapes")
+    Image.fromarray(square_and_disc()[0]).save(folder / "shapes.png")
+    segment = Segmenter(brightness())
+    list(segment_all(Job(segment, Folder(str(folder / "run"))), [Task(str(folder / "shapes.png"), "shapes")]))
+    return folder / "run", segment(folder / "shapes.png")
+
+
 @pytest.mark.parametrize("name", formats.FORMATS)
-def test_results_in_memory_give_the_same_as_a_run(brightness, drawn, tmp_path, name):
-    Image.fromarray(drawn[0]).save(tmp_path / "shapes.png")
-    segment = Segmenter(brightness)
-    list(segment_all(Job(segment, Folder(str(tmp_path / "run"))), [Task(str(tmp_path / "shapes.png"), "shapes")]))
-    formats.write(tmp_path / "run", tmp_path / "a" / "x", name)
-    formats.write(formats.pile([segment(tmp_path / "shapes.png")]), tmp_path / "b" / "x", name)
+def test_results_in_memory_give_the_same_as_a_run(shapes, tmp_path, name):
+    folder, result = shapes
+    formats.write(folder, tmp_path / "a" / "x", name)
+    formats.write(formats.pile([result]), tmp_path / "b" / "x", name)
 
     def values(path):
         if path.suffix == ".json":
@@ -450,13 +460,19 @@ def test_a_minimum_confidence_leaves_objects_out(run, tmp_path, name):
         assert sizes[1] < sizes[0]
 
 
-@pytest.mark.parametrize("name", [name for name in formats.FORMATS if name != "cvat"])
-def test_disjoint_exports_are_as_of_disjoint_masks(brightness, drawn, tmp_path, name):
-    Image.fromarray(drawn[0]).save(tmp_path / "both.png")
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory):
+    """A folder with a run whose masks overlap and one whose masks are disjoint, and the former's result."""
+    folder = tmp_path_factory.mktemp("overlapping")
+    Image.fromarray(square_and_disc()[0]).save(folder / "both.png")
     for run, disjoint in (("whole", False), ("disjoint", True)):
-        segmenter = Segmenter(brightness, OVERLAPPING, disjoint=disjoint)
-        segment_folder(segmenter, tmp_path / "both.png", tmp_path / run)
-    whole = Segmenter(brightness, OVERLAPPING)(tmp_path / "both.png")
+        segment_folder(Segmenter(brightness(), OVERLAPPING, disjoint=disjoint), folder / "both.png", folder / run)
+    return folder, Segmenter(brightness(), OVERLAPPING)(folder / "both.png")
+
+
+@pytest.mark.parametrize("name", [name for name in formats.FORMATS if name != "cvat"])
+def test_disjoint_exports_are_as_of_disjoint_masks(overlapping, tmp_path, name):
+    runs, whole = overlapping
 
     def written(what, **options):
         folder = tmp_path / f"export-{len(list(tmp_path.iterdir()))}"
@@ -464,12 +480,12 @@ def test_disjoint_exports_are_as_of_disjoint_masks(brightness, drawn, tmp_path, 
         texts = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         return {path: content.replace(str(folder).encode(), b"") for path, content in texts.items()}
 
-    expected = written(tmp_path / "disjoint")
-    assert written(tmp_path / "whole", disjoint=True) == expected
-    assert written(tmp_path / "disjoint", disjoint=True) == expected
+    expected = written(runs / "disjoint")
+    assert written(runs / "whole", disjoint=True) == expected
+    assert written(runs / "disjoint", disjoint=True) == expected
     separate = written(formats.pile([whole.without_overlaps()]))
     assert written(formats.pile([whole]), disjoint=True) == separate
-    assert (written(tmp_path / "whole") == expected) == (name == "voc")  # where a pixel has one class as it is
+    assert (written(runs / "whole") == expected) == (name == "voc")  # where a pixel has one class as it is
 
 
 def test_an_object_without_a_pixel_of_its_own_is_not_in_a_disjoint_export(brightness, drawn, tmp_path):
@@ -519,7 +535,7 @@ def test_places_that_cannot_be_written_or_read(run, tmp_path):
     with pytest.raises(GradcutError, match="cannot be written"):
         formats.write(run[0], tmp_path / "file/out", "coco")
     with pytest.raises(GradcutError, match="run: expected a folder"):
-        formats.write(tmp_path / "in", tmp_path / "x", "coco")
+        formats.write(run[0].parent / "in", tmp_path / "x", "coco")
     with pytest.raises(GradcutError, match="expected a folder on this machine"):
         formats.write(run[0], "s3://bucket/x", "coco")
     with pytest.raises(GradcutError, match="results: expected at least one"):

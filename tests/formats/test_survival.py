@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import Brightness, placed
+from networks import brightness, placed
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 from readers import DATUMARO, voc_masks
 
@@ -243,9 +243,6 @@ def turned(tmp_path_factory):
     upright = np.zeros((128, 96, 3), dtype=np.uint8)
     upright[20:60, 16:56] = (255, 0, 0)
     upright[70:110, 60:96] = (0, 0, 255)
-    brightness = Classifier(
-        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
-    )
     back = {
         1: np.copy,
         2: np.fliplr,
@@ -264,7 +261,7 @@ def turned(tmp_path_factory):
             options = {"quality": 95} if suffix in ("jpg", "webp") else {}
             image = Image.fromarray(np.ascontiguousarray(turn(upright)))
             image.save(tmp_path / "in" / f"{suffix}-{orientation}.{suffix}", exif=exif, **options)
-    job = Job(Segmenter(placed(brightness), "fast"), Folder(str(tmp_path / "run")), pictures=False)
+    job = Job(Segmenter(placed(brightness()), "fast"), Folder(str(tmp_path / "run")), pictures=False)
     list(segment_all(job, [Task(str(path), name) for path, name in files.find([tmp_path / "in"])[0]]))
     return tmp_path / "run", upright
 

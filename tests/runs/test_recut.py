@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import Brightness
+from networks import brightness
 
-from gradcut import Classifier, GradcutError, Recipe, Segmenter, formats
+from gradcut import GradcutError, Recipe, Segmenter, formats
 from gradcut.edits import Edit
 from gradcut.files import Folder
 from gradcut.images import read_values, write_png
@@ -32,10 +32,7 @@ POLYGON = Stroke("foreground", 1, [(48, 4), (60, 4), (60, 14), (48, 14)], "polyg
 
 @pytest.fixture(scope="module")
 def segment():
-    classifier = Classifier(
-        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
-    )
-    return Segmenter(classifier, DRAWN)
+    return Segmenter(brightness(), DRAWN)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from drawn_runs import QUICK, draw
-from networks import Brightness
+from networks import brightness
 
-from gradcut import RECIPES, Classifier, Segmenter, images
+from gradcut import RECIPES, Segmenter, images
 from gradcut.files import Folder
 from gradcut.listening import listen
 from gradcut.runs.job import Job
@@ -31,9 +31,7 @@ NAMED = {
 
 @pytest.fixture(scope="module")
 def classifier():
-    return Classifier(
-        Brightness().eval(), ("red", "blue"), size=64, mean=(0, 0, 0), std=(1, 1, 1), multilabel=True, name="brightness"
-    )
+    return brightness()
 
 
 @pytest.fixture(scope="module")
