@@ -77,29 +77,43 @@ def all_of(power):
 """
 
 
-def fingerprints(folder, *sources: tuple[str, int]) -> list[dict[str, str]]:
-    """Of recipes with steps from files, each of which is called steps.py, made in one process of their own."""
-    for number, (source, _) in enumerate(sources):
+#: Prints the fingerprints of recipes with steps from files, each of which is called steps.py.
+FINGERPRINTS = """
+import importlib.util, json, sys
+from gradcut import Recipe
+from gradcut.masks import GraphCut
+from gradcut.seeds import Percentiles
+
+for path, power in json.loads(sys.argv[1]):
+    spec = importlib.util.spec_from_file_location("steps", path)
+    sys.modules["steps"] = steps = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(steps)
+    recipes = {n: Recipe("x", "", s, Percentiles(), GraphCut()) for n, s in steps.all_of(power).items()}
+    print(json.dumps({name: recipe.fingerprint for name, recipe in recipes.items()}))
+"""
+
+
+def written(folder, *sources: tuple[str, int]) -> str:
+    """Files of steps, and with what power each is asked."""
+    asked = []
+    for number, (source, power) in enumerate(sources):
         (folder / str(number)).mkdir(parents=True)
         (folder / str(number) / "steps.py").write_text(source)
-    code = (
-        "import importlib.util, json, sys\nfrom gradcut import Recipe\nfrom gradcut.masks import GraphCut\n"
-        "from gradcut.seeds import Percentiles\n"
-        f"for number, power in enumerate({[power for _, power in sources]}):\n"
-        f"    spec = importlib.util.spec_from_file_location('steps', f'{folder}/{{number}}/steps.py')\n"
-        "    sys.modules['steps'] = steps = importlib.util.module_from_spec(spec)\n"
-        "    spec.loader.exec_module(steps)\n"
-        "    recipes = {n: Recipe('x', '', s, Percentiles(), GraphCut()) for n, s in steps.all_of(power).items()}\n"
-        "    print(json.dumps({name: recipe.fingerprint for name, recipe in recipes.items()}))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+        asked.append((f"{folder}/{number}/steps.py", power))
+    return json.dumps(asked)
 
 
-def test_a_step_of_ones_own_is_known_by_its_source_and_what_it_holds_in_every_process(tmp_path):
+def test_a_step_of_ones_own_is_known_by_its_source_and_what_it_holds_in_every_process(
+    unchecked, tmp_path, monkeypatch, capsys
+):
     edit = STEPS.replace("** power", "** (power + 1)").replace("** self.power", "* 2")
-    (first,) = fingerprints(tmp_path / "one", (STEPS, 2))
-    second, held, edited = fingerprints(tmp_path / "another", (STEPS, 2), (STEPS, 3), (edit, 2))
+    asked = written(tmp_path / "another", (STEPS, 2), (STEPS, 3), (edit, 2))
+    done = subprocess.run([sys.executable, "-c", FINGERPRINTS, asked], capture_output=True, text=True, check=True)
+    second, held, edited = map(json.loads, done.stdout.splitlines())
+    monkeypatch.setitem(sys.modules, "steps", None)  # and then as it was
+    monkeypatch.setattr(sys, "argv", ["", written(tmp_path / "one", (STEPS, 2))])
+    exec(FINGERPRINTS, {})
+    first = json.loads(capsys.readouterr().out)
     assert first == second
     assert len(set(first.values())) == len(first)
     assert {name for name in first if held[name] == first[name]} == {"function"}  # it holds nothing
