@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from drawn_runs import QUICK, draw
-from networks import placed
+from networks import brightness, placed
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -24,26 +27,35 @@ from gradcut.runs.job import Job
 from gradcut.runs.segment import segment_all
 
 
-@pytest.fixture
-def run(brightness, tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """A run over six drawn photographs, one of them black and one broken; and the segmenter."""
-    draw(tmp_path / "in", 0)
-    Image.new("RGB", (30, 20)).save(tmp_path / "in" / "dark.png")
-    (tmp_path / "in" / "broken.png").write_text("nothing")
-    tasks = draw(tmp_path / "in", 4)
-    segment = Segmenter(placed(brightness), "fast")
-    list(segment_all(Job(segment, Folder(str(tmp_path / "run")), void=(0.0, 1.0)), tasks))
+    folder = tmp_path_factory.mktemp("finished")
+    draw(folder / "in", 0)
+    Image.new("RGB", (30, 20)).save(folder / "in" / "dark.png")
+    (folder / "in" / "broken.png").write_text("nothing")
+    tasks = draw(folder / "in", 4)
+    segment = Segmenter(placed(brightness()), "fast")
+    list(segment_all(Job(segment, Folder(str(folder / "run")), void=(0.0, 1.0)), tasks))
+    return folder / "run", segment
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """The same, to be corrected."""
+    folder, segment = finished
+    shutil.copytree(folder, tmp_path / "run")
     return tmp_path / "run", segment
 
 
-def test_items_are_photographs_and_class_maps(run, tmp_path):
-    folder, segment = run
+def test_items_are_photographs_and_class_maps(finished):
+    folder, segment = finished
     labels = PseudoLabels(folder)
     assert labels.names == ("000", "001", "002", "003")
     assert (labels.classes, labels.ignored) == (("background", "red", "blue"), 255)
     seen = set()
     for name, (photograph, classmap) in zip(labels.names, labels, strict=True):
-        pixels = np.asarray(Image.open(tmp_path / "in" / f"{name}.png"))
+        pixels = np.asarray(Image.open(folder.parent / "in" / f"{name}.png"))
         np.testing.assert_array_equal((photograph * 255).round().numpy().transpose(1, 2, 0), pixels)
         np.testing.assert_array_equal(classmap.numpy(), segment(pixels).classmap((0.0, 1.0)))
         assert (photograph.dtype, classmap.dtype) == (torch.float32, torch.int64)
@@ -51,22 +63,22 @@ def test_items_are_photographs_and_class_maps(run, tmp_path):
     assert seen == {0, 1, 2, 255}
 
 
-def test_batches_of_one_size_in_other_processes(run):
+def test_batches_of_one_size_in_other_processes(finished):
     """Class maps keep their numbers when they are resized; spawned workers can be given the dataset."""
-    labels = PseudoLabels(run[0], size=(24, 32))
+    labels = PseudoLabels(finished[0], size=(24, 32))
     loader = DataLoader(labels, batch_size=3, num_workers=1, multiprocessing_context="spawn")
     batches = list(loader)
     assert [batch[0].shape for batch in batches] == [(3, 3, 24, 32), (1, 3, 24, 32)]
     values = torch.cat([batch[1].flatten() for batch in batches]).unique().tolist()
     assert set(values) <= {0, 1, 2, 255}
     assert {0, 1} <= set(values)
-    whole = PseudoLabels(run[0])[0][1]
+    whole = PseudoLabels(finished[0])[0][1]
     share = [(m == 1).float().mean().item() for m in (whole, labels[0][1])]
     assert share[0] == pytest.approx(share[1], abs=0.05)
 
 
-def test_options(run):
-    folder, _ = run
+def test_options(finished):
+    folder, _ = finished
     ignored = PseudoLabels(folder, min_confidence=1.0)[0][1]
     assert set(ignored.unique().tolist()) <= {0, 255}
     assert (ignored == 255).sum() > (PseudoLabels(folder)[0][1] == 255).sum()
@@ -89,8 +101,8 @@ def test_what_a_person_has_decided_counts(run):
     assert (classmap[inside] == 1).all()
 
 
-def test_errors_are_one_line(run, tmp_path):
-    folder, _ = run
+def test_errors_are_one_line(finished, tmp_path):
+    folder, _ = finished
     for options, said in (
         ({"size": (0, 5)}, "size: expected height and width"), ({"min_confidence": 2}, "min_confidence: "),
     ):  # fmt: skip
@@ -99,9 +111,11 @@ def test_errors_are_one_line(run, tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(GradcutError, match="run: expected a folder of 'gradcut segment'"):
         PseudoLabels(tmp_path)
-    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "000.png")
+    labels = PseudoLabels(folder)
+    Image.new("RGB", (9, 9)).save(tmp_path / "000.png")
+    labels._photographs[0] = replace(labels._photographs[0], path=str(tmp_path / "000.png"))
     with pytest.raises(GradcutError, match=r"expected a photograph of \(40, 48\), as the run saw it"):
-        PseudoLabels(folder)[0]
+        labels[0]
 
 
 def test_a_run_without_objects_or_confidences(brightness, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import Brightness, SmallNet, SmallTransformer, TwoResolutions, placed
+from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from gradcut import RECIPES, Classifier, Segmenter
@@ -99,7 +100,8 @@ def test_what_suits_each_kind():
     assert suited(fast, deep) == Walk(Rivals(HiResCAM()), steps=(8, 4))
     assert suited(default, deep) == Walk(Rivals(MultiScale(HiResCAM(), SIZES, flip=False)), steps=(8, 4))
     assert suited(fast, named(Words(), classes=4)) == Walk(Rivals(HiResCAM()), steps=(8, 4))
-    token = conformance.network("vit_tiny_patch16_224")
+    options = {"embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 5, "dynamic_img_size": True}
+    token = named(VisionTransformer(img_size=32, patch_size=8, **options), 32)
     scales = SUITED["class token"].scales
     assert suited(default, token) == Walk(Rivals(MultiScale(GradCAM(), scales, flip=False)), Attention())
 
