@@ -32,7 +32,7 @@ def check(signature: Any) -> Any:
 
     A function inside of a function is defined anew in each call of that, and its check would be compiled anew.
     """
-    key = (*_definition(signature), *signature.__annotations__.items())
+    key = (*_definition(signature), str(signature.__annotations__))  # in words: each time they are made anew, too
     if key not in _checks:
         _checks[key] = _beartype(signature)
     return _checks[key]
