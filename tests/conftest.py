@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import io
 import os
@@ -13,6 +14,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import typecheck
+import typer.main
 from hypothesis import settings
 
 import gradcut
@@ -26,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist", "no") == "no":
         gc.disable()
         typecheck.load()
+        typer.main.get_command = functools.cache(typer.main.get_command)  # else made for every command line
 
 
 def pytest_collection_finish() -> None:
