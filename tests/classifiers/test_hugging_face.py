@@ -130,7 +130,8 @@ def test_no_family_is_left_out():
     absent = []
     for family in FAMILIES:
         try:
-            small(family) if family != "timm_wrapper" else None
+            with torch.device("meta"):  # no weight is made
+                small(family) if family != "timm_wrapper" else None
         except pytest.skip.Exception:
             absent.append(family)
     assert set(absent) <= {"dinat", "nat", "shieldgemma2"}

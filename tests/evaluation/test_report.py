@@ -235,7 +235,7 @@ def test_evaluate_and_report(command, folder, tmp_path):
     assert (status, err) == (0, "")
     assert out.strip() == str(tmp_path / "page/report.html")
     assert Page((tmp_path / "page/report.html").read_text()).articles == 6
-    command("report", scores, "-o", tmp_path / "bare.html", "--gallery", 0)
+    command("report", scores, "-o", tmp_path / "bare.html", "--gallery", 0, "--resamples", 50)
     assert Page((tmp_path / "bare.html").read_text()).articles == 0
     (folder / "photos/0.png").unlink()
     (folder / "masks/1.png").write_bytes(b"damaged")
@@ -290,7 +290,7 @@ def test_a_range_and_a_saliency_method_are_kept_with_the_scores(command, folder,
     settings = evaluation.read_settings(scores)
     assert settings["dataset"]["value_range"] == [280, 300]
     assert list(settings["recipes"]) == ["simonyan with SmoothGrad"]
-    assert command("report", scores, "-o", tmp_path / "report.html", "--gallery", 1)[0] == 0
+    assert command("report", scores, "-o", tmp_path / "report.html", "--gallery", 1, "--resamples", 50)[0] == 0
     assert Page((tmp_path / "report.html").read_text()).articles > 0
     status, _, err = command(*chosen[:-4], "--range", 280, 310, "--saliency", "SmoothGrad")
     assert status == 2
@@ -342,7 +342,7 @@ def test_what_the_network_says_of_maps(command, folder, tmp_path):
     assert pair["faithfulness"]["road"]["value"] == pytest.approx(expected)
     assert "faithfulness" not in figures["recipes"]["box"]
 
-    assert command("report", scores, "-o", tmp_path / "page.html", "--gallery", 1)[0] == 0
+    assert command("report", scores, "-o", tmp_path / "page.html", "--gallery", 1, "--resamples", 50)[0] == 0
     text = (tmp_path / "page.html").read_text()
     found = Page(text)
     assert not found.open

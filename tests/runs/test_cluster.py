@@ -99,25 +99,28 @@ def test_ray_goes_on_where_this_machine_stopped_and_errors_come_through(cluster,
 class OnOneGPU(Job):
     """In a job's place: says which process did it, on which device, and which GPU Ray has given it a share of."""
 
-    def __init__(self):
-        for name, value in {"segmenter": self, "classifier": self, "device": "cpu"}.items():
+    def __init__(self, seen):
+        for name, value in {"segmenter": self, "classifier": self, "device": "cpu", "seen": seen}.items():
             object.__setattr__(self, name, value)
 
     def to(self, device):
         object.__setattr__(self, "device", device)
 
     def __call__(self, tasks, workers):
-        time.sleep(0.5)  # so that both workers get something
+        (self.seen / str(os.getpid())).touch()
+        late = time.monotonic() + 60
+        while len(list(self.seen.iterdir())) < 2 and time.monotonic() < late:  # so that both workers get something
+            time.sleep(0.02)
         context = ray.get_runtime_context()
         gpus = context.get_accelerator_ids()["GPU"], context.get_assigned_resources()["GPU"]
         for task in tasks:
             yield {"name": task.name, "pid": os.getpid(), "device": self.device, "gpus": gpus}
 
 
-def test_workers_share_one_gpu(cluster):
+def test_workers_share_one_gpu(cluster, tmp_path):
     # Ray hands out the GPUs that it was told of, so that this needs none.
     tasks = [Task(f"{number}.png", str(number)) for number in range(6)]
-    lines = list(OnRay(gpus=0.5, block=1)(OnOneGPU(), tasks, 2))
+    lines = list(OnRay(gpus=0.5, block=1)(OnOneGPU(tmp_path), tasks, 2))
     assert sorted(line["name"] for line in lines) == sorted(task.name for task in tasks)
     assert len({line["pid"] for line in lines}) == 2
     assert {line["device"] for line in lines} == {"cuda"}
