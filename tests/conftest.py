@@ -31,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
         typer.main.get_command = functools.cache(typer.main.get_command)  # else made for every command line
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ray's come first: as the last tests they were divided between the workers, and each started a cluster."""
+    items.sort(key=lambda item: item.path.name != "test_cluster.py")
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: looking through its millions of objects for garbage would only take time."""
     gc.freeze()
