@@ -19,58 +19,13 @@ ROOT, ORPHAN = 8, 9  # in place of a direction (0 to 7; d ^ 1 is the way back)
 SEED = (1 << 30) + 15  # further than any distance, and no direction
 
 # residual[p, d] is what may still flow from p to p + offsets[p, d], excess[p] what may come from the source, or
-# go to the sink where negative. code[p] holds all that a pixel's neighbours ask about it: 0 for a free pixel,
-# else 16 * distance + direction of the parent, negative in T. Distances start at 1 at the roots, the pixels
-# with excess (S) or a deficit (T). The kernels take arrays alone: numba's files on disk would name a class of
-# this module, and not load with another version of it.
-
-
-@njit(nogil=True, cache=True)
-def build(
-    residual: ndarray,
-    excess: ndarray,
-    code: ndarray,
-    offsets: ndarray,
-    fg: ndarray,
-    bg: ndarray,
-    right: ndarray,
-    down: ndarray,
-    down_right: ndarray,
-    down_left: ndarray,
-) -> None:
-    """Fill capacities; join seeds to the terminals."""
-    h, w = fg.shape
-    for y in range(h):
-        for x in range(w):
-            p = (y + 1) * (w + 1) + x + 1
-            if fg[y, x] == np.inf:
-                code[p] = -SEED
-            elif bg[y, x] == np.inf:
-                code[p] = SEED
-            else:
-                excess[p] = bg[y, x] - fg[y, x]
-    for y in range(h):
-        for x in range(w):
-            p = (y + 1) * (w + 1) + x + 1
-            for k in range(residual.shape[1] // 2):
-                if (y + 1 == h and k > 0) or (x + 1 == w and k % 2 == 0) or (x == 0 and k == 3):
-                    continue
-                if k == 0:
-                    weight = right[y, x]
-                elif k == 1:
-                    weight = down[y, x]
-                elif k == 2:
-                    weight = down_right[y, x]
-                else:
-                    weight = down_left[y, x - 1]
-                q = p + offsets[p, 2 * k]
-                if code[p] == 0 and code[q] == 0:
-                    residual[p, 2 * k] = weight
-                    residual[q, 2 * k + 1] = weight
-                elif code[p] == 0:
-                    excess[p] += weight if code[q] > 0 else -weight
-                elif code[q] == 0:
-                    excess[q] += weight if code[p] > 0 else -weight
+# go to the sink where negative. Bit d of openings[0, p] is set where that residual is positive, of openings[1, p]
+# where the neighbour's towards p is: trees grow and are mended without a look at the residuals, which are many and
+# far apart. code[p] holds all that a pixel's neighbours ask about it: 0 for a free pixel, else 16 * distance +
+# direction of the parent, negative in T. Distances start at 1 at the roots, the pixels with excess (S) or a
+# deficit (T). Loops over the directions have a fixed length, so that the compiler unrolls them, and what is inlined
+# in the search has no branches: numba would count references to its arrays at every use. The kernels take arrays
+# alone: numba's files on disk would name a class of this module, and not load with another version of it.
 
 
 @njit(inline="always")
@@ -80,13 +35,79 @@ def _step(p: Any, offset: Any) -> Any:
 
 
 @njit(inline="always")
-def _enqueue(queue: Any, head: Any, length: Any, queued: Any, side: Any, p: Any) -> None:
-    if not queued[p] & (1 + side):
-        queued[p] |= np.uint8(1 + side)
-        i = head[side] + length[side]
-        n = queue.shape[1]
-        queue[side, i if i < n else i - n] = p
-        length[side] += 1
+def _join(residual: Any, excess: Any, code: Any, openings: Any, p: Any, q: Any, d: Any, weight: Any) -> None:
+    """An edge between two pixels; to a seed, part of the terminal."""
+    is_free = (code[p] == 0) & (code[q] == 0)
+    residual[p, d] = weight if is_free else 0
+    residual[q, d ^ 1] = weight if is_free else 0
+    is_open = np.uint8(is_free & (weight > 0))
+    openings[0, p] |= is_open << d
+    openings[0, q] |= is_open << (d ^ 1)
+    towards_q = weight if code[q] > 0 else -weight if code[q] < 0 else 0
+    towards_p = weight if code[p] > 0 else -weight if code[p] < 0 else 0
+    excess[p] += towards_q if code[p] == 0 else 0
+    excess[q] += towards_p if code[q] == 0 else 0
+
+
+@njit(nogil=True, cache=True)
+def build(
+    residual: ndarray,
+    excess: ndarray,
+    code: ndarray,
+    openings: ndarray,
+    fg: ndarray,
+    bg: ndarray,
+    right: ndarray,
+    down: ndarray,
+    down_right: ndarray,
+    down_left: ndarray,
+) -> None:
+    """Fill capacities; join seeds to the terminals."""
+    h, w = fg.shape
+    row = w + 1
+    for y in range(h):
+        for x in range(w):
+            p = (y + 1) * row + x + 1
+            is_free = (fg[y, x] < np.inf) & (bg[y, x] < np.inf)
+            code[p] = 0 if is_free else SEED if bg[y, x] == np.inf else -SEED
+            excess[p] = bg[y, x] - fg[y, x] if is_free else 0
+    for y in range(h):
+        first = (y + 1) * row + 1
+        for x in range(w - 1):
+            _join(residual, excess, code, openings, first + x, first + x + 1, 0, right[y, x])
+        if y + 1 == h:
+            break
+        for x in range(w):
+            _join(residual, excess, code, openings, first + x, first + x + row, 2, down[y, x])
+        if residual.shape[1] == 8:
+            for x in range(w - 1):
+                _join(residual, excess, code, openings, first + x, first + x + row + 1, 4, down_right[y, x])
+                _join(residual, excess, code, openings, first + x + 1, first + x + row, 6, down_left[y, x])
+    openings[1] = openings[0]
+
+
+@njit(inline="always")
+def _push(residual: Any, openings: Any, p: Any, q: Any, d: Any, flow: Any) -> Any:
+    """Send a positive flow from p in direction d, to q; what else may flow."""
+    left = residual[p, d] - flow
+    residual[p, d] = left
+    residual[q, d ^ 1] += flow
+    openings[0, q] |= np.uint8(1 << (d ^ 1))
+    openings[1, p] |= np.uint8(1 << d)
+    is_closed = np.int64(left <= 0)
+    openings[0, p] &= ~np.uint8(is_closed << d)
+    openings[1, q] &= ~np.uint8(is_closed << (d ^ 1))
+    return left
+
+
+@njit(inline="always")
+def _append(queue: Any, head: Any, length: Any, queued: Any, side: Any, p: Any) -> None:
+    """Put a pixel at the end of the queue; it isn't queued yet."""
+    queued[p] |= np.uint8(1 + side)
+    n = queue.shape[1]
+    i = head[side] + length[side]
+    queue[side, i - n * (i >= n)] = p
+    length[side] += 1
 
 
 @njit(inline="always")
@@ -100,7 +121,7 @@ def _orphan(code: Any, first_orphan: Any, next_orphan: Any, sign: Any, p: Any) -
 
 
 @njit(nogil=True, cache=True)
-def _wave(residual: Any, excess: Any, offsets: Any, order: Any, distance: Any) -> None:
+def _wave(residual: Any, excess: Any, openings: Any, offsets: Any, order: Any, distance: Any) -> None:
     """Push all excess, the furthest first, along shortest paths towards deficits."""
     n, directions = residual.shape
     reached = 0
@@ -131,15 +152,34 @@ def _wave(residual: Any, excess: Any, offsets: Any, order: Any, distance: Any) -
             q = _step(p, offsets[p, d])
             if distance[q] == distance[p] - 1 and residual[p, d] > 0:
                 flow = min(left, residual[p, d])
-                residual[p, d] -= flow
-                residual[q, d ^ 1] += flow
+                _push(residual, openings, p, q, d, flow)
                 excess[q] += flow
                 left -= flow
         excess[p] = left
 
 
+@njit(inline="always")
+def _nearer(nearest: Any, far: Any, code: Any, offsets: Any, sign: Any, p: Any, d: Any, openings: Any) -> Any:
+    """The nearer of nearest and p's neighbour, as 16 * distance + direction, where that is in the tree and d open."""
+    own = np.int64(code[_step(p, offsets[p, d])] * sign)
+    return min(nearest, (own & -16) + d if (own > 0) & (openings >> d) else far)
+
+
+@njit(inline="always")
+def _child(code: Any, offsets: Any, sign: Any, p: Any, d: Any) -> Any:
+    """Bit d where p's neighbour there has p for its parent."""
+    own = np.int64(code[_step(p, offsets[p, d])] * sign)
+    return ((own > 0) & (own & 15 == d ^ 1)) << d
+
+
+@njit(inline="always")
+def _beyond(code: Any, offsets: Any, sign: Any, p: Any, d: Any, openings: Any) -> Any:
+    """Bit d where p's neighbour there isn't in the tree, and d open."""
+    return (openings >> d & 1 & (code[_step(p, offsets[p, d])] * sign <= 0)) << d
+
+
 @njit(nogil=True, cache=True)
-def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -> None:
+def solve(residual: ndarray, excess: ndarray, code: ndarray, openings: ndarray, offsets: ndarray) -> None:
     """Push a maximum flow; what the source still reaches has a positive code.
 
     One long function: numba counts references to every array that a call hands on, and calls are many here.
@@ -151,24 +191,24 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
     depth = np.ones(2, np.int64)  # the distance of the pixels that the tree grows from next
     first_orphan = np.full(n + 2, -1, np.int32)  # per distance, a chain of orphans
     next_orphan = np.empty(n, np.int32)
+    path = np.empty(n, np.int64)  # pixels and directions from one root to the other, as 8 * pixel + direction
+    ends = np.empty(2, np.int64)  # its roots
     free, roots = 0, 0
     for start in range(n):
         free += code[start] == 0
         roots += excess[start] != 0
-    dense = roots > 0.9 * free
-    if dense:
-        _wave(residual, excess, offsets, queue[0], next_orphan)
+    if roots > 0.9 * free:
+        _wave(residual, excess, openings, offsets, queue[0], next_orphan)
     for start in range(n):
         if excess[start] != 0:
             side = 0 if excess[start] > 0 else 1
             code[start] = (1 - 2 * side) * (16 + ROOT)
-            _enqueue(queue, head, length, queued, side, start)
+            if not queued[start] & (1 + side):
+                _append(queue, head, length, queued, side, start)
 
     # T may be complete before S; S goes on, so that it holds all that the source reaches
     while length[0] > 0:
-        # dense terminals meet soonest at equal depth; of sparse ones, the smaller front is cheaper to move
-        behind = depth[1] < depth[0] if dense else length[1] < length[0]
-        growing = 1 if length[1] > 0 and behind else 0
+        growing = 1 if length[1] > 0 and depth[1] < depth[0] else 0  # paths are shortest from trees of equal depth
         forward = 1 - 2 * growing
         front = depth[growing]
         pending = length[growing]  # how many at the queue's head belong to this front; behind them is the next
@@ -181,58 +221,69 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
             if code[p] * forward <= 0:
                 continue
             if (code[p] * forward) >> 4 != front:
-                _enqueue(queue, head, length, queued, growing, p)
+                if not queued[p] & (1 + growing):
+                    _append(queue, head, length, queued, growing, p)
                 continue
+            opening = np.int64(openings[growing, p])
+            beyond = 0
+            for d in range(4):
+                beyond |= _beyond(code, offsets, forward, p, d, opening)
+            if directions > 4:
+                for d in range(4, 8):
+                    beyond |= _beyond(code, offsets, forward, p, d, opening)
             d = 0
-            while d < directions:
+            while beyond:
+                while not beyond & 1 << d:
+                    d += 1
                 q = _step(p, offsets[p, d])
                 other = code[q] * forward
-                if other > 0 or (residual[p, d] if growing == 0 else residual[q, d ^ 1]) <= 0:
-                    d += 1
+                if other > 0 or not openings[growing, p] & 1 << d:
+                    beyond &= beyond - 1
                     continue
                 if other == 0:
                     code[q] = forward * (16 * (front + 1) + (d ^ 1))
-                    _enqueue(queue, head, length, queued, growing, q)
-                    d += 1
+                    if not queued[q] & (1 + growing):
+                        _append(queue, head, length, queued, growing, q)
+                    beyond &= beyond - 1
                     continue
 
                 # The trees meet in the edge from a to b: saturate the path source - a - b - sink.
                 a, b, ab = (p, q, d) if growing == 0 else (q, p, d ^ 1)
                 flow = residual[a, ab]
+                steps = 0
                 i = a
                 while code[i] & 15 != ROOT:
-                    up = code[i] & 15
+                    up = np.int64(code[i] & 15)
+                    path[steps] = 8 * i + up
+                    steps += 1
                     i = _step(i, offsets[i, up])
                     flow = min(flow, residual[i, up ^ 1])
                 flow = min(flow, excess[i])
+                ends[0] = i
+                middle = steps
                 i = b
                 while -code[i] & 15 != ROOT:
-                    up = -code[i] & 15
+                    up = np.int64(-code[i] & 15)
+                    path[steps] = 8 * i + up
+                    steps += 1
                     flow = min(flow, residual[i, up])
                     i = _step(i, offsets[i, up])
                 flow = min(flow, -excess[i])
-                residual[a, ab] -= flow
-                residual[b, ab ^ 1] += flow
+                ends[1] = i
+                _push(residual, openings, a, b, ab, flow)
                 for side in range(2):
                     sign = 1 - 2 * side
-                    i = a if side == 0 else b
-                    last = (code[i] * sign) >> 4
+                    last = (code[a if side == 0 else b] * sign) >> 4
                     level = last + 1
-                    up = (code[i] * sign) & 15
-                    while up != ROOT:
+                    for k in range(0 if side == 0 else middle, middle if side == 0 else steps):
+                        i = path[k] >> 3
+                        up = path[k] & 7
                         j = _step(i, offsets[i, up])
-                        if side == 0:
-                            residual[i, up] += flow
-                            left = residual[j, up ^ 1] - flow
-                            residual[j, up ^ 1] = left
-                        else:
-                            residual[j, up ^ 1] += flow
-                            left = residual[i, up] - flow
-                            residual[i, up] = left
+                        giver, taker, along = (j, i, up ^ 1) if side == 0 else (i, j, up)
+                        left = _push(residual, openings, giver, taker, along, flow)
                         if left <= 0:
                             level = _orphan(code, first_orphan, next_orphan, sign, i)
-                        i = j
-                        up = (code[i] * sign) & 15
+                    i = ends[side]
                     excess[i] -= sign * flow
                     if excess[i] * sign <= 0:
                         level = _orphan(code, first_orphan, next_orphan, sign, i)
@@ -247,25 +298,31 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                             continue
                         i = np.int64(np.uint32(first_orphan[level]))
                         first_orphan[level] = next_orphan[i]
-                        nearest = 16 * limit
-                        parent = 0
-                        for e in range(directions):
-                            j = _step(i, offsets[i, e])
-                            other = code[j] * sign
-                            if 0 < other < nearest and (residual[j, e ^ 1] if side == 0 else residual[i, e]) > 0:
-                                nearest = other
-                                parent = e
-                                if nearest < 16 * level:
-                                    break
+                        far = 16 * limit
+                        nearest = far
+                        opening = np.int64(openings[1 - side, i])
+                        for e in range(4):
+                            nearest = _nearer(nearest, far, code, offsets, sign, i, e, opening)
+                        if directions > 4:
+                            for e in range(4, 8):
+                                nearest = _nearer(nearest, far, code, offsets, sign, i, e, opening)
                         if nearest < 16 * level:
-                            code[i] = sign * (16 * level + parent)
+                            code[i] = sign * (16 * level + (nearest & 7))
                             continue
-                        for e in range(directions):
-                            j = _step(i, offsets[i, e])
-                            other = code[j] * sign
-                            if other > 0 and other & 15 == e ^ 1:
+                        children = 0
+                        for e in range(4):
+                            children |= _child(code, offsets, sign, i, e)
+                        if directions > 4:
+                            for e in range(4, 8):
+                                children |= _child(code, offsets, sign, i, e)
+                        e = 0
+                        while children:
+                            if children & 1:
+                                j = _step(i, offsets[i, e])
                                 last = max(last, _orphan(code, first_orphan, next_orphan, sign, j))
-                        if nearest == 16 * limit:
+                            children >>= 1
+                            e += 1
+                        if nearest == far:
                             code[i] = 0
                             continue
                         moved = (nearest >> 4) + 1
@@ -278,8 +335,8 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, offsets: ndarray) -
                             queue[side, head[side]] = i
                             length[side] += 1
                             pending += 1
-                        elif moved >= depth[side]:
-                            _enqueue(queue, head, length, queued, side, i)
+                        elif moved >= depth[side] and not queued[i] & (1 + side):
+                            _append(queue, head, length, queued, side, i)
                 if (code[p] * forward) >> 4 != front:
                     break
         depth[growing] += 1

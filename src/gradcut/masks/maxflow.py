@@ -8,9 +8,9 @@ distance. Where nearly every pixel has costs of its own, one wave of Goldberg an
 1988), with exact distances, first carries the excess of the foreground to the frontier in bulk.
 
 The grid lies in one array of pixels with a frame of inert ones, so that a neighbour is an offset and no bound
-is checked; the residual capacities that leave a pixel lie beside each other. Seeds are contracted: what joins
-them to a free pixel is added to that pixel's terminal. A cut of float64 takes 61 bytes a pixel with 4
-neighbours and 93 with 8 (float32: 41 and 57), beside the arguments.
+is checked; the residual capacities that leave a pixel lie beside each other, and one byte a pixel says which of
+them are positive. Seeds are contracted: what joins them to a free pixel is added to that pixel's terminal. A cut
+of float64 takes 71 bytes a pixel with 4 neighbours and 103 with 8 (float32: 51 and 67), beside the arguments.
 
 The kernels are compiled at the first cut and kept on disk by numba, beside this file or, where that is
 read-only, in the user's cache directory. Before they are compiled, one line goes to the logger
@@ -84,7 +84,7 @@ def min_cut_within(
 ) -> Bool[ndarray, " m"]:
     """New labels of a few pixels that minimise `min_cut`'s energy while all the others keep theirs.
 
-    Time and memory grow with the number of free pixels (about 170 bytes each) and not with the grid, but for one
+    Time and memory grow with the number of free pixels (about 180 bytes each) and not with the grid, but for one
     integer a pixel. Of several minima the one with the fewest foreground pixels comes back.
 
     Args:
@@ -113,8 +113,9 @@ def min_cut_within(
         offsets[1:, direction] = other - own
     offsets.flags.writeable = False
     code = np.zeros(m + 1, np.int32)
-    _load(solve, residual, excess, code, offsets)
-    solve(residual, excess, code, offsets)
+    openings = np.tile(np.packbits(residual > 0, axis=1, bitorder="little").T, (2, 1))
+    _load(solve, residual, excess, code, openings, offsets)
+    solve(residual, excess, code, openings, offsets)
     is_foreground: Bool[ndarray, " m"] = code[1:] > 0
     return is_foreground
 
@@ -284,10 +285,11 @@ def _cut(
     residual = np.zeros((n, directions), dtype)
     excess = np.zeros(n, dtype)
     code = np.zeros(n, np.int32)
-    _load(solve, residual, excess, code, offsets)
-    _load(build, residual, excess, code, offsets, foreground_cost, background_cost, *edges)
-    build(residual, excess, code, offsets, foreground_cost, background_cost, *edges)
-    solve(residual, excess, code, offsets)
+    openings = np.zeros((2, n), np.uint8)
+    _load(solve, residual, excess, code, openings, offsets)
+    _load(build, residual, excess, code, openings, foreground_cost, background_cost, *edges)
+    build(residual, excess, code, openings, foreground_cost, background_cost, *edges)
+    solve(residual, excess, code, openings, offsets)
     labels: Bool[ndarray, "h w"] = code[:-1].reshape(h + 2, w + 1)[1:-1, 1:] > 0
     return labels
 
