@@ -42,8 +42,8 @@ def random_problem(rng, h, w, connectivity=4, dtype=np.float64, seeds=0.0, zeros
     return (*costs, *(weight.astype(dtype) for weight in weights))
 
 
-def reference_energy(foreground_cost, background_cost, *weights):
-    """PyMaxflow's minimum, summed from its labels; an infinite cost is more than all the rest together."""
+def reference_segments(foreground_cost, background_cost, *weights):
+    """PyMaxflow's minimum, the one with the most foreground; an infinite cost is more than all the rest together."""
     costs = [np.asarray(c, np.float64) for c in (foreground_cost, background_cost)]
     weights = [np.asarray(w, np.float64) for w in weights]
     finite = [c[np.isfinite(c)] for c in costs]
@@ -56,7 +56,12 @@ def reference_energy(foreground_cost, background_cost, *weights):
     for weight, (a, b) in zip(weights, neighbours, strict=False):
         graph.add_edges(a.ravel(), b.ravel(), weight.ravel(), weight.ravel())
     graph.maxflow()
-    return energy_of(~graph.get_grid_segments(nodes), costs[::-1], *weights)
+    return ~graph.get_grid_segments(nodes)
+
+
+def reference_energy(foreground_cost, background_cost, *weights):
+    labels = reference_segments(foreground_cost, background_cost, *weights)
+    return energy_of(labels, (background_cost, foreground_cost), *weights)
 
 
 def close(a, b, dtype=np.float64):
@@ -103,6 +108,21 @@ def test_equals_pymaxflow_on_random_grids(dtype, seed, **kinds):
     assert close(energy, reference_energy(*problem), dtype)
     assert not (labels & np.isinf(problem[0])).any()
     assert (labels | ~np.isinf(problem[1])).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_integers_are_cut_to_the_last_digit_and_ties_go_to_the_background(connectivity, dtype):
+    rng = np.random.default_rng(9)
+    for seeds, zeros in itertools.product((0.0, 0.05, 0.35), (0.0, 0.5)):
+        problem = random_problem(rng, 70, 90, connectivity, dtype, seeds, zeros, integers=True)
+        foreground_cost, background_cost, *weights = problem
+        labels, energy = min_cut(*problem)
+        # With the two labels exchanged, what PyMaxflow has the most of is background.
+        smallest = ~reference_segments(background_cost, foreground_cost, *weights)
+        assert (labels == smallest).all()
+        assert energy == reference_energy(*problem)
+        assert (smallest != reference_segments(*problem)).any() or seeds > 0.05
 
 
 def photograph_problems(rgb, rng):

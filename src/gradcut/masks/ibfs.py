@@ -191,7 +191,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, openings: ndarray, 
     depth = np.ones(2, np.int64)  # the distance of the pixels that the tree grows from next
     first_orphan = np.full(n + 2, -1, np.int32)  # per distance, a chain of orphans
     next_orphan = np.empty(n, np.int32)
-    path = np.empty(n, np.int64)  # pixels and directions from one root to the other, as 8 * pixel + direction
+    path = np.empty(n, np.uint32)  # the pixels from a and from b up to their roots, without these
     ends = np.empty(2, np.int64)  # its roots
     free, roots = 0, 0
     for start in range(n):
@@ -254,7 +254,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, openings: ndarray, 
                 i = a
                 while code[i] & 15 != ROOT:
                     up = np.int64(code[i] & 15)
-                    path[steps] = 8 * i + up
+                    path[steps] = i
                     steps += 1
                     i = _step(i, offsets[i, up])
                     flow = min(flow, residual[i, up ^ 1])
@@ -264,7 +264,7 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, openings: ndarray, 
                 i = b
                 while -code[i] & 15 != ROOT:
                     up = np.int64(-code[i] & 15)
-                    path[steps] = 8 * i + up
+                    path[steps] = i
                     steps += 1
                     flow = min(flow, residual[i, up])
                     i = _step(i, offsets[i, up])
@@ -276,8 +276,8 @@ def solve(residual: ndarray, excess: ndarray, code: ndarray, openings: ndarray, 
                     last = (code[a if side == 0 else b] * sign) >> 4
                     level = last + 1
                     for k in range(0 if side == 0 else middle, middle if side == 0 else steps):
-                        i = path[k] >> 3
-                        up = path[k] & 7
+                        i = np.int64(path[k])
+                        up = np.int64((code[i] * sign) & 15)
                         j = _step(i, offsets[i, up])
                         giver, taker, along = (j, i, up ^ 1) if side == 0 else (i, j, up)
                         left = _push(residual, openings, giver, taker, along, flow)
