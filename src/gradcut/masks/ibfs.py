@@ -38,15 +38,12 @@ def _step(p: Any, offset: Any) -> Any:
 def _join(residual: Any, excess: Any, code: Any, openings: Any, p: Any, q: Any, d: Any, weight: Any) -> None:
     """An edge between two pixels; to a seed, part of the terminal."""
     is_free = (code[p] == 0) & (code[q] == 0)
-    residual[p, d] = weight if is_free else 0
-    residual[q, d ^ 1] = weight if is_free else 0
+    residual[p, d] = residual[q, d ^ 1] = weight * is_free
     is_open = np.uint8(is_free & (weight > 0))
     openings[0, p] |= is_open << d
     openings[0, q] |= is_open << (d ^ 1)
-    towards_q = weight if code[q] > 0 else -weight if code[q] < 0 else 0
-    towards_p = weight if code[p] > 0 else -weight if code[p] < 0 else 0
-    excess[p] += towards_q if code[p] == 0 else 0
-    excess[q] += towards_p if code[q] == 0 else 0
+    excess[p] += weight * ((code[q] > 0) - (code[q] < 0)) * (code[p] == 0)
+    excess[q] += weight * ((code[p] > 0) - (code[p] < 0)) * (code[q] == 0)
 
 
 @njit(nogil=True, cache=True)
