@@ -24,6 +24,7 @@ from gradcut.catalogue import OF_WORDS
 from gradcut.classifiers.classifier import Classifier
 from gradcut.classifiers.heads import PlacedLinear, PlaceWeights
 from gradcut.errors import SaliencyError
+from gradcut.network.view import View
 from gradcut.saliency import (
     CAM,
     LRP,
@@ -72,6 +73,7 @@ from gradcut.saliency import (
     Walk,
     XGradCAM,
     resolved,
+    sized,
 )
 
 METHODS: dict[str, Any] = {
@@ -222,6 +224,12 @@ class TestEveryMethod:
         assert float(maps.min()) >= 0
         assert float(maps.sum()) > 0
         torch.testing.assert_close(METHODS[name](classifier, x, TARGETS), maps, rtol=0, atol=0)
+
+    def test_any_size_that_is_asked_for(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        view = View(classifier, x)
+        for size in ((12, 16), (30, 47)):
+            assert sized(METHODS[name], view, TARGETS, size).shape == (5, *size)
+            assert sized(METHODS[name], view, [], size).shape == (0, *size)
 
     def test_batch_is_one_by_one(self, name: str, classifier: Classifier, x: Tensor) -> None:
         maps = METHODS[name](classifier, x, TARGETS)

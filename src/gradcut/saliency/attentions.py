@@ -162,7 +162,7 @@ class BeyondIntuition(GridMethod):
             total = total + gradient / self.steps
         with torch.no_grad():
             answered = total.clamp(min=0).mean(1) * mixed.abs()[[photograph for photograph, _ in pairs]]
-            return resized(_rows(classifier, layout, answered), x.shape[2:])
+            return resized(_rows(classifier, layout, answered), size)
 
 
 def _global(classifier: Classifier, attention: Sequence[Attended]) -> tuple[list[Tensor], Layout]:
