@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -400,6 +402,24 @@ def test_letters_of_no_font_are_told_by_numbers(fonts, written, text):
     assert [words for words in said(written) if words == numbers]
     for words in said(written):
         assert words.isascii() or "…" in words
+
+
+def test_fonts_in_a_home_that_is_another_users_or_nobodys_are_none(fonts, monkeypatch):
+    stat = os.stat
+
+    def refused(path, **options):
+        if "another" in os.fspath(path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, **options)
+
+    def unknown(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr(os, "stat", refused)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(letters, "FOLDERS", (str(fonts / "another"), "~/.fonts"))
+    assert letters.plain("猫") == r"\u732b"
 
 
 @pytest.mark.parametrize("text", ["猫", "が", "می\u200cخواهم", "❤\ufe0f"])  # noqa: RUF001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ FOLDERS = (
     "/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:/Windows/Fonts",
     "~/.local/share/fonts", "~/.fonts", "~/Library/Fonts", "~/AppData/Local/Microsoft/Windows/Fonts",
 )  # fmt: skip
+_SUFFIXES = {".ttf", ".ttc", ".otf", ".otc"}
 # Of fonts' files: not the plain hand that a legend is in; and fonts that draw boxes, or nothing, for every letter.
 _FANCY = re.compile("bold|italic|oblique|light|thin|black|condensed|mono|serif", re.IGNORECASE)
 _HOLLOW = re.compile("lastresort|adobeblank", re.IGNORECASE)
@@ -93,7 +95,9 @@ def _file(letters: frozenset[str]) -> Path | None:
 @cache
 def _files() -> list[Path]:
     """This machine's fonts, the plain ones first."""
-    files = (file for folder in FOLDERS for file in sorted(Path(folder).expanduser().rglob("*.[to]t[fc]")))
-    return sorted(
-        (file for file in files if not _HOLLOW.search(file.stem)), key=lambda file: bool(_FANCY.search(file.stem))
-    )
+    files: list[Path] = []
+    for folder in FOLDERS:  # with the functions of `os`: those of `Path` raise for another user's home, or for none
+        below = os.walk(os.path.expanduser(folder))  # noqa: PTH111
+        files += sorted(Path(top, name) for top, _, names in below for name in names)
+    fonts = (file for file in files if file.suffix.lower() in _SUFFIXES and not _HOLLOW.search(file.stem))
+    return sorted(fonts, key=lambda file: bool(_FANCY.search(file.stem)))
