@@ -49,6 +49,7 @@ from gradcut.saliency import (
     KernelSHAP,
     LayerCAM,
     Mean,
+    Method,
     MultiScale,
     Occlusion,
     RefineCAM,
@@ -394,6 +395,15 @@ def test_a_method_with_a_grid_cannot_be_overridden_where_nobody_would_call_it() 
         class Own(CAM):
             def explain(self, view: View, targets: Any) -> Tensor:
                 return super().explain(view, targets)
+
+    class Mixed(Method):
+        def explain(self, view: View, targets: Any) -> Tensor:
+            return CAM().explain(view, targets)
+
+    with pytest.raises(TypeError, match="Both: a GridMethod computes its maps in sized, not in explain"):
+
+        class Both(Mixed, CAM):
+            pass
 
 
 def test_cam_and_its_gradient_kin_agree_on_a_linear_head(x: Tensor) -> None:
