@@ -277,6 +277,36 @@ def test_every_option_changes_the_map(one: Method, other: Method) -> None:
     assert repr(one) != repr(other)
 
 
+class OneSided(nn.Module):
+    """A convolution that pads the far ends alone: the photograph, or both ends and the kernel at its near ones."""
+
+    def __init__(self, in_kernel: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.in_kernel = in_kernel
+        self.conv, self.head = nn.Conv2d(3, 8, 3, stride=2), nn.Linear(8, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.conv.weight, self.conv.bias
+        if self.in_kernel:
+            y = F.conv2d(x, F.pad(weight, (1, 0, 1, 0)), bias, 2, 1)
+        else:
+            y = F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, bias, 2)
+        return self.head(y.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "composite", [Composite(first=Flat()), Composite(first=Box()), Composite(AlphaBeta())], ids=repr
+)
+def test_padding_in_the_kernel_has_the_relevance_of_padding_round_the_photograph(composite: Composite) -> None:
+    maps = [
+        LRP(composite=composite)(Classifier(OneSided(in_kernel).double(), 7, 20), photographs(), TARGETS)
+        for in_kernel in (False, True)
+    ]
+    assert float(maps[0].max()) > 0
+    torch.testing.assert_close(maps[1], maps[0], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

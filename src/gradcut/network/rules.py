@@ -97,7 +97,8 @@ class Flat:
     epsilon: float = 1e-6
 
     def relevance(self, layer: Layer, x: Tensor, y: Tensor, R: Tensor) -> Tensor:
-        weight = torch.ones_like(layer.weight)
+        # A row or column of a kernel that is 0 in all of its filters is padding, and no part of it.
+        weight = torch.ones_like(layer.weight) * (layer.weight != 0).any(0).any(0)
         return _sent(layer, torch.ones_like(x), weight, None, lambda z: R / stable(z, self.epsilon))
 
 
