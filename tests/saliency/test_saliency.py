@@ -231,6 +231,12 @@ class TestEveryMethod:
             assert sized(METHODS[name], view, TARGETS, size).shape == (5, *size)
             assert sized(METHODS[name], view, [], size).shape == (0, *size)
 
+    def test_under_autocast(self, name: str, classifier: Classifier, x: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = METHODS[name](classifier, x, TARGETS)
+        assert maps.shape == (5, 24, 24)
+        assert maps.dtype == torch.float32
+
     def test_batch_is_one_by_one(self, name: str, classifier: Classifier, x: Tensor) -> None:
         maps = METHODS[name](classifier, x, TARGETS)
         for number, (saliency, (photograph, _)) in enumerate(zip(maps, TARGETS, strict=True)):

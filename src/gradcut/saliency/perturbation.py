@@ -203,7 +203,7 @@ class OfChannels(GradCAM):
                 for b, rows, groups in by_photograph(pairs):
                     before = scores(view.classifier, logits[b : b + 1], groups, self.of)[0]
                     weights = self.weights(view, b, place, A[b], groups, before, steps)
-                    coarse[rows] = torch.einsum("cn,chw->nhw", weights, wide(A[b])).clamp(min=0)
+                    coarse[rows] = torch.einsum("cn,chw->nhw", weights, wide(A[b])).clamp(min=0).to(coarse.dtype)
                 maps.append(resized(coarse, size))
             return fused(maps, self.fuse)
 
