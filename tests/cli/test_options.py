@@ -173,7 +173,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(command, monkeypatch, ar
     with open("/dev/full", "w") as full:  # noqa: PTH123
         monkeypatch.setattr("sys.stdout", full)
         status, _, err = command(*arguments)
-    assert (status, err) == (2, "gradcut: output cannot be written: No space left on device\n")
+    assert (status, err) == (2, "gradcut: output: No space left on device\n")
 
 
 def test_who_reads_no_further_is_told_nothing(command, monkeypatch):

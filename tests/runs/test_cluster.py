@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import sys
@@ -27,8 +28,10 @@ def cluster():
         num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
         object_store_memory=100_000_000,
     )  # fmt: skip
+    own = builtins.print
     yield
     ray.shutdown()
+    builtins.print = own  # Ray's bars put another in its place
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if error.errno == errno.EPIPE:  # as behind "| head": who reads has enough
                 sys.exit(1)
-            err.print(f"gradcut: output cannot be written: {reason}")
+            err.print(f"gradcut: output: {reason}")
         else:
             err.print(f"gradcut: {error.filename or type(error).__name__}: {reason}")
         sys.exit(2)
