@@ -64,8 +64,11 @@ def _asks(letter: str) -> bool:
 
 def _beyond(text: str) -> frozenset[str]:
     """The letters for which Pillow's own font has no shapes."""
+    letters = frozenset(letter for letter in text if letter > "~")
+    if not letters:  # nearly always, and a font takes longer to load than a text to draw
+        return letters
     own = ImageFont.load_default(16)
-    return frozenset(letter for letter in text if letter > "~" and not _has(own, letter))
+    return frozenset(letter for letter in letters if not _has(own, letter))
 
 
 def _has(font: Font, letter: str) -> bool:
