@@ -16,7 +16,7 @@ from gradcut.errors import SaliencyError
 from gradcut.known import Known
 from gradcut.network.passes import Wanted
 from gradcut.network.view import View
-from gradcut.saliency.maps import Size, resized, wide
+from gradcut.saliency.maps import Size, resized, rows_by_photograph, wide
 from gradcut.saliency.method import GridMethod, resolved, sized
 from gradcut.saliency.targets import (
     Saliency,
@@ -50,8 +50,8 @@ class CAM(GridMethod):
             pairs = resolve(targets, logits)
             weights = score_gradient(view.classifier, logits, pairs, self.of) @ wide(weight)
             maps = weights.new_zeros(len(pairs), *features.shape[2:], dtype=wide(view.x[:0]).dtype)
-            for photograph in {photograph for photograph, _ in pairs}:  # features are not copied for every target
-                rows = [row for row, (other, _) in enumerate(pairs) if other == photograph]
+            of = [photograph for photograph, _ in pairs]
+            for photograph, rows in rows_by_photograph(of).items():  # features are not copied for every target
                 weighted = torch.einsum("nc,chw->nhw", weights[rows], wide(features[photograph]))
                 maps[rows] = weighted.clamp(min=0).to(maps.dtype)  # autocast has its own
             return resized(maps, size)

@@ -54,13 +54,20 @@ def resized(maps: Float[Tensor, "n h w"], size: Size) -> Float[Tensor, "n _ _"]:
     return upsampled(maps, size)
 
 
+def rows_by_photograph(photographs: Sequence[int]) -> dict[int, list[int]]:
+    """Of each photograph the rows of its maps, of which the n-th is of photograph ``photographs[n]``."""
+    rows: dict[int, list[int]] = {}
+    for n, photograph in enumerate(photographs):
+        rows.setdefault(photograph, []).append(n)
+    return rows
+
+
 def against_each_other(
     maps: Float[Tensor, "n h w"], photographs: Sequence[int], strength: float = 1.0
 ) -> Float[Tensor, "n h w"]:
     """`Rivals`' formula, for maps of which the n-th is of photograph ``photographs[n]``."""
     maps = relative(maps)
-    for b in set(photographs):
-        rows = [n for n, other in enumerate(photographs) if other == b]
+    for rows in rows_by_photograph(photographs).values():
         neighbours = rows[-1] - rows[0] + 1 == len(rows)
         own = maps[rows[0] : rows[-1] + 1] if neighbours else maps[rows]  # a view, where that can be
         share = own / own.amax(0).clamp(min=torch.finfo(maps.dtype).tiny)

@@ -28,7 +28,7 @@ from gradcut.network.view import View
 from gradcut.saliency.baselines import Baseline, baseline_of, check_baseline
 from gradcut.saliency.gradcams import GradCAM, fused
 from gradcut.saliency.gradients import decided
-from gradcut.saliency.maps import Size, above_least, resized, upsampled, wide
+from gradcut.saliency.maps import Size, above_least, resized, rows_by_photograph, upsampled, wide
 from gradcut.saliency.method import Method
 from gradcut.saliency.targets import Score, Target, Targets, check_score, resolve, scores
 
@@ -332,8 +332,7 @@ class Steps:
 
 def by_photograph(pairs: Sequence[Target]) -> Iterator[tuple[int, list[int], list[tuple[int, ...]]]]:
     """The photographs asked about, each with its targets' positions and classes."""
-    for b in dict.fromkeys(photograph for photograph, _ in pairs):
-        rows = [row for row, (photograph, _) in enumerate(pairs) if photograph == b]
+    for b, rows in rows_by_photograph([photograph for photograph, _ in pairs]).items():
         yield b, rows, [pairs[row][1] for row in rows]
 
 

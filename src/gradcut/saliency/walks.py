@@ -22,7 +22,16 @@ from gradcut.errors import SaliencyError, check_least
 from gradcut.network.faster import linear
 from gradcut.network.view import View
 from gradcut.saliency.attentions import between_places
-from gradcut.saliency.maps import Size, above_least, against_each_other, relative, resized, upsampled, wide
+from gradcut.saliency.maps import (
+    Size,
+    above_least,
+    against_each_other,
+    relative,
+    resized,
+    rows_by_photograph,
+    upsampled,
+    wide,
+)
 from gradcut.saliency.method import GridMethod, Method, coarsely, explained, resolved, scales_of, sized
 from gradcut.saliency.targets import Remembered, Saliency, Targets
 
@@ -340,11 +349,10 @@ def walked(
     for number, many in enumerate(steps):
         if number:
             at = against_each_other(at, photographs)
-        for b, walk in walks.items():
-            rows = [n for n, photograph in enumerate(photographs) if photograph == b]
+        for b, rows in rows_by_photograph(photographs).items():
             places = at[rows].flatten(1)
             for _ in range(many):
-                places = linear(places, walk)
+                places = linear(places, walks[b])
             at[rows] = places.view(-1, *grid)
     # A walk long enough ends in a constant map: what it has brought everywhere tells no place from another. Rows sum to
     # 1 only to rounding, in each step.
